@@ -1,0 +1,189 @@
+#!/bin/bash
+# run.sh: full searches of the protocol models in this folder; each rule is also left out once, and must be missed.
+#
+#   run.sh                  all cases of the table below
+#   run.sh --only NAME      the cases of one model (stamp, slots, release, doorbell, dead, pin)
+#
+# What the models cover, in small (2 or 3 threads, 2 to 4 cells, a few events, one or two faults, every interleaving):
+#   stamp     claim, write, commit, cancel, the stamp that readers poll, death at any step                    R17 R19
+#   slots     slots that are used again, burial, dying undertakers, stopped writers, two positions, a fence   R1 - R5
+#   release   several advancers of `released` without a journal, a reader's low, a new group's pin            R3 R8
+#   doorbell  sleeper bits, bells and futexes on store buffers (TSO)                                          D1 - D4
+#   dead      death seen by two loads, helpers beside a stopped undertaker                                    B6
+#   pin       a group's creation against an advance of `released` or `oldest`                                 R8 P11
+# What they do not cover: memory orders weaker than store buffers (all but doorbell are sequentially consistent: a pass is no
+# proof of the fences on arm64); liveness under fairness (only "nothing can move and somebody waits" is found, not two who
+# turn in circles); several fences, two keepers; wrapping laps, positions and generations; groups' cursors; files; the kernel.
+#
+# A case passes as "must pass" only if the search was complete: `errors: 0` and no word of the memory limit, the depth limit,
+# an unfinished search or the clock, since pan prints `errors: 0` for a search that was cut short, too. It passes as "must fail"
+# only if pan stops at an assertion of the model or an invalid end state. A case that must pass and does not shows the end
+# of its counterexample. Needs spin, gcc and bash 4.3; two searches at a time, less than 1 GB each, a minute or two in all.
+#
+# Exit: 0 all as they must be; 1 some are not; 2 wrong arguments; 77 spin or gcc is missing.
+set -euo pipefail
+
+jobs_max=2
+limit_s=120
+memory_mb=3000
+depth_max=100000
+
+# model | what is left out, and sizes | arguments of pan | pass or fail
+table='
+slots    |-DCANCELS=0                                              |  |pass
+release  |-DCAP=2 -DK=2                                            |  |pass
+stamp    |                                                         |  |pass
+release  |                                                         |  |pass
+slots    |-DSTOPS=1 -DNOREADER -DONECELL -DCAP=2 -DK=2             |  |pass
+slots    |-DNS=1                                                   |  |pass
+doorbell |                                                         |-E|pass
+doorbell |-DSTOP=1                                                 |-E|pass
+slots    |-DNOREADER                                               |  |pass
+slots    |-DNOREADER -DSTOPS=1                                     |  |pass
+slots    |-DNOREADER -DSTOPS=1 -DNS=1                              |  |pass
+dead     |                                                         |-E|pass
+pin      |                                                         |-E|pass
+stamp    |-DSTAMPSTORE                                             |  |fail
+stamp    |-DSTAMPFIRST                                             |  |fail
+stamp    |-DNOWORD                                                 |  |fail
+slots    |-DNOHELP -DNOREADER                                      |  |fail
+slots    |-DNOHELP -DNOREADER -DNS=1                               |  |fail
+slots    |-DEARLY -DNOREADER                                       |  |fail
+slots    |-DEARLY -DNOREADER -DNS=1                                |  |fail
+slots    |-DONEPOS -DNOREADER -DSTOPS=1                            |  |fail
+slots    |-DNOKCANCEL -DNOREADER -DSTOPS=1                         |  |fail
+slots    |-DNOFENCE -DNOREADER -DSTOPS=1 -DONECELL -DCAP=2 -DK=2   |  |fail
+slots    |-DFENCEFIRST -DNOREADER -DSTOPS=1                        |  |fail
+slots    |-DFENCELOADED -DNOREADER -DSTOPS=1 -DCRASHES=0 -DK=2     |  |fail
+release  |-DPASSCANCELLED -DCAP=2 -DK=2                            |  |fail
+release  |-DNOGEN                                                  |  |fail
+release  |-DLATE                                                   |  |fail
+release  |-DLOWSFIRST                                              |  |fail
+doorbell |-DNOFENCEP                                               |-E|fail
+doorbell |-DNOFENCES                                               |-E|fail
+doorbell |-DNOBELL                                                 |-E|fail
+doorbell |-DSHARED                                                 |-E|fail
+doorbell |-DWAKERCLEARS -DSTOP=1                                   |-E|fail
+dead     |-DDEADFIRST                                              |-E|fail
+dead     |-DTIDLATE                                                |-E|fail
+dead     |-DTIDEARLY                                               |-E|fail
+pin      |-DNOGEN                                                  |-E|fail
+pin      |-DLATE                                                   |-E|fail
+pin      |-DLOWSFIRST                                              |-E|fail
+'
+
+only=
+case $# in
+0) ;;
+2) [ "$1" = --only ] || { echo "usage: run.sh [--only NAME]" >&2; exit 2; }
+   only=$2 ;;
+*) echo "usage: run.sh [--only NAME]" >&2; exit 2 ;;
+esac
+for tool in spin gcc; do
+    command -v "$tool" >/dev/null || { echo "run.sh: $tool is not installed" >&2; exit 77; }
+done
+
+models=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=$(mktemp -d)
+
+cleanup()
+{
+    local pid_file
+    touch "$work/stop"
+    for pid_file in "$work"/*/pid; do
+        if [ -e "$pid_file" ]; then kill "$(cat "$pid_file")" 2>/dev/null || true; fi
+    done
+    wait
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# search DIR MODEL FLAGS PAN_ARGS: builds and runs pan in DIR; its output is DIR/out. False if there is no result.
+search()
+{
+    local dir=$1 model=$2 rc=0
+    local -a flags pan_args
+    read -ra flags <<<"$3"
+    read -ra pan_args <<<"$4"
+    cd "$dir"
+    cp "$models/$model.pml" .
+    spin -a "${flags[@]}" "$model.pml" >out 2>&1 || return 1
+    gcc -w -O2 -DSAFETY -DCOLLAPSE -DMEMLIM="$memory_mb" -DVECTORSZ=2048 -o pan pan.c >out 2>&1 || return 1
+    if [ -e "$work/stop" ]; then return 1; fi
+    timeout -s INT -k 5 "$limit_s" ./pan "-m$depth_max" "${pan_args[@]}" >out 2>&1 &
+    echo $! >pid
+    wait $! || rc=$?
+    rm -f pid
+    if [ "$rc" -ne 0 ]; then echo "pan: exit status $rc (124: out of time)" >>out; return 1; fi
+}
+
+# No error, and the search was complete.
+is_pass()
+{
+    grep -q 'errors: 0$' "$1" &&
+        ! grep -Eq 'reached -DMEMLIM bound|max search depth too small|Search not completed|^pan:[0-9]' "$1"
+}
+
+# The model's own assertion, or an end where somebody waits for ever; an array index out of bounds is a fault of the model.
+is_violation()
+{
+    grep -Eq '^pan:[0-9]*:? *(assertion violated|invalid end state)' "$1" && ! grep -q 'invalid array index' "$1"
+}
+
+# run_case NUMBER MODEL FLAGS PAN_ARGS MUST: prints one line, and what went wrong; leaves DIR/passed if all is as it must be.
+run_case()
+{
+    local dir=$work/$1 model=$2 flags=$3 pan_args=$4 must=$5 has_result=yes name states started=$SECONDS
+    name="$model ${flags:-base}"
+    mkdir "$dir"
+    (search "$dir" "$model" "$flags" "$pan_args") || has_result=no
+    states=$(sed -n 's/^ *\([0-9][0-9]*\) states, stored.*/\1/p' "$dir/out")
+    if [ "$must$has_result" = passyes ] && is_pass "$dir/out"; then
+        touch "$dir/passed"
+        printf 'pass  %-62s %9d states %3d s\n' "$name" "$states" $((SECONDS - started))
+    elif [ "$must$has_result" = failyes ] && is_violation "$dir/out"; then
+        touch "$dir/passed"
+        printf 'pass  %s fails as it must\n' "$name"
+    elif [ "$must" = fail ]; then
+        {
+            printf 'FAIL  %s must fail at an assertion of the model, and did not\n' "$name"
+            tail -n 25 "$dir/out"
+        } >"$dir/report"
+        cat "$dir/report"
+    else
+        {
+            printf 'FAIL  %s\n' "$name"
+            grep -E '^pan:|errors:|reached -DMEMLIM|too small|not completed|rror' "$dir/out" || true
+            if [ -e "$dir/$model.pml.trail" ]; then
+                # shellcheck disable=SC2086  # flags are words
+                (cd "$dir" && spin -k "$model.pml.trail" -p -g $flags "$model.pml" 2>&1 |
+                    grep -v ' = 0$' | tail -n 60) || true
+            fi
+        } >"$dir/report"
+        cat "$dir/report"
+    fi
+    rm -f "$dir/pan" "$dir"/pan.*
+}
+
+trim() { local s=$1; s=${s#"${s%%[! ]*}"}; printf '%s' "${s%"${s##*[! ]}"}"; }
+
+n_cases=0 n_running=0
+while IFS='|' read -r model flags pan_args must; do
+    model=$(trim "$model")
+    if [ -z "$model" ] || { [ -n "$only" ] && [ "$only" != "$model" ]; }; then continue; fi
+    if [ "$n_running" -ge "$jobs_max" ]; then
+        wait -n || true
+        n_running=$((n_running - 1))
+    fi
+    n_cases=$((n_cases + 1))
+    run_case "$n_cases" "$model" "$(trim "$flags")" "$(trim "$pan_args")" "$(trim "$must")" </dev/null &
+    n_running=$((n_running + 1))
+done <<<"$table"
+wait
+
+if [ "$n_cases" -eq 0 ]; then echo "run.sh: no model is called \"$only\"" >&2; exit 2; fi
+n_passed=$(find "$work" -name passed | wc -l)
+printf '%d passed, %d failed\n' "$n_passed" $((n_cases - n_passed))
+[ "$n_passed" -eq "$n_cases" ]
