@@ -1,0 +1,188 @@
+/* own_bus.c: the private bus of a benchmark, and the payloads that go through it.
+ *
+ *   bus       made from the catalogue below, one partition per log, rings of the default size, no groups; removed by
+ *             who made it. Its name carries the pid, so benchmarks run side by side and never touch a bus in use.
+ *             Every process opens it as a service does, volunteering for keeper; only `wait` differs.
+ *   payload   numbered per producer, so that the reader knows each byte it must find:
+ *
+ *                 {"p":0,"seq":"0000000000000001","at":"0000000000000000","x":"xxxx..."}
+ *                      ^5       ^14                     ^38
+ *
+ *             Numbers are decimal digits, counted up in place: a few ns on both sides, part of each figure.
+ *
+ * What comes twice, out of order, changed or not at all ends the benchmark with exit code 1. */
+#include "own_bus.h"
+
+#include <evbus/admin.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char catalogue[] = "{\"namespace\":\"bench\","
+                                "\"defaults\":{\"partitions\":1,\"ring\":\"1MiB\"},"
+                                "\"topics\":{"
+                                "\"bench.ping.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"bench.pong.sent\":{\"producers\":[\"bench\"],\"groups\":[]}}}";
+
+static char bus_name[64]; /* set before the children are forked */
+
+static int make(void)
+{
+    snprintf(bus_name, sizeof bus_name, "bench-%d", (int)getpid());
+    struct evbus_init_options options = {.size = sizeof options, .bus = bus_name, .catalogue = catalogue};
+    int rc = evbus_init(&options);
+    return rc == EVBUS_OK ? 0 : fails("evbus_init %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+}
+
+static void clear_away(void)
+{
+    int rc = evbus_remove(bus_name);
+    if (rc != EVBUS_OK)
+        fails("evbus_remove %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+}
+
+static void report(const struct placement *placement, const struct bench_options *options, const struct table *table,
+                   const char *question)
+{
+    printf(options->markdown ? "**%s**\n\n" : "%s\n\n", question);
+    machine_print(stdout, placement, options->markdown ? "    " : "", evbus_version());
+    printf("\n");
+    table_print(table, options->markdown);
+    printf("\nruns: %d; a ratio to a limit (H hop, W wake, S stream) has both sides from the same run\n\n",
+           options->n_runs);
+}
+
+int own_bus_benchmark(int argc, char **argv, const char *question,
+                      int (*measure_all)(const struct placement *, const struct bench_options *, struct table *))
+{
+    static struct table table;
+    struct bench_options options;
+    struct placement placement;
+    int rc = 0;
+    if (bench_options_parse(&options, argc, argv, question, &rc) != 0)
+        return rc;
+    placement_choose(&placement);
+    if (options.raw != NULL)
+        machine_print(options.raw, &placement, "# ", evbus_version());
+    children_prepare();
+    if (make() != 0)
+        return 1;
+    rc = measure_all(&placement, &options, &table);
+    clear_away();
+    if (rc == 0)
+        report(&placement, &options, &table, question);
+    if (options.raw != NULL && fclose(options.raw) != 0)
+        return fails("the raw samples could not be written");
+    return rc;
+}
+
+struct evbus *own_bus_open(enum evbus_wait wait)
+{
+    struct evbus *bus = NULL;
+    struct evbus_options options = {.size = sizeof options, .bus = bus_name, .service = "bench", .wait = wait};
+    int rc = evbus_open(&bus, &options);
+    if (rc != EVBUS_OK)
+        fails("evbus_open %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+    return bus;
+}
+
+struct evbus_reader *own_bus_read(struct evbus *bus, const char *topic, bool pin)
+{
+    struct evbus_reader *reader = NULL;
+    struct evbus_reader_options options = {.size = sizeof options, .patterns = &topic, .n_patterns = 1, .pin = pin};
+    int rc = evbus_reader_open(&reader, bus, &options);
+    if (rc != EVBUS_OK)
+        fails("evbus_reader_open %s: %s: %s", topic, evbus_strerror(rc), evbus_message(bus));
+    return reader;
+}
+
+enum { PRODUCER_AT = 5, SEQ_AT = 14, AT_AT = 38 };
+
+void payload_make(struct payload *payload, size_t len, unsigned producer)
+{
+    static const char head[] = "{\"p\":0,\"seq\":\"0000000000000000\",\"at\":\"0000000000000000\",\"x\":\"";
+    payload->len = len;
+    memset(payload->text, 'x', len);
+    memcpy(payload->text, head, sizeof head - 1);
+    memcpy(payload->text + len - 2, "\"}", 2);
+    payload->text[PRODUCER_AT] = (char)('0' + producer);
+}
+
+void payload_next(struct payload *payload)
+{
+    char *digit = payload->text + SEQ_AT + DIGITS - 1;
+    while (*digit == '9')
+        *digit-- = '0';
+    ++*digit;
+}
+
+void payload_copy_seq(struct payload *to, const struct payload *from)
+{
+    memcpy(to->text + SEQ_AT, from->text + SEQ_AT, DIGITS);
+}
+
+void payload_set_last(struct payload *payload)
+{
+    memset(payload->text + SEQ_AT, '9', DIGITS);
+}
+
+void payload_set_at(struct payload *payload, uint64_t at_ns)
+{
+    for (int i = DIGITS; i-- > 0; at_ns /= 10)
+        payload->text[AT_AT + i] = (char)('0' + at_ns % 10);
+}
+
+uint64_t payload_at(const char *text)
+{
+    uint64_t at_ns = 0;
+    for (int i = 0; i < DIGITS; i++)
+        at_ns = at_ns * 10 + (uint64_t)(text[AT_AT + i] - '0');
+    return at_ns;
+}
+
+unsigned payload_producer(const char *text)
+{
+    return (unsigned)(text[PRODUCER_AT] - '0');
+}
+
+bool payload_is_last(const char *text, size_t len)
+{
+    return len >= PAYLOAD_MIN && text[SEQ_AT] == '9'; /* 10^15 events later than any we send */
+}
+
+bool payload_equals(const struct payload *expected, const struct evbus_delivery *delivery)
+{
+    return delivery->lost == 0 && delivery->payload_len == expected->len &&
+           memcmp(delivery->payload, expected->text, expected->len) == 0;
+}
+
+struct evbus_event event_make(const struct variant *variant, const char *topic, const char *payload_text)
+{
+    struct timespec now;
+    struct evbus_event event = {.size = sizeof event,
+                                .topic = topic,
+                                .payload = payload_text,
+                                .payload_len = variant->payload_len,
+                                .timeout_ns = PATIENCE_NS / 100};
+    if (variant->is_ready) {
+        clock_gettime(CLOCK_REALTIME, &now);
+        event.timestamp_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+        event.payload_is_checked = true;
+        event_next(&event, variant);
+    }
+    return event;
+}
+
+void event_next(struct evbus_event *event, const struct variant *variant)
+{
+    uint64_t number;
+    if (!variant->is_ready)
+        return; /* all zero stays all zero: the library makes one */
+    memcpy(&number, event->id + 8, sizeof number);
+    number++;
+    memcpy(event->id + 8, &number, sizeof number);
+    event->id[6] = 0x70; /* looks like a version 7 */
+}

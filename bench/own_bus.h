@@ -1,0 +1,52 @@
+/* own_bus.h: the private bus of a benchmark, and the payloads that go through it. See own_bus.c. */
+#ifndef BENCH_OWN_BUS_H
+#define BENCH_OWN_BUS_H
+
+#include "measure.h"
+#include "roles.h"
+
+#include <evbus/evbus.h>
+
+#define PATIENCE_NS 10000000000u /* what comes later than this is lost */
+
+#define PAYLOAD_MIN 64
+#define PAYLOAD_MAX 512
+#define DIGITS      16
+
+/* A payload of exactly `len` bytes: {"p":0,"seq":"0000000000000001","at":"0000000000000000","x":"x..."} */
+struct payload {
+    size_t len;
+    char text[PAYLOAD_MAX];
+};
+
+/* What a variant fills in itself. */
+struct variant {
+    size_t payload_len;
+    bool is_ready; /* id and time are given and the JSON is the caller's word; else the library makes and checks them */
+};
+
+/* main() of a benchmark: options, a bus of its own, all runs, the report; the bus is removed whatever happens, a signal
+ * included. measure_all returns as children_run(). */
+int own_bus_benchmark(int argc, char **argv, const char *question,
+                      int (*measure_all)(const struct placement *, const struct bench_options *, struct table *));
+
+/* In a role: a handle, and a reader of one topic. NULL after a line on stderr. */
+struct evbus *own_bus_open(enum evbus_wait wait);
+struct evbus_reader *own_bus_read(struct evbus *bus, const char *topic, bool pin);
+
+void payload_make(struct payload *payload, size_t len, unsigned producer);
+void payload_next(struct payload *payload); /* seq + 1 */
+void payload_copy_seq(struct payload *to, const struct payload *from);
+void payload_set_last(struct payload *payload); /* seq = 99...9: there is nothing behind it */
+void payload_set_at(struct payload *payload, uint64_t at_ns);
+uint64_t payload_at(const char *text);
+unsigned payload_producer(const char *text);
+bool payload_is_last(const char *text, size_t len);
+bool payload_equals(const struct payload *expected,
+                    const struct evbus_delivery *delivery); /* every byte; nothing lost */
+
+/* The event that a variant publishes. event_next: another id when it is ours to give. */
+struct evbus_event event_make(const struct variant *variant, const char *topic, const char *payload_text);
+void event_next(struct evbus_event *event, const struct variant *variant);
+
+#endif

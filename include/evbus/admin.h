@@ -1,0 +1,139 @@
+/* admin.h: make, remove, list, measure and examine buses. For the CLI, the bridge and dashboards; a service needs none
+ * of it. Conventions (sizes, times, errors, threads) are those of evbus.h. */
+#ifndef EVBUS_ADMIN_H
+#define EVBUS_ADMIN_H
+
+#include <evbus/evbus.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct evbus_init_options {
+    size_t size;
+    const char *bus;       /**< 1..63 of a-z 0-9 - _ ; NULL: $EVBUS_BUS, else "lomash" */
+    const char *catalogue; /**< JSON text; NULL: the shipped one (the ADR's 17 topics) */
+    size_t catalogue_len;  /**< bytes; 0: NUL-terminated */
+    unsigned mode;         /**< permissions of the shared objects; 0: 0660 */
+    const char *group;     /**< group name or number that owns them; NULL: ours */
+};
+
+/** Make a bus: /dev/shm/evbus.<bus>.control and one object per log, every page of them allocated.
+ *  Returns EVBUS_OK; EVBUS_EDUPLICATE (it exists); EVBUS_ECATALOGUE; EVBUS_ENOSPC (nothing is left behind); EVBUS_EINVAL;
+ *  EVBUS_EPERM. Since 0.1. */
+EVBUS_API int evbus_init(const struct evbus_init_options *options);
+
+/** Remove a bus: it is marked retired first, so that whoever still has it mapped gets EVBUS_ESTALE. What was in it is
+ *  gone. Also clears away what a half-made or foreign-layout bus left. Returns EVBUS_OK; EVBUS_ENOBUS; EVBUS_EPERM. */
+EVBUS_API int evbus_remove(const char *bus);
+
+struct evbus_listed {
+    size_t size;
+    char bus[64];
+    int state;      /**< EVBUS_OK, or why it cannot be opened: EVBUS_ELAYOUT, EVBUS_EPERM, EVBUS_ECORRUPT */
+    uint64_t bytes; /**< of shared memory, all objects */
+    uint64_t created_ns;
+    uint32_t n_processes; /**< attached now */
+};
+
+/** Calls each() for every bus of this host, by name; a non-zero answer ends it and is returned. */
+EVBUS_API int evbus_list(int (*each)(void *context, const struct evbus_listed *listed), void *context);
+
+/** The shipped catalogue: static JSON text. */
+EVBUS_API const char *evbus_shipped_catalogue(void);
+
+/** Is this text a catalogue that a bus can be made of? EVBUS_OK or EVBUS_ECATALOGUE; the message tells where and what.
+ *  out_bytes (may be NULL): the shared memory that its bus takes. */
+EVBUS_API int evbus_catalogue_check(const char *text, size_t len, uint64_t *out_bytes);
+
+/** The catalogue that the bus runs on, as it was applied. Lives until the next call on this handle from any thread. */
+EVBUS_API int evbus_catalogue_text(struct evbus *bus, const char **out_text, size_t *out_len);
+
+/** What one topic allows and is for. */
+struct evbus_topic_info {
+    size_t size;
+    const char *topic;
+    const char *log;
+    uint32_t n_partitions;
+    enum evbus_ack ack;
+    const char *const *producers;
+    size_t n_producers;
+    const char *const *groups;
+    size_t n_groups;
+};
+
+/** Calls each() for every topic of a catalogue text, in its order; a non-zero answer ends it and is returned. */
+EVBUS_API int evbus_catalogue_topics(const char *text, size_t len,
+                                     int (*each)(void *context, const struct evbus_topic_info *info), void *context);
+
+struct evbus_partition_stat {
+    size_t size;
+    const char *log;
+    uint32_t partition;
+    uint64_t capacity; /**< cells of 64 bytes */
+    uint64_t tail;     /**< cells claimed so far */
+    uint64_t released; /**< cells that may be overwritten */
+    uint64_t low;      /**< the least position that a pin holds; UINT64_MAX: no pin */
+    uint32_t n_pins;
+    uint32_t n_sleepers; /**< of its log */
+    uint64_t full;       /**< publishes that found it full */
+    uint64_t cancels;    /**< claims taken from writers that were too slow */
+    uint64_t buried;     /**< claims of the dead that were cleared */
+    uint64_t fences;     /**< claims of stopped writers that were fenced off */
+};
+
+/** A thread that is attached. */
+struct evbus_slot_stat {
+    size_t size;
+    uint32_t slot; /**< 1..1023 */
+    char service[64];
+    int32_t pid; /**< in its own PID namespace */
+    int32_t tid;
+    uint64_t since_ns;
+    uint64_t cancels; /**< of its claims, ever */
+    bool is_dead;     /**< and not buried yet */
+    bool is_keeper;
+};
+
+struct evbus_stat {
+    size_t size;
+    const char *bus;
+    uint8_t uuid[16];
+    uint64_t created_ns;
+    uint64_t bytes; /**< of shared memory, all objects */
+    uint32_t n_logs;
+    uint32_t n_topics;
+    uint32_t n_slots;     /**< in use */
+    uint32_t n_processes; /**< attached now */
+    uint32_t keeper_slot; /**< 0: nobody */
+    int32_t keeper_pid;
+    char keeper_service[64];
+    uint64_t burials; /**< dead threads cleaned up behind */
+    const struct evbus_partition_stat *partitions;
+    size_t n_partitions;
+    const struct evbus_slot_stat *slots; /**< n_slots of them */
+};
+
+/** A snapshot; the numbers are each right, but not of one moment. Pointers live until the next call on this handle. */
+EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat);
+
+enum evbus_severity { EVBUS_FINDING_NOTE = 0, EVBUS_FINDING_WARNING = 1, EVBUS_FINDING_PROBLEM = 2 };
+
+struct evbus_finding {
+    size_t size;
+    enum evbus_severity severity;
+    const char *what; /**< one sentence: the thing and what was found */
+    const char *mend; /**< one sentence, or "" */
+};
+
+/** Examine the bus: dead and stopped threads, claims that block, full partitions, sleepers, pins, a missing keeper, words
+ *  and headers that no evbus wrote. Reads only. Calls each() per finding; EVBUS_OK when nothing worse than a note was
+ *  found, else EVBUS_ENOTFOUND. */
+EVBUS_API int evbus_doctor(struct evbus *bus, void (*each)(void *context, const struct evbus_finding *finding),
+                           void *context);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

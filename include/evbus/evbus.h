@@ -1,0 +1,276 @@
+/* evbus.h: publish events to, and read them from, an event bus in shared memory. The one header a service includes.
+ *
+ *     struct evbus *bus;
+ *     evbus_open(&bus, &(struct evbus_options){.service = "order-payment-service"});
+ *     evbus_publish(bus, &(struct evbus_event){.topic = "lomash.orders.created", .key = "10248",
+ *                                              .payload = "{\"orderId\":\"10248\"}"}, NULL);
+ *     evbus_close(bus);
+ *
+ * Which calls may run at the same time
+ *
+ *     call                                   | at the same time as
+ *     ---------------------------------------+--------------------------------------------------------------
+ *     evbus_open, evbus_reader_open          | anything else
+ *     evbus_publish, evbus_publish_batch     | anything on the same bus but evbus_close; any number of threads
+ *     evbus_reader_next                      | anything but another call on the same reader: one thread at a time
+ *     evbus_fd, evbus_reader_lost            | as evbus_reader_next
+ *     evbus_reader_close                     | anything but a call on the same reader
+ *     evbus_close                            | nothing on the same bus, nor on a reader of it
+ *     evbus_message, evbus_strerror, _version,
+ *     evbus_envelope_format, evbus_key_of_member | anything: they touch nothing shared
+ *
+ * No call may be made from a signal handler. After fork() the child must not use a handle of its parent: every call but
+ * evbus_close answers EVBUS_EFORKED there; the child opens its own. A thread that publishes or reads holds one of the
+ * bus's 1,023 slots until it ends; a thread that is killed, or ends without cleaning up, is found and its slot is freed.
+ *
+ * Sizes. `size` in a struct you fill in is sizeof of it, so that it may grow without breaking you; 0 means "as of 1.0".
+ * Every other field's zero is the good default. Times are nanoseconds: points in time since 1970 (UTC), waits as a
+ * length. Strings are NUL-terminated UTF-8, copied before the call returns unless said otherwise.
+ *
+ * Errors. A call that can fail returns enum evbus_code, EVBUS_OK is 0, the others are negative. evbus_message() tells
+ * which thing, what was found, and the mend. */
+#ifndef EVBUS_EVBUS_H
+#define EVBUS_EVBUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EVBUS_API __attribute__((visibility("default")))
+
+#define EVBUS_VERSION_MAJOR 0
+#define EVBUS_VERSION_MINOR 1
+#define EVBUS_VERSION_PATCH 0
+
+/** What went wrong, in kind. New codes are added at the end; no value ever changes. */
+enum evbus_code {
+    EVBUS_OK = 0,
+    EVBUS_ENOTFOUND = -1,   /**< no such thing */
+    EVBUS_ETIMEOUT = -2,    /**< nothing came in time */
+    EVBUS_EINVAL = -3,      /**< an argument is wrong; evbus_message() names it */
+    EVBUS_ENOBUS = -4,      /**< no such bus on this host: run `evbus init` */
+    EVBUS_ESTALE = -5,      /**< this bus was removed or made anew: close, open again */
+    EVBUS_ELAYOUT = -6,     /**< the bus was made by a build with another memory layout */
+    EVBUS_ECORRUPT = -7,    /**< shared memory holds what no evbus wrote; evbus_message() tells where */
+    EVBUS_ENOSPC = -8,      /**< no room in memory or /dev/shm */
+    EVBUS_ELIMIT = -9,      /**< a fixed number of places is used up; evbus_message() tells which */
+    EVBUS_EIO = -10,        /**< the operating system refused; evbus_message() tells what */
+    EVBUS_EFULL = -11,      /**< the ring is full and stayed full until the timeout; nothing was published */
+    EVBUS_EAGAIN = -12,     /**< try again */
+    EVBUS_EPAUSED = -13,    /**< paused */
+    EVBUS_EDENIED = -14,    /**< the catalogue does not let this service do this; the message says who may */
+    EVBUS_EPERM = -15,      /**< the operating system's permissions on the bus do not let this user */
+    EVBUS_ECATALOGUE = -16, /**< the catalogue is wrong; evbus_message() tells where */
+    EVBUS_ECONFIG = -17,    /**< the configuration is wrong */
+    EVBUS_EBUSY = -18,      /**< this thread is inside another call already (signal handler) */
+    EVBUS_EFORKED = -19,    /**< this handle belongs to the parent process: open one of your own */
+    EVBUS_EFENCED = -20,    /**< somebody else has taken over */
+    EVBUS_EDUPLICATE = -21, /**< it is there already */
+    EVBUS_ECONFLICT = -22,  /**< something else is there already */
+    EVBUS_EEXHAUSTED = -23  /**< a partition has used up its 2^48 positions */
+};
+
+/** When publish returns, how safe is the event? Belongs to the topic's log; a publish may ask for more, never for less.
+ *  DISK and BROKER need the journal and the bridge, which this version does not have: they are refused by name. */
+enum evbus_ack {
+    EVBUS_ACK_LOG = 0,    /**< whatever the catalogue says for the topic's log */
+    EVBUS_ACK_MEMORY = 1, /**< every process of this host can see it; it survives kill -9 of all of them */
+    EVBUS_ACK_DISK = 2,   /**< it survives a power cut */
+    EVBUS_ACK_BROKER = 3  /**< it is mirrored to the broker */
+};
+
+/** How a call waits for an event or for room. */
+enum evbus_wait {
+    EVBUS_WAIT_HYBRID = 0, /**< spin for spin_ns, then sleep. The default */
+    EVBUS_WAIT_SPIN = 1,   /**< never sleep: lowest latency, one core busy */
+    EVBUS_WAIT_BLOCK = 2   /**< sleep at once: lowest cost */
+};
+
+/** Does a thread of this process (`evbus-keeper`) stand for keeper of the bus? One is needed, somewhere on the host. */
+enum evbus_keeper { EVBUS_KEEPER_VOLUNTEER = 0, EVBUS_KEEPER_NEVER = 1 };
+
+enum evbus_level { EVBUS_LOG_ERROR = 0, EVBUS_LOG_WARNING = 1, EVBUS_LOG_INFO = 2, EVBUS_LOG_DEBUG = 3 };
+
+/** One line of text for the operator, `key=value` pairs, without a newline. Called from any thread of the library, never
+ *  by two at once for one bus; must not call the library. */
+typedef void evbus_log_callback(void *context, enum evbus_level level, const char *line);
+
+struct evbus;        /**< one process's handle on a bus */
+struct evbus_reader; /**< one place to read on from */
+
+struct evbus_options {
+    size_t size;                /**< sizeof(struct evbus_options) */
+    const char *bus;            /**< NULL: $EVBUS_BUS, else "lomash" */
+    const char *service;        /**< who we are, 1..63 bytes. NULL: $EVBUS_SERVICE, else nobody: may read only */
+    enum evbus_keeper keeper;   /**< default: volunteer */
+    enum evbus_wait wait;       /**< how publish waits for room and readers for events */
+    uint64_t spin_ns;           /**< for EVBUS_WAIT_HYBRID; 0: 20 us where there is more than one processor, else 0 */
+    evbus_log_callback *log;    /**< NULL: say nothing */
+    void *log_context;          /**< handed to log */
+    enum evbus_level log_level; /**< the least serious level that is reported; default: errors only */
+};
+
+/** Attach to a bus. It must exist (`evbus init`): a service never creates one by a mistyped name.
+ *
+ *  out_bus  out: the handle, to be closed by evbus_close(). Untouched on failure.
+ *  Threads  any.
+ *  Returns  EVBUS_OK; EVBUS_ENOBUS; EVBUS_ELAYOUT; EVBUS_EPERM; EVBUS_ENOSPC; EVBUS_EINVAL; EVBUS_ECORRUPT.
+ *  Source   DESIGN "The idea in one picture". Since 0.1. */
+EVBUS_API int evbus_open(struct evbus **out_bus, const struct evbus_options *options);
+
+/** Detach. NULL is fine. No reader of it may be left open, no call on it under way. In a forked child: frees memory only. */
+EVBUS_API void evbus_close(struct evbus *bus);
+
+struct evbus_event {
+    size_t size;            /**< sizeof(struct evbus_event) */
+    const char *topic;      /**< e.g. "lomash.orders.created" */
+    const void *payload;    /**< one JSON text in UTF-8, kept byte for byte */
+    size_t payload_len;     /**< bytes; 0: payload is NUL-terminated. At most the catalogue's payload_max (240 KiB) */
+    const char *key;        /**< order holds among events of one key; NULL or "": no key, the id spreads them */
+    size_t key_len;         /**< bytes, at most 255; 0: key is NUL-terminated */
+    uint8_t id[16];         /**< the eventId; all zero: we make a UUIDv7 */
+    uint64_t timestamp_ns;  /**< ns since 1970; 0: now */
+    uint16_t version_major; /**< of the payload's schema; 0.0 means 1.0 */
+    uint16_t version_minor;
+    enum evbus_ack ack;      /**< at least this; 0: as the log has it */
+    bool payload_is_checked; /**< the caller has just serialised it: do not check again that it is JSON */
+    uint64_t timeout_ns;     /**< how long a full ring may keep us; 0: not at all */
+};
+
+/** Where an event went. Printed as lomash.orders/2@123456. */
+struct evbus_receipt {
+    size_t size; /**< sizeof(struct evbus_receipt) */
+    uint8_t id[16];
+    uint64_t timestamp_ns; /**< as stored */
+    const char *log;       /**< lives as long as the bus handle */
+    uint32_t partition;
+    uint64_t position;  /**< of the event's first cell; cells are 64 bytes */
+    enum evbus_ack ack; /**< what was reached */
+    bool duplicate;     /**< always false in this version */
+};
+
+/** Put one event on its topic. On return it is at its log's ack level (receipt->ack says which).
+ *
+ *  event    topic and payload required; payload: one JSON text, 1..245760 bytes. Copied: free it at once.
+ *  receipt  out, may be NULL. Untouched on failure.
+ *  Threads  any, on one handle; from a handler too; not from a signal handler (EVBUS_EBUSY where it interrupts a publish).
+ *  Cost     no system call unless somebody sleeps or the ring is full; no memory is allocated after a thread's first call.
+ *  Returns  EVBUS_OK; EVBUS_EINVAL (evbus_message() names the field); EVBUS_EDENIED (who may is in the message);
+ *           EVBUS_ENOTFOUND (no such topic); EVBUS_EFULL (nothing was published); EVBUS_ESTALE; EVBUS_EFORKED;
+ *           EVBUS_ELIMIT (no slot left); EVBUS_EEXHAUSTED; EVBUS_ECORRUPT (run `evbus doctor`).
+ *  Source   ADR 003, "Event Envelope Schema". Since 0.1. */
+EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, struct evbus_receipt *receipt);
+
+/** Publish n events in order. All are checked before the first is published; sleepers are woken once, at the end.
+ *
+ *  events         n of them, all with the size of the first
+ *  receipts       out, n of them (all with the size of the first), or NULL
+ *  out_published  out, may be NULL: how many are on the bus; less than n only on failure
+ *  Returns        as evbus_publish(), for the first event that failed; the message names it by its index.
+ *  Since 0.1. */
+EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *events, size_t n,
+                                  struct evbus_receipt *receipts, size_t *out_published);
+
+/** Where a reader starts. */
+enum evbus_from {
+    EVBUS_FROM_LATEST = 0,   /**< with what is published after evbus_reader_open() has returned */
+    EVBUS_FROM_EARLIEST = 1, /**< with the oldest event that is still in memory */
+    EVBUS_FROM_TIME = 2      /**< with the oldest in memory whose timestamp is at or after from_time_ns */
+};
+
+struct evbus_reader_options {
+    size_t size;                 /**< sizeof(struct evbus_reader_options) */
+    const char *const *patterns; /**< topics; `*` stands for one segment, a last `**` for one or more. NULL: all */
+    size_t n_patterns;
+    enum evbus_from from;
+    uint64_t from_time_ns;
+    /** Keep what we have not read from being overwritten: a reader that stands still then makes producers' rings full
+     *  (EVBUS_EFULL). Without: we may be overtaken, and are told how much we lost. A pin lasts as long as the thread that
+     *  used the reader last. */
+    bool pin;
+};
+
+/** Start to read. A reader consumes nothing: any number of them see all events.
+ *
+ *  Returns  EVBUS_OK; EVBUS_EINVAL (a pattern); EVBUS_ENOTFOUND (a pattern that no topic of the catalogue fits);
+ *           EVBUS_ELIMIT (32 pins per log, 1,023 slots); EVBUS_ENOSPC; EVBUS_EFORKED; EVBUS_ESTALE.
+ *  Since 0.1. */
+EVBUS_API int evbus_reader_open(struct evbus_reader **out_reader, struct evbus *bus,
+                                const struct evbus_reader_options *options);
+
+/** One event, as it is read. Pointers live until the next call on the same reader. */
+struct evbus_delivery {
+    size_t size; /**< sizeof(struct evbus_delivery): set it before the call */
+    uint8_t id[16];
+    const char *topic;
+    const char *service; /**< who published it; "" when its name is no longer in memory */
+    uint64_t timestamp_ns;
+    uint16_t version_major;
+    uint16_t version_minor;
+    const char *key; /**< NUL-terminated as well; "" when there is none */
+    size_t key_len;
+    const void *payload; /**< byte for byte as published; a NUL stands behind it */
+    size_t payload_len;
+    const char *log;
+    uint32_t partition;
+    uint64_t position;
+    /** Cells of this partition that were overwritten before we could read them, right before this event; 0: none. */
+    uint64_t lost;
+};
+
+/** The next event. Order holds within a partition, so among events of one key; partitions are served by turns.
+ *
+ *  timeout_ns  how long to wait; 0: not at all; UINT64_MAX: for ever
+ *  Returns     EVBUS_OK; EVBUS_ETIMEOUT; EVBUS_ESTALE; EVBUS_EFORKED; EVBUS_ELIMIT (no slot, or 512 sleepers in this log);
+ *              EVBUS_ECORRUPT (the message names log, partition and position; the next call goes on behind it, at the
+ *              next whole frame).
+ *  Since 0.1. */
+EVBUS_API int evbus_reader_next(struct evbus_reader *reader, struct evbus_delivery *out_delivery, uint64_t timeout_ns);
+
+/** A descriptor for poll(), epoll, libuv: readable when there may be something to read. Read with timeout 0 until
+ *  EVBUS_ETIMEOUT, which also makes it unreadable again. It is the reader's: never close, read or write it yourself. The
+ *  first call starts a thread (`evbus-fd`) that sleeps on the reader's behalf; evbus_reader_close() ends it.
+ *
+ *  Returns  EVBUS_OK; EVBUS_EIO; EVBUS_ELIMIT; EVBUS_EFORKED. Since 0.1. */
+EVBUS_API int evbus_fd(struct evbus_reader *reader, int *out_fd);
+
+/** Cells that this reader has lost since it was opened, over all partitions. */
+EVBUS_API uint64_t evbus_reader_lost(const struct evbus_reader *reader);
+
+/** Frees the reader and what it pinned. NULL is fine. */
+EVBUS_API void evbus_reader_close(struct evbus_reader *reader);
+
+/** The ADR's envelope of an event as one line of JSON, without a newline:
+ *  {"eventId":...,"eventType":...,"timestamp":...,"version":...,"payload":...}; the payload byte for byte, but a raw CR
+ *  or LF between its tokens becomes a blank. Returns its length in bytes; writes at most cap bytes, no NUL.
+ *  Source   ADR 003, "Event Envelope Schema". Since 0.1. */
+EVBUS_API size_t evbus_envelope_format(const struct evbus_delivery *delivery, char *buffer, size_t cap);
+
+/** The partition key that stands in a payload: the member `name` of its top-level object; a string's decoded text, a
+ *  number's or boolean's text as it stands there.
+ *
+ *  out_key  at least 256 bytes; NUL-terminated
+ *  Returns  EVBUS_OK; EVBUS_EINVAL (no JSON, no object, no such member, of another type, or over 255 bytes: see the
+ *           message of evbus_message(NULL)). Since 0.1. */
+EVBUS_API int evbus_key_of_member(const void *payload, size_t payload_len, const char *name, char *out_key,
+                                  size_t *out_key_len);
+
+/** A short text for a code, e.g. "the ring is full". Static. */
+EVBUS_API const char *evbus_strerror(int code);
+
+/** This thread's last failure on any handle (bus may be NULL, e.g. after a failed open): the thing, what was found, the
+ *  mend. Lives until this thread's next failing call. "" when nothing has failed yet. */
+EVBUS_API const char *evbus_message(const struct evbus *bus);
+
+/** "0.1.0", of the library that is loaded. */
+EVBUS_API const char *evbus_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,275 @@
+/* admin.c: make, remove and list buses, and what their catalogues say.
+ *
+ * A new bus's first frames are its names: in each partition a NAMES frame per topic says what its id means, before its first
+ * use, so that whatever is kept of a partition can be read alone. Checked by tests/unit/test_admin.c. */
+#include <evbus/admin.h>
+
+#include "burial.h"
+#include "bus.h"
+#include "catalogue_shipped.h"
+#include "clock.h"
+#include "frame.h"
+#include "partition.h"
+#include "slot.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *bus_name(const char *given)
+{
+    const char *name = given != NULL ? given : getenv("EVBUS_BUS");
+    return name != NULL && name[0] != '\0' ? name : "lomash";
+}
+
+/* --- init -------------------------------------------------------------------------------------------------------------- */
+
+static int find_group(const char *name, gid_t *out_group, struct error *err)
+{
+    if (name == NULL) {
+        *out_group = (gid_t)-1;
+        return EVBUS_OK;
+    }
+    char *end;
+    errno = 0;
+    unsigned long number = strtoul(name, &end, 10);
+    if (errno == 0 && end != name && *end == '\0' && number < (gid_t)-1) {
+        *out_group = (gid_t)number;
+        return EVBUS_OK;
+    }
+    struct group group;
+    struct group *found = NULL;
+    char buffer[4096];
+    getgrnam_r(name, &group, buffer, sizeof buffer, &found);
+    if (found == NULL)
+        return error_set(err, EVBUS_EINVAL, "there is no group \"%s\" on this host", name);
+    *out_group = found->gr_gid;
+    return EVBUS_OK;
+}
+
+static int name_topics(struct memory_log *log, uint32_t slot, struct error *err)
+{
+    uint64_t buffer[16 * CELL_WORDS];
+    struct claim claim = {.slot = slot};
+    int rc = EVBUS_OK;
+    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
+    for (uint32_t t = 0; t < n; t++) {
+        char text[256];
+        int len = snprintf(text, sizeof text, "{\"topic\":{\"id\":%u,\"name\":\"%s\"}}", t + 1, log->head->topics[t]);
+        struct frame frame = {
+            .kind = FRAME_NAMES,
+            .timestamp_ns = clock_wall_ns(),
+            .topic = (uint16_t)(t + 1),
+            .major = 1,
+            .payload = text,
+            .payload_len = (uint32_t)len,
+        };
+        uint32_t n_cells = frame_cells(0, 0, frame.payload_len);
+        frame_build(&frame, buffer);
+        for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
+            uint64_t pos;
+            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, (struct partition_wait){0, 0}, &pos, err);
+        }
+    }
+    return rc;
+}
+
+EVBUS_API int evbus_init(const struct evbus_init_options *given)
+{
+    struct error *err = error_of_thread();
+    struct evbus_init_options options = {0};
+    struct catalogue *catalogue = NULL;
+    struct memory memory = {.control_region = REGION_NONE};
+    gid_t group = (gid_t)-1;
+    uint32_t slot = 0;
+    int rc = given == NULL
+                 ? EVBUS_OK
+                 : bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_init_options", err);
+    if (rc == EVBUS_OK && (options.mode & ~0777u) != 0)
+        rc = error_set(err, EVBUS_EINVAL, "options.mode is %#o; 0..0777 are allowed", options.mode);
+    if (rc == EVBUS_OK)
+        rc = find_group(options.group, &group, err);
+    const char *text = options.catalogue != NULL ? options.catalogue : catalogue_shipped;
+    size_t len = options.catalogue != NULL && options.catalogue_len != 0 ? options.catalogue_len : strlen(text);
+    if (rc == EVBUS_OK)
+        rc = catalogue_parse(text, len, &catalogue, err);
+    if (rc == EVBUS_OK)
+        rc = memory_create(&memory, bus_name(options.bus), catalogue, text, len,
+                           options.mode != 0 ? options.mode : 0660, group, err);
+    if (rc == EVBUS_OK) {
+        rc = burial_take_slot(&memory, "evbus-init", &slot, err);
+        for (uint32_t i = 0; i < memory.n_logs && rc == EVBUS_OK; i++)
+            rc = name_topics(&memory.logs[i], slot, err);
+        if (slot != 0)
+            burial_leave_slot(&memory, slot);
+        if (rc == EVBUS_OK)
+            memory_ready(&memory);
+        else
+            memory_remove(memory.bus, NULL);
+        memory_close(&memory);
+    }
+    catalogue_free(catalogue);
+    return rc;
+}
+
+EVBUS_API int evbus_remove(const char *bus)
+{
+    return memory_remove(bus_name(bus), error_of_thread());
+}
+
+/* --- list -------------------------------------------------------------------------------------------------------------- */
+
+/* The bus of an object "evbus.<bus>.control", or false. */
+static bool is_control(const char *file, char out_bus[SERVICE_BYTES])
+{
+    static const char prefix[] = "evbus.";
+    static const char suffix[] = ".control";
+    size_t len = strlen(file);
+    if (len <= sizeof prefix - 1 + sizeof suffix - 1 || strncmp(file, prefix, sizeof prefix - 1) != 0 ||
+        strcmp(file + len - (sizeof suffix - 1), suffix) != 0)
+        return false;
+    size_t bus_len = len - (sizeof prefix - 1) - (sizeof suffix - 1);
+    if (bus_len >= SERVICE_BYTES)
+        return false;
+    memcpy(out_bus, file + sizeof prefix - 1, bus_len);
+    out_bus[bus_len] = '\0';
+    return memory_check_name(out_bus, NULL) == EVBUS_OK;
+}
+
+static uint32_t count_processes(const struct memory *memory)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++)
+        n += slot_is_first_of_process(memory->control->slots, i);
+    return n;
+}
+
+static uint64_t bytes_of(const char *bus)
+{
+    char prefix[SERVICE_BYTES + 8];
+    int len = snprintf(prefix, sizeof prefix, "evbus.%s.", bus);
+    uint64_t sum = 0;
+    DIR *dir = opendir("/dev/shm");
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        struct stat found;
+        if (strncmp(entry->d_name, prefix, (size_t)len) == 0 && fstatat(dirfd(dir), entry->d_name, &found, 0) == 0)
+            sum += (uint64_t)found.st_size;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return sum;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+EVBUS_API int evbus_list(int (*each)(void *context, const struct evbus_listed *listed), void *context)
+{
+    struct error *err = error_of_thread();
+    char(*names)[SERVICE_BYTES] = NULL;
+    size_t n = 0;
+    DIR *dir = opendir("/dev/shm");
+    if (dir == NULL)
+        return error_set(err, EVBUS_EIO, "/dev/shm: %s", strerror(errno));
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        char name[SERVICE_BYTES];
+        if (!is_control(entry->d_name, name))
+            continue;
+        void *more = realloc(names, (n + 1) * sizeof *names);
+        if (more == NULL)
+            break;
+        names = more;
+        memcpy(names[n++], name, sizeof name);
+    }
+    closedir(dir);
+    if (n > 1)
+        qsort(names, n, sizeof *names, compare_names);
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        struct evbus_listed listed = {.size = sizeof listed, .bytes = bytes_of(names[i])};
+        struct memory memory;
+        memcpy(listed.bus, names[i], sizeof listed.bus);
+        listed.state = memory_open(&memory, names[i], err);
+        if (listed.state == EVBUS_OK) {
+            listed.created_ns = memory.control->created_ns;
+            listed.n_processes = count_processes(&memory);
+            memory_close(&memory);
+        }
+        rc = each(context, &listed);
+    }
+    free(names);
+    return rc;
+}
+
+/* --- catalogues ---------------------------------------------------------------------------------------------------------- */
+
+EVBUS_API const char *evbus_shipped_catalogue(void)
+{
+    return catalogue_shipped;
+}
+
+EVBUS_API int evbus_catalogue_check(const char *text, size_t len, uint64_t *out_bytes)
+{
+    struct catalogue *catalogue;
+    int rc = catalogue_parse(text, len, &catalogue, error_of_thread());
+    if (rc == EVBUS_OK) {
+        if (out_bytes != NULL)
+            *out_bytes = memory_bytes(catalogue);
+        catalogue_free(catalogue);
+    }
+    return rc;
+}
+
+EVBUS_API int evbus_catalogue_text(struct evbus *bus, const char **out_text, size_t *out_len)
+{
+    struct error *err = error_of_thread();
+    char *text;
+    size_t len;
+    uint32_t generation;
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK)
+        rc = topics_copy_text(&bus->memory, &text, &len, &generation, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    pthread_mutex_lock(&bus->admin_mutex);
+    free(bus->catalogue_text);
+    bus->catalogue_text = text;
+    pthread_mutex_unlock(&bus->admin_mutex);
+    *out_text = text;
+    if (out_len != NULL)
+        *out_len = len;
+    return EVBUS_OK;
+}
+
+EVBUS_API int evbus_catalogue_topics(const char *text, size_t len,
+                                     int (*each)(void *context, const struct evbus_topic_info *info), void *context)
+{
+    struct catalogue *catalogue;
+    int rc = catalogue_parse(text, len, &catalogue, error_of_thread());
+    if (rc != EVBUS_OK)
+        return rc;
+    for (size_t i = 0; i < catalogue->n_topics && rc == 0; i++) {
+        const struct catalogue_topic *topic = &catalogue->topics[i];
+        struct evbus_topic_info info = {
+            .size = sizeof info,
+            .topic = topic->name,
+            .log = catalogue->logs[topic->log].name,
+            .n_partitions = catalogue->logs[topic->log].n_partitions,
+            .ack = catalogue->logs[topic->log].ack,
+            .producers = topic->producers,
+            .n_producers = topic->n_producers,
+            .groups = topic->groups,
+            .n_groups = topic->n_groups,
+        };
+        rc = each(context, &info);
+    }
+    catalogue_free(catalogue);
+    return rc;
+}

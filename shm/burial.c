@@ -1,0 +1,148 @@
+/* burial.c: what a dead thread held becomes free again.
+ *
+ *   who      dead = slot.tid set and the lock word's tid another: two loads, anyone. Anyone may PAD a dead slot's words
+ *            (ring_pad_if_dead); only the undertaker, who got EOWNERDEAD from trylock, makes the slot free.
+ *   order    for each ring: help the tail on until word[tail] is of an older lap; words CLAIMED, CANCELLED -> PAD in
+ *            released..tail. Then pins; sleeper bits; ring all doorbells; tid = 0; mutex consistent; it is ours or unlocked
+ *
+ * Why that is enough. The dead write no more, so a word that carries the slot changes only by us [keeps WHOLE]. A claim is
+ * never beyond tail, for its claimant had loaded that tail, and after the tail is helped on none lies at it either: the walk
+ * finds them all, and the slot is used again only after the last is PAD [keeps ONE-WRITER] [R1, R2; model slots.pml, -DNOHELP,
+ * -DEARLY fail]. Each step may be done twice, so a dead undertaker is followed by the next. Nobody waits for a time to pass,
+ * nor for an undertaker that is stopped: readers and producers PAD by themselves what blocks them [keeps PROGRESS] [B6].
+ * All bells are rung since the dead may have been between its commit and its wake [D5] [keeps WOKEN].
+ * Rules R1 R2 B1 B6 D5 D6. Checked by tests/model/slots.pml, dead.pml and tests/crash/test_burial.c. */
+#include "burial.h"
+
+#include "doorbell.h"
+#include "futex.h"
+#include "slot.h"
+
+#include <limits.h>
+
+static _Atomic uint64_t *word_of(struct ring *ring, uint64_t pos)
+{
+    return &ring->words[ring_index(ring, pos)];
+}
+
+static void help_tail_on(struct ring *ring)
+{
+    for (;;) {
+        uint64_t tail = ring_tail(ring);
+        uint64_t word = atomic_load_explicit(word_of(ring, tail), memory_order_acquire);
+        uint32_t n_cells = word_cells(word);
+        if (word_lap(word) != ring_lap(ring, tail)) {
+            if (ring_tail(ring) == tail)
+                return;
+            continue;
+        }
+        if (n_cells < 1 || ring_index(ring, tail) + n_cells > ring->capacity)
+            return; /* damaged: producers refuse this ring, doctor tells */
+        atomic_compare_exchange_strong_explicit(&ring->head->tail, &tail, tail + n_cells, memory_order_acq_rel,
+                                                memory_order_relaxed);
+    }
+}
+
+void burial_bury_ring(struct ring *ring, uint32_t slot)
+{
+    help_tail_on(ring);
+    uint64_t tail = ring_tail(ring);
+    uint64_t pos = ring_released(ring);
+    while (pos < tail) {
+        uint64_t word = atomic_load_explicit(word_of(ring, pos), memory_order_acquire);
+        uint32_t n_cells = word_cells(word);
+        if (word_lap(word) != ring_lap(ring, pos) || n_cells < 1) {
+            uint64_t released = ring_released(ring);
+            if (released <= pos)
+                return;     /* damaged */
+            pos = released; /* overtaken: again from there */
+            continue;
+        }
+        bool is_open = word_state(word) == WORD_CLAIMED || word_state(word) == WORD_CANCELLED;
+        if (is_open && word_slot(word) == slot) {
+            uint64_t pad = word_make(word_lap(word), WORD_PAD, 0, n_cells);
+            if (!atomic_compare_exchange_strong_explicit(word_of(ring, pos), &word, pad, memory_order_acq_rel,
+                                                         memory_order_relaxed))
+                continue; /* a reader has cancelled or buried it just now */
+            atomic_fetch_add_explicit(&ring->head->buried, 1, memory_order_relaxed);
+        }
+        pos += n_cells;
+    }
+}
+
+static void bury_pins(struct memory_log *log, uint32_t slot)
+{
+    for (uint32_t i = 0; i < PINS_MAX; i++) {
+        if (atomic_load_explicit(&log->head->pin_slots[i], memory_order_acquire) != slot)
+            continue;
+        for (uint32_t p = 0; p < log->n_partitions; p++)
+            ring_unpin(&log->rings[p], i);
+        atomic_store_explicit(&log->head->pin_slots[i], 0, memory_order_release);
+    }
+}
+
+static void ring_all_bells(struct memory *memory)
+{
+    for (int i = 1; i <= SLOTS_MAX; i++)
+        if (slot_is_used(&memory->control->slots[i]))
+            doorbell_ring_slot(&memory->control->slots[i]);
+    for (uint32_t i = 0; i < memory->n_logs; i++)
+        for (uint32_t p = 0; p < memory->logs[i].n_partitions; p++)
+            ring_wake_producers(&memory->logs[i].rings[p]);
+}
+
+/* We hold the slot's mutex, and its last owner is dead. */
+static void bury(struct memory *memory, uint32_t slot)
+{
+    for (uint32_t i = 0; i < memory->n_logs; i++)
+        for (uint32_t p = 0; p < memory->logs[i].n_partitions; p++)
+            burial_bury_ring(&memory->logs[i].rings[p], slot);
+    for (uint32_t i = 0; i < memory->n_logs; i++)
+        bury_pins(&memory->logs[i], slot);
+    for (uint32_t i = 0; i < memory->n_logs; i++)
+        doorbell_bury(memory->logs[i].head, slot);
+    ring_all_bells(memory);
+    atomic_fetch_add_explicit(&memory->control->burials, 1, memory_order_relaxed);
+    slot_buried(&memory->control->slots[slot]);
+}
+
+int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_slot, struct error *err)
+{
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+        struct slot *slot = &memory->control->slots[i];
+        enum slot_try got = slot_take(slot);
+        if (got == SLOT_BUSY)
+            continue;
+        if (got == SLOT_DIED)
+            bury(memory, i);
+        slot_enter(slot, service);
+        *out_slot = i;
+        return EVBUS_OK;
+    }
+    return error_set(err, EVBUS_ELIMIT, "bus %s: all %d slots are taken; a slot is a thread: `evbus stat` lists them",
+                     memory->bus, SLOTS_MAX);
+}
+
+void burial_leave_slot(struct memory *memory, uint32_t slot)
+{
+    slot_leave(&memory->control->slots[slot]);
+}
+
+unsigned burial_sweep(struct memory *memory)
+{
+    unsigned n_buried = 0;
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+        struct slot *slot = &memory->control->slots[i];
+        uint32_t lock = atomic_load_explicit(slot_lock_word(slot), memory_order_acquire);
+        if (!slot_is_dead(slot) && (lock & SLOT_DIED_BIT) == 0) /* the second: it died before it said who it was */
+            continue;
+        enum slot_try got = slot_take(slot);
+        if (got == SLOT_DIED) {
+            bury(memory, i);
+            n_buried++;
+        }
+        if (got != SLOT_BUSY)
+            slot_leave(slot);
+    }
+    return n_buried;
+}

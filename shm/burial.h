@@ -1,0 +1,19 @@
+/* burial.h: what a dead thread held becomes free again. See burial.c. */
+#ifndef EVBUS_BURIAL_H
+#define EVBUS_BURIAL_H
+
+#include "memory.h"
+
+/* A slot for the calling thread, entered under this service's name; a dead thread's is buried first. EVBUS_OK; EVBUS_ELIMIT. */
+int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_slot, struct error *err);
+
+/* Gives back the calling thread's slot: its pins and places must be gone, its claim settled. */
+void burial_leave_slot(struct memory *memory, uint32_t slot);
+
+/* Buries whoever is dead. Returns how many. Any thread; the slots are looked at by two loads each. */
+unsigned burial_sweep(struct memory *memory);
+
+/* The partition's words, pins and bits of a slot whose mutex is held by us: for tests of the single steps. */
+void burial_bury_ring(struct ring *ring, uint32_t slot);
+
+#endif

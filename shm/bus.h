@@ -1,0 +1,56 @@
+/* bus.h: the handle, its threads, open and close. See bus.c. */
+#ifndef EVBUS_BUS_H
+#define EVBUS_BUS_H
+
+#include "keeper.h"
+#include "log.h"
+#include "memory.h"
+#include "topics.h"
+#include "uuid7.h"
+
+struct evbus {
+    struct memory memory;
+    struct log log;
+    struct topics *topics;
+    struct keeper *keeper;
+    char service[SERVICE_BYTES]; /* "": nobody */
+    enum evbus_wait wait;
+    uint64_t spin_ns;
+    uint32_t publisher;       /* our id on this bus; 0: we publish nothing */
+    uint32_t frame_cells_max; /* of the largest ring */
+    const uint8_t *alive;     /* a page of its own that a forked child sees as zero [B8] */
+    pthread_key_t key;        /* -> struct bus_thread */
+    bool has_key;
+    _Atomic uint32_t refs;             /* the handle, and each thread that has a record */
+    _Atomic bool *announced[LOGS_MAX]; /* per partition: our NAMES frame is there */
+    pthread_mutex_t admin_mutex;       /* what the calls of admin.h give out */
+    char *catalogue_text;              /* likewise */
+    void *stat_rows;                   /* likewise */
+};
+
+/* What one thread has on one bus. */
+struct bus_thread {
+    struct evbus *bus;
+    struct claim claim; /* .slot is ours */
+    struct uuid7_state uuid;
+    uint64_t *frame;                 /* room for the largest frame: built here, then copied into the ring */
+    uint32_t places[LOGS_MAX];       /* ours among each log's sleepers, + 1; 0: none yet */
+    const volatile uint64_t *inside; /* a mark on the stack of the publish that is under way; NULL: none [R11] */
+    uint64_t inside_value;
+};
+
+/* May this process use the handle, and is the bus still there? EVBUS_OK, EVBUS_EFORKED, EVBUS_ESTALE, EVBUS_EINVAL. */
+int bus_check(const struct evbus *bus, struct error *err);
+
+/* The calling thread's record, with a slot; made by its first call. */
+int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *err);
+
+/* Copies a caller's struct of this or an older version into one of ours, zeroes behind it; refuses fields of a newer one
+ * that are set. given_size 0: as large as ours. */
+int bus_take_struct(void *out, size_t our_size, const void *given, size_t given_size, const char *name,
+                    struct error *err);
+
+/* How long to spin before sleeping, ns; UINT64_MAX: never sleep. */
+uint64_t bus_spin_ns(const struct evbus *bus);
+
+#endif

@@ -1,0 +1,35 @@
+/* clock.h: wall and monotonic time in ns. */
+#ifndef EVBUS_CLOCK_H
+#define EVBUS_CLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#define CLOCK_NS_PER_S  UINT64_C(1000000000)
+#define CLOCK_NS_PER_MS UINT64_C(1000000)
+#define CLOCK_NS_PER_US UINT64_C(1000)
+
+/* ns since 1970, UTC. May step back. */
+uint64_t clock_wall_ns(void);
+
+/* ns since boot. Never steps back; the same for all processes of a time namespace. */
+uint64_t clock_mono_ns(void);
+
+/* now + timeout, UINT64_MAX where that is beyond it ("for ever"). */
+uint64_t clock_deadline(uint64_t now_ns, uint64_t timeout_ns);
+
+/* What is left until a deadline, at most cap_ns, as a timespec. */
+struct timespec clock_left(uint64_t deadline_ns, uint64_t now_ns, uint64_t cap_ns);
+
+/* Tell the processor that we poll. */
+static inline void clock_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* cursor.h: read on in one partition. See cursor.c. */
+#ifndef EVBUS_CURSOR_H
+#define EVBUS_CURSOR_H
+
+#include "doorbell.h"
+#include "frame.h"
+#include "ring.h"
+
+#define CURSOR_NO_PIN UINT32_MAX
+
+struct cursor {
+    struct ring *ring;
+    const struct topic_set *wanted; /* ids of the log */
+    _Atomic uint64_t pos;           /* the reader's thread; evbus-fd looks */
+    uint64_t lost;                  /* cells overwritten before we could read them, since the last event */
+    uint64_t from_time_ns;          /* skip what is older, until something is not */
+    uint64_t blocked_pos;           /* a claim that we stand before ... */
+    uint64_t blocked_since_ns;      /* ... since then; 0: none */
+    uint32_t pin;                   /* index of our pin, or CURSOR_NO_PIN */
+};
+
+enum cursor_found {
+    CURSOR_EVENT,   /* *out_frame is it; it lies in the buffer */
+    CURSOR_NOTHING, /* not yet */
+    CURSOR_CORRUPT  /* the message tells; the cursor stands behind it */
+};
+
+/* The next wanted event at or after the cursor. buffer: room for the ring's largest frame. Without `look` only stamps are
+ * polled: NOTHING proves nothing. With it the words decide, and who blocks is buried or, after its patience, cancelled;
+ * *out_wait_ns is then lowered to what is left of that patience. */
+enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look, struct frame *out_frame,
+                              uint64_t *out_wait_ns, struct error *err);
+
+/* May there be something to read? For whoever sleeps on another's behalf. */
+bool cursor_is_ready(const struct cursor *cursor);
+
+static inline uint64_t cursor_pos(const struct cursor *cursor)
+{
+    return atomic_load_explicit(&cursor->pos, memory_order_relaxed);
+}
+
+#endif

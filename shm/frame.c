@@ -1,0 +1,119 @@
+/* frame.c: event <-> cells; trusts no length.
+ *
+ *     | header 64 | key, to 8 | header area, to 8 | major minor len | payload, to 8 | ...   to a whole cell
+ *
+ * The same bytes stand in the ring and in the journal, so they depend on the event alone: paddings are zero. A small event
+ * (key of up to 8 bytes, payload of up to 48) takes 2 cells.
+ * A frame is parsed from a private copy only: what was checked once cannot change any more. Every length is bounded by what is
+ * left of the frame. Checked by tests/unit/test_frame.c. */
+#include "frame.h"
+
+#include <string.h>
+
+static size_t to8(size_t n)
+{
+    return (n + 7) & ~(size_t)7;
+}
+
+uint32_t frame_cells(size_t key_len, size_t area_len, size_t payload_len)
+{
+    if (payload_len > (size_t)FRAME_CELLS_MAX * CELL_BYTES)
+        return 0;
+    size_t n_bytes = sizeof(struct frame_header) + to8(key_len) + to8(area_len) + sizeof(struct representation_header) +
+                     to8(payload_len);
+    size_t n_cells = (n_bytes + CELL_BYTES - 1) / CELL_BYTES;
+    return n_cells <= FRAME_CELLS_MAX ? (uint32_t)n_cells : 0;
+}
+
+/* Copies len bytes and zeroes the padding behind them; returns where the next part starts. */
+static char *put(char *to, const void *from, size_t len)
+{
+    size_t padded = to8(len);
+    if (len != padded)
+        memset(to + padded - 8, 0, 8);
+    if (len != 0)
+        memcpy(to, from, len);
+    return to + padded;
+}
+
+void frame_build(const struct frame *frame, uint64_t *out)
+{
+    uint32_t n_cells = frame_cells(frame->key_len, frame->area_len, frame->payload_len);
+    struct frame_header header = {
+        .format = FRAME_FORMAT,
+        .kind = (uint8_t)frame->kind,
+        .flags = frame->flags,
+        .n_cells = (uint16_t)n_cells,
+        .area_len = frame->area_len,
+        .timestamp_ns = frame->timestamp_ns,
+        .publisher = frame->publisher,
+        .topic = frame->topic,
+        .key_len = frame->key_len,
+        .n_representations = 1,
+        .key_hash = frame->key_hash,
+    };
+    memcpy(header.id, frame->id, sizeof header.id);
+    char *to = (char *)out;
+    char *end = to + (size_t)n_cells * CELL_BYTES;
+    memcpy(to, &header, sizeof header);
+    to = put(to + sizeof header, frame->key, frame->key_len);
+    to = put(to, frame->area, frame->area_len);
+    struct representation_header representation = {frame->major, frame->minor, frame->payload_len};
+    memcpy(to, &representation, sizeof representation);
+    to = put(to + sizeof representation, frame->payload, frame->payload_len);
+    memset(to, 0, (size_t)(end - to));
+}
+
+int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err)
+{
+    struct frame_header header;
+    memcpy(&header, copy, sizeof header);
+    size_t end = (size_t)header.n_cells * CELL_BYTES;
+    const char *bytes = (const char *)copy;
+    if (header.format != FRAME_FORMAT)
+        return error_set(err, EVBUS_ECORRUPT, "frame format %u, this build reads %u", header.format, FRAME_FORMAT);
+    size_t key_at = sizeof header;
+    size_t area_at = key_at + to8(header.key_len);
+    size_t at = area_at + to8(header.area_len);
+    if (at > end)
+        return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with a key of %u and a header area of %u bytes",
+                         header.n_cells, header.key_len, header.area_len);
+    struct frame frame = {
+        .kind = (enum frame_kind)header.kind,
+        .flags = header.flags,
+        .timestamp_ns = header.timestamp_ns,
+        .publisher = header.publisher,
+        .topic = header.topic,
+        .key_hash = header.key_hash,
+        .key = bytes + key_at,
+        .key_len = header.key_len,
+        .area = (const uint8_t *)bytes + area_at,
+        .area_len = header.area_len,
+    };
+    memcpy(frame.id, header.id, sizeof frame.id);
+    for (unsigned i = 0; i < header.n_representations; i++) {
+        struct representation_header representation;
+        if (end - at < sizeof representation)
+            return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells that ends in its representation %u of %u",
+                             header.n_cells, i + 1, header.n_representations);
+        memcpy(&representation, bytes + at, sizeof representation);
+        at += sizeof representation;
+        if (representation.len > end - at)
+            return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len,
+                             end - at);
+        if (i == 0 || representation.major > frame.major ||
+            (representation.major == frame.major && representation.minor > frame.minor)) {
+            frame.major = representation.major;
+            frame.minor = representation.minor;
+            frame.payload = bytes + at;
+            frame.payload_len = representation.len;
+        }
+        at += to8(representation.len);
+        if (at > end)
+            at = end;
+    }
+    if (header.n_representations == 0)
+        return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
+    *out_frame = frame;
+    return EVBUS_OK;
+}

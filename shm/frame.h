@@ -1,0 +1,51 @@
+/* frame.h: event <-> cells; trusts no length. See frame.c. */
+#ifndef EVBUS_FRAME_H
+#define EVBUS_FRAME_H
+
+#include "error.h"
+#include "layout.h"
+
+#define FRAME_FORMAT   1
+#define FRAME_KEY_MAX  255  /* bytes */
+#define FRAME_AREA_MAX 4096 /* bytes */
+
+enum frame_kind { /* as stored */
+                  FRAME_EVENT = 1,
+                  FRAME_PAD = 2,     /* in the journal only: in a ring the word says it */
+                  FRAME_NAMES = 3,   /* what an id means */
+                  FRAME_GAP = 4,     /* positions that a restart skipped */
+                  FRAME_DEAD = 5,    /* a dead letter */
+                  FRAME_SETTLED = 6, /* its resolution */
+                  FRAME_NOTE = 7     /* attempts, takeovers, operators' acts */
+};
+
+/* What a frame says. Pointers: the caller's when it is built, into the frame when it is parsed. */
+struct frame {
+    enum frame_kind kind;
+    uint16_t flags;
+    uint8_t id[16];
+    uint64_t timestamp_ns;
+    uint32_t publisher;
+    uint16_t topic;
+    uint32_t key_hash;
+    const char *key;
+    uint8_t key_len;
+    const uint8_t *area;
+    uint16_t area_len;
+    uint16_t major;
+    uint16_t minor;
+    const void *payload;
+    uint32_t payload_len;
+};
+
+/* Cells that it takes with one representation; 0: more than any ring has. */
+uint32_t frame_cells(size_t key_len, size_t area_len, size_t payload_len);
+
+/* Writes frame_cells() cells to out. Stamp and position are left 0: ring_write() sets them. */
+void frame_build(const struct frame *frame, uint64_t *out);
+
+/* Reads a private copy, whose header's n_cells has been bounded by its ring. With several representations: the highest
+ * version. EVBUS_OK or EVBUS_ECORRUPT with a message about what does not fit. */
+int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err);
+
+#endif

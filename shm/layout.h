@@ -1,0 +1,234 @@
+/* layout.h: every byte that two processes share. Types and static_asserts, no code.
+ *
+ *     /evbus.<bus>.control            /evbus.<bus>.<log>, one per log
+ *     +--------------------------+    +----------------------------------------------------------+
+ *     | struct control           |    | struct log_head: topics, sleepers, owners of pins        |
+ *     |   who and what, retired  |    +----------------------------------------------------------+
+ *     |   keeper's seat          |    | partition 0: struct ring_head | words 8 B each | cells 64 |
+ *     |   names of the logs      |    | partition 1: ...                                         |
+ *     |   slots 1..1023          |    +----------------------------------------------------------+
+ *     |   publishers' names      |
+ *     |   catalogue text         |
+ *     +--------------------------+
+ *
+ * Each field names its writers. Fields of different writers lie on lines of their own. LAYOUT_FINGERPRINT, a hash of all
+ * offsets and limits, stands in every object: builds that differ refuse each other (EVBUS_ELAYOUT).
+ *
+ *     word = { lap:37, state:2, slot:10, length:15 }, most significant first, one per cell, beside the cells
+ *
+ * A word governs the frame that starts at its cell in that lap; lap of p is p / capacity + 1, so that a zero word is of no
+ * lap. A cell inside a frame keeps the word of an older lap, and that means "not claimed yet" [R12, R13]. */
+#ifndef EVBUS_LAYOUT_H
+#define EVBUS_LAYOUT_H
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAYOUT_VERSION 1 /* counts what offsets cannot show: a field that changes its meaning */
+
+#define CELL_BYTES      64
+#define CELL_WORDS      8 /* of 8 bytes */
+#define SLOTS_MAX       1023
+#define LOGS_MAX        64
+#define PARTITIONS_MAX  64
+#define TOPICS_MAX      256 /* in one log */
+#define SLEEPERS_MAX    512 /* in one log: a bit each in one cache line [D3] */
+#define PINS_MAX        32  /* in one log */
+#define FENCES_MAX      16  /* in one partition */
+#define NAME_BYTES      128 /* of a topic or log, with its NUL */
+#define SERVICE_BYTES   64  /* of a bus, service or group, with its NUL */
+#define PUBLISHERS_MAX  1024
+#define CATALOGUE_BYTES 65536
+
+/* The word. */
+#define WORD_LEN_BITS   15
+#define WORD_SLOT_BITS  10
+#define WORD_STATE_BITS 2
+#define WORD_LAP_BITS   37
+static_assert(WORD_LEN_BITS + WORD_SLOT_BITS + WORD_STATE_BITS + WORD_LAP_BITS == 64, "a word is 64 bits");
+static_assert(SLOTS_MAX < 1 << WORD_SLOT_BITS, "slot 0 is nobody");
+#define FRAME_CELLS_MAX ((1u << WORD_LEN_BITS) - 1)
+
+/* Positions count cells. 48 bits, never reused; the last 2^30 are refused, so that no addition below overflows them. */
+#define POSITION_BITS  48
+#define POSITION_LIMIT ((UINT64_C(1) << POSITION_BITS) - (UINT64_C(1) << 30))
+#define RING_CELLS_MIN 64                  /* 4 KiB: tests. A catalogue asks for 512 KiB and more. */
+#define RING_CELLS_MAX (UINT64_C(1) << 24) /* 1 GiB */
+/* The smallest ring of a real catalogue ends its positions before its laps wrap; smaller ones end earlier (ring.c). */
+static_assert(POSITION_LIMIT / (512 * 1024 / CELL_BYTES) + 1 < UINT64_C(1) << WORD_LAP_BITS,
+              "laps end after positions");
+
+/* A thread's place. The mutex is robust, process-shared, of kind NORMAL [B5], and held for life by its owner. */
+struct slot {
+    /* its first int is the owner's tid: set by glibc, cleared by glibc or, at the owner's death, by the kernel */
+    alignas(64) pthread_mutex_t mutex;
+    _Atomic int32_t tid;     /* owner: set once it holds the mutex, cleared when all is clean [B6] */
+    _Atomic int32_t pid;     /* owner: in its own PID namespace */
+    _Atomic uint64_t pid_ns; /* owner: inode of its PID namespace */
+    /* wakers: + 1, then futex wake; the owner sleeps on it */
+    alignas(64) _Atomic uint32_t bell;
+    /* owner: its claims that were cancelled since its last commit [R10] */
+    alignas(64) _Atomic uint32_t cancels_in_row;
+    _Atomic uint64_t cancels;  /* owner: ever, in this life of the slot */
+    _Atomic uint64_t since_ns; /* owner: wall clock at attach */
+    /* owner: before tid */
+    alignas(64) char service[SERVICE_BYTES];
+};
+static_assert(sizeof(pthread_mutex_t) == 40 || sizeof(pthread_mutex_t) == 48, "glibc on x86-64 or arm64");
+static_assert(sizeof(struct slot) == 256, "four lines a slot");
+
+/* One thread that may sleep on a log. */
+struct sleeper {
+    /* its thread: CAS 0 -> slot; back to 0 by it or its burial */
+    alignas(64) _Atomic uint32_t slot;
+    _Atomic uint32_t sleeps;                  /* its thread: + 1 before it sets its bit */
+    _Atomic uint64_t topics[TOPICS_MAX / 64]; /* its thread: which topic ids may wake it */
+};
+
+/* One publisher's name; a ring by id. id is stored last; a reader looks at it before and after. */
+struct publisher {
+    _Atomic uint32_t id;
+    _Atomic uint32_t unused;
+    _Atomic uint64_t service[SERVICE_BYTES / 8];
+};
+
+struct control {
+    /* written once, before `ready` */
+    uint64_t magic;
+    uint64_t fingerprint;
+    uint8_t uuid[16];
+    uint64_t created_ns;
+    uint64_t bytes; /* of this object */
+    char bus[SERVICE_BYTES];
+    /* read by every publish, written hardly ever; ready: evbus_init, last */
+    alignas(64) _Atomic uint32_t ready;
+    _Atomic uint32_t retired;    /* evbus_remove; the keeper when the name is gone [R16] */
+    _Atomic uint32_t generation; /* of the catalogue: whoever applies one */
+    _Atomic uint32_t n_logs;     /* likewise; logs are only ever added */
+    /* held by the keeper's thread [B9] */
+    alignas(64) pthread_mutex_t seat;
+    _Atomic uint32_t keeper_slot; /* holder of the seat */
+    /* openers: + 1; the last id that was given */
+    alignas(64) _Atomic uint32_t publishers;
+    _Atomic uint64_t burials; /* undertakers: + 1 */
+    /* evbus_init, before n_logs */
+    alignas(64) char logs[LOGS_MAX][NAME_BYTES];
+    struct slot slots[SLOTS_MAX + 1]; /* slots[0] is nobody's */
+    struct publisher publisher_names[PUBLISHERS_MAX];
+    /* evbus_init, before generation; readers copy the text and look at the generation again */
+    alignas(64) _Atomic uint32_t catalogue_len;
+    char catalogue[CATALOGUE_BYTES];
+};
+
+struct log_head {
+    /* written once, before the control object is ready */
+    uint64_t magic;
+    uint64_t fingerprint;
+    uint8_t uuid[16]; /* of the bus */
+    uint64_t bytes;   /* of this object */
+    uint64_t n_cells; /* of each ring: a power of two */
+    uint32_t n_partitions;
+    char name[NAME_BYTES];
+    /* whoever applies a catalogue; topic ids are 1..n_topics, id i stands at i - 1, before n_topics */
+    alignas(64) _Atomic uint32_t n_topics;
+    char topics[TOPICS_MAX][NAME_BYTES];
+    /* each bit by its sleeper or its burial [D4] */
+    alignas(64) _Atomic uint64_t sleeping[SLEEPERS_MAX / 64];
+    struct sleeper sleepers[SLEEPERS_MAX];
+    /* pinning threads: CAS 0 -> slot; back to 0 by them or their burial */
+    alignas(64) _Atomic uint32_t pin_slots[PINS_MAX];
+};
+static_assert(SLEEPERS_MAX / 8 == 64, "one cache line of bits");
+
+/* {position:48, generation:16} [R8] */
+#define RELEASED_POSITION(word)        ((word) >> 16)
+#define RELEASED_GENERATION(word)      ((uint16_t)(word))
+#define RELEASED(position, generation) ((uint64_t)(position) << 16 | (uint16_t)(generation))
+
+struct ring_head {
+    /* all producers (CAS): cells claimed so far [TAIL] */
+    alignas(64) _Atomic uint64_t tail;
+    /* who needs room, and the keeper (CAS): what lies below may be overwritten [GATE] */
+    alignas(64) _Atomic uint64_t released;
+    uint64_t salt; /* written once: what makes this ring's stamps its own [R19] */
+    /* futex; whoever moves `released`: + 1 where somebody waits [R7] */
+    alignas(64) _Atomic uint32_t space;
+    _Atomic uint32_t space_wanted; /* producers in a full ring: 1, again each round; whoever moves `released`: 0 */
+    _Atomic uint64_t release_turn; /* producers: which step of `released` somebody is working on */
+    /* counters, see struct evbus_partition_stat */
+    alignas(64) _Atomic uint64_t full;
+    _Atomic uint64_t cancels;
+    _Atomic uint64_t buried;
+    _Atomic uint64_t fences;
+    /* owner of the log's pin: least position it needs, + 1; 0: none [PIN] */
+    alignas(64) _Atomic uint64_t pins[PINS_MAX];
+};
+static_assert(offsetof(struct ring_head, released) == 64, "the gate's line is not the producers' line");
+static_assert(offsetof(struct ring_head, pins) == 256, "readers' lows lie apart");
+
+/* A frame's first cell. Section 1 of the format; the same bytes stand in the journal. Little-endian. */
+struct frame_header {
+    uint64_t stamp; /* PRE(position), then STAMP(position): see ring.c. In files: "evbusfrm" */
+    uint8_t format; /* FRAME_FORMAT */
+    uint8_t kind;   /* enum frame_kind */
+    uint16_t flags;
+    uint16_t n_cells;
+    uint16_t area_len; /* header area, bytes */
+    uint64_t position;
+    uint8_t id[16];
+    uint64_t timestamp_ns; /* CLOCK_REALTIME */
+    uint32_t publisher;
+    uint16_t topic; /* id in its log */
+    uint8_t key_len;
+    uint8_t n_representations;
+    uint32_t key_hash; /* low half of XXH3-64; the high half chose the partition */
+    uint32_t crc32c;   /* 0 in the ring */
+};
+static_assert(offsetof(struct frame_header, format) == 8, "format 1");
+static_assert(offsetof(struct frame_header, kind) == 9, "format 1");
+static_assert(offsetof(struct frame_header, flags) == 10, "format 1");
+static_assert(offsetof(struct frame_header, n_cells) == 12, "format 1");
+static_assert(offsetof(struct frame_header, area_len) == 14, "format 1");
+static_assert(offsetof(struct frame_header, position) == 16, "format 1");
+static_assert(offsetof(struct frame_header, id) == 24, "format 1");
+static_assert(offsetof(struct frame_header, timestamp_ns) == 40, "format 1");
+static_assert(offsetof(struct frame_header, publisher) == 48, "format 1");
+static_assert(offsetof(struct frame_header, topic) == 52, "format 1");
+static_assert(offsetof(struct frame_header, key_len) == 54, "format 1");
+static_assert(offsetof(struct frame_header, n_representations) == 55, "format 1");
+static_assert(offsetof(struct frame_header, key_hash) == 56, "format 1");
+static_assert(offsetof(struct frame_header, crc32c) == 60, "format 1");
+static_assert(sizeof(struct frame_header) == CELL_BYTES, "format 1");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "frames are little-endian");
+
+struct representation_header {
+    uint16_t major;
+    uint16_t minor;
+    uint32_t len; /* bytes that follow, then up to 7 of padding */
+};
+static_assert(sizeof(struct representation_header) == 8, "format 1");
+
+#define CONTROL_MAGIC UINT64_C(0x6c72746373756265) /* "ebusctrl" */
+#define LOG_MAGIC     UINT64_C(0x21676f6c73756265) /* "ebuslog!" */
+
+#define LAYOUT_MIX(hash, value)       (((hash) ^ (uint64_t)(value)) * UINT64_C(0x100000001b3))
+#define LAYOUT_MIX4(hash, a, b, c, d) LAYOUT_MIX(LAYOUT_MIX(LAYOUT_MIX(LAYOUT_MIX(hash, a), b), c), d)
+#define LAYOUT_LIMITS                                                                                       \
+    LAYOUT_MIX4(LAYOUT_MIX4(UINT64_C(0xcbf29ce484222325), LAYOUT_VERSION, SLOTS_MAX, LOGS_MAX, TOPICS_MAX), \
+                SLEEPERS_MAX, PINS_MAX, sizeof(struct slot), sizeof(struct sleeper))
+#define LAYOUT_CONTROL                                                                              \
+    LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_LIMITS, sizeof(struct control), offsetof(struct control, ready), \
+                            offsetof(struct control, seat), offsetof(struct control, logs)),        \
+                offsetof(struct control, slots), offsetof(struct control, publisher_names),         \
+                offsetof(struct control, catalogue), offsetof(struct slot, bell))
+#define LAYOUT_FINGERPRINT                                                                                             \
+    LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping),              \
+                            offsetof(struct log_head, pin_slots), sizeof(struct ring_head)),                           \
+                offsetof(struct ring_head, space), offsetof(struct ring_head, full), offsetof(struct ring_head, pins), \
+                offsetof(struct slot, cancels_in_row))
+
+#endif

@@ -1,0 +1,383 @@
+/* memory.c: the objects of a bus: made, mapped, checked, removed.
+ *
+ *   make     control (O_EXCL: one maker wins) and a lock on it; logs; everything written; ready = 1 (release); unlock
+ *   open     ready? fingerprint, magic, uuid and sizes of every object are checked before anything else is read
+ *   remove   retired = 1 for those who have it mapped [R16]; logs unlinked; control last, so that a remove that is killed
+ *            is done again by the next one
+ * A maker that died half way leaves `ready` 0 and its lock free: open says so, the next init clears it away.
+ * Checked by tests/unit/test_memory.c. */
+#include "memory.h"
+
+#include "clock.h"
+#include "slot.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static uint64_t log_bytes(uint64_t n_cells, uint32_t n_partitions)
+{
+    return sizeof(struct log_head) + (uint64_t)n_partitions * ring_bytes(n_cells);
+}
+
+uint64_t memory_bytes(const struct catalogue *catalogue)
+{
+    uint64_t sum = sizeof(struct control);
+    for (size_t i = 0; i < catalogue->n_logs; i++)
+        sum += log_bytes(catalogue->logs[i].ring_bytes / CELL_BYTES, catalogue->logs[i].n_partitions);
+    return sum;
+}
+
+int memory_check_name(const char *bus, struct error *err)
+{
+    size_t len = strlen(bus);
+    if (len < 1 || len >= SERVICE_BYTES)
+        return error_set(err, EVBUS_EINVAL, "a bus's name has 1..%d bytes, this one has %zu", SERVICE_BYTES - 1, len);
+    size_t good = strspn(bus, "abcdefghijklmnopqrstuvwxyz0123456789-_");
+    if (good != len || bus[0] == '-' || bus[0] == '_')
+        return error_set(err, EVBUS_EINVAL,
+                         "bus \"%.63s\": a bus's name is made of a-z 0-9 - _ and begins with a letter or digit", bus);
+    return EVBUS_OK;
+}
+
+static int random_bytes(void *to, size_t len, struct error *err)
+{
+    return getrandom(to, len, 0) == (ssize_t)len ? EVBUS_OK
+                                                 : error_set(err, EVBUS_EIO, "getrandom: %s", strerror(errno));
+}
+
+static void view_log(struct memory_log *log, struct control *control)
+{
+    char *at = (char *)(log->head + 1);
+    for (uint32_t i = 0; i < log->n_partitions; i++, at += ring_bytes(log->head->n_cells))
+        ring_view(&log->rings[i], at, log->head->n_cells, control->slots, log->head->name, i);
+}
+
+static int create_log(struct memory *memory, const struct catalogue *catalogue, size_t index, mode_t mode, gid_t group,
+                      struct error *err)
+{
+    const struct catalogue_log *wanted = &catalogue->logs[index];
+    struct memory_log *log = &memory->logs[index];
+    uint64_t n_cells = wanted->ring_bytes / CELL_BYTES;
+    char name[256];
+    region_name(memory->bus, wanted->name, name);
+    shm_unlink(name); /* ours to clear: we hold the control object, so it is of a bus that is gone */
+    int rc = region_create(&log->region, name, log_bytes(n_cells, wanted->n_partitions), mode, group, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    close(log->region.fd);
+    log->region.fd = -1;
+    struct log_head *head = log->region.base;
+    head->magic = LOG_MAGIC;
+    head->fingerprint = LAYOUT_FINGERPRINT;
+    memcpy(head->uuid, memory->control->uuid, sizeof head->uuid);
+    head->bytes = log->region.len_bytes;
+    head->n_cells = n_cells;
+    head->n_partitions = wanted->n_partitions;
+    snprintf(head->name, sizeof head->name, "%s", wanted->name);
+    uint32_t n_topics = 0;
+    for (size_t i = 0; i < catalogue->n_topics; i++)
+        if (catalogue->topics[i].log == index)
+            snprintf(head->topics[n_topics++], NAME_BYTES, "%s", catalogue->topics[i].name);
+    atomic_store_explicit(&head->n_topics, n_topics, memory_order_relaxed);
+    char *at = (char *)(head + 1);
+    for (uint32_t i = 0; i < wanted->n_partitions; i++, at += ring_bytes(n_cells)) {
+        uint64_t salt;
+        if ((rc = random_bytes(&salt, sizeof salt, err)) != EVBUS_OK)
+            return rc;
+        ring_make(at, salt);
+    }
+    log->head = head;
+    log->index = (uint32_t)index;
+    log->n_partitions = wanted->n_partitions;
+    log->rings = calloc(wanted->n_partitions, sizeof *log->rings);
+    if (log->rings == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", wanted->name);
+    view_log(log, memory->control);
+    snprintf(memory->control->logs[index], NAME_BYTES, "%s", wanted->name);
+    return EVBUS_OK;
+}
+
+static int fill_control(struct memory *memory, const char *text, size_t text_len, struct error *err)
+{
+    struct control *control = memory->control;
+    control->magic = CONTROL_MAGIC;
+    control->fingerprint = LAYOUT_FINGERPRINT;
+    control->created_ns = clock_wall_ns();
+    control->bytes = memory->control_region.len_bytes;
+    snprintf(control->bus, sizeof control->bus, "%s", memory->bus);
+    int rc = random_bytes(control->uuid, sizeof control->uuid, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    control->uuid[6] = (uint8_t)((control->uuid[6] & 0x0f) | 0x40); /* version 4 */
+    control->uuid[8] = (uint8_t)((control->uuid[8] & 0x3f) | 0x80);
+    rc = slot_mutex_init(&control->seat, err);
+    for (int i = 1; i <= SLOTS_MAX && rc == EVBUS_OK; i++)
+        rc = slot_mutex_init(&control->slots[i].mutex, err);
+    memcpy(control->catalogue, text, text_len);
+    atomic_store_explicit(&control->catalogue_len, (uint32_t)text_len, memory_order_relaxed);
+    atomic_store_explicit(&control->generation, 1, memory_order_release); /* edge CATALOGUE, from: the text */
+    return rc;
+}
+
+/* A control object that no maker holds and that never became ready: its maker died. `clear`: unlink it, under its lock, so
+ * that two who clear do not take each other's new one away. */
+static bool is_half_made(const char *name, bool clear)
+{
+    struct region region;
+    if (region_open(&region, name, offsetof(struct control, seat), NULL) != EVBUS_OK)
+        return false;
+    const struct control *control = region.base;
+    bool half = atomic_load_explicit(&control->ready, memory_order_acquire) == 0 &&
+                (control->magic == CONTROL_MAGIC || control->magic == 0) && flock(region.fd, LOCK_EX | LOCK_NB) == 0 &&
+                atomic_load_explicit(&control->ready, memory_order_acquire) == 0;
+    if (half && clear && !region_is_unlinked(&region))
+        shm_unlink(name);
+    region_close(&region);
+    return half;
+}
+
+int memory_create(struct memory *out_memory, const char *bus, const struct catalogue *catalogue, const char *text,
+                  size_t text_len, mode_t mode, gid_t group, struct error *err)
+{
+    struct memory memory = {.control_region = REGION_NONE};
+    int rc = memory_check_name(bus, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    if (text_len > CATALOGUE_BYTES)
+        return error_set(err, EVBUS_ECATALOGUE, "the catalogue has %zu bytes; at most %d fit", text_len,
+                         CATALOGUE_BYTES);
+    snprintf(memory.bus, sizeof memory.bus, "%s", bus);
+    char name[256];
+    region_name(bus, "control", name);
+    is_half_made(name, true);
+    rc = region_create(&memory.control_region, name, sizeof(struct control), mode, group, err);
+    if (rc == EVBUS_EDUPLICATE)
+        return error_set(err, rc, "bus %s exists already: `evbus rm -b %s` removes it", bus, bus);
+    if (rc != EVBUS_OK)
+        return rc;
+    if (flock(memory.control_region.fd, LOCK_EX) != 0 || region_is_unlinked(&memory.control_region)) {
+        memory_close(&memory); /* somebody took it for half made before we had the lock: theirs is the name now */
+        return error_set(err, EVBUS_EBUSY, "bus %s is being made by somebody else at the same time: try again", bus);
+    }
+    memory.control = memory.control_region.base; /* the lock is freed by memory_ready() or our death */
+    memory.n_logs = (uint32_t)catalogue->n_logs;
+    memory.logs = calloc(catalogue->n_logs, sizeof *memory.logs);
+    if (memory.logs == NULL)
+        rc = error_set(err, EVBUS_ENOSPC, "no memory for %zu logs", catalogue->n_logs);
+    else
+        rc = fill_control(&memory, text, text_len, err);
+    for (uint32_t i = 0; memory.logs != NULL && i < memory.n_logs; i++)
+        memory.logs[i].region = REGION_NONE;
+    for (uint32_t i = 0; rc == EVBUS_OK && i < memory.n_logs; i++)
+        rc = create_log(&memory, catalogue, i, mode, group, err);
+    if (rc != EVBUS_OK) {
+        for (uint32_t i = 0; memory.logs != NULL && i < memory.n_logs; i++) {
+            char log_name[256];
+            region_name(bus, catalogue->logs[i].name, log_name);
+            if (memory.logs[i].region.base != NULL)
+                shm_unlink(log_name);
+        }
+        shm_unlink(name);
+        memory_close(&memory);
+        return rc;
+    }
+    atomic_store_explicit(&memory.control->n_logs, memory.n_logs, memory_order_relaxed);
+    *out_memory = memory;
+    return EVBUS_OK;
+}
+
+void memory_ready(struct memory *memory)
+{
+    atomic_store_explicit(&memory->control->ready, 1, memory_order_release); /* edge READY, from: all that init wrote */
+    flock(memory->control_region.fd, LOCK_UN);
+}
+
+static int foreign(const char *bus, const char *what, struct error *err)
+{
+    return error_set(
+        err, EVBUS_ELAYOUT,
+        "bus %s: %s was made by another build of evbus (this is %s): use that one, or `evbus rm` and `evbus init`", bus,
+        what, evbus_version());
+}
+
+static int open_control(struct memory *memory, struct error *err)
+{
+    char name[256];
+    region_name(memory->bus, "control", name);
+    int rc = region_open(&memory->control_region, name, offsetof(struct control, seat), err);
+    if (rc == EVBUS_ENOBUS)
+        return error_set(err, rc, "there is no bus %s on this host: `evbus -b %s init` makes it", memory->bus,
+                         memory->bus);
+    if (rc != EVBUS_OK)
+        return rc;
+    struct control *control = memory->control_region.base;
+    if (atomic_load_explicit(&control->ready, memory_order_acquire) != 1) { /* edge READY, to: whoever opens */
+        if (is_half_made(name, false))
+            return error_set(err, EVBUS_ENOBUS, "bus %s is half made, its maker died: `evbus -b %s init` makes it anew",
+                             memory->bus, memory->bus);
+        if (control->magic != 0 && control->magic != CONTROL_MAGIC)
+            return error_set(err, EVBUS_ECORRUPT,
+                             "/dev/shm%s is not a bus's control object: `evbus -b %s rm` removes it", name,
+                             memory->bus);
+        return error_set(err, EVBUS_ENOBUS, "bus %s is just being made: try again", memory->bus);
+    }
+    if (control->magic != CONTROL_MAGIC)
+        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is not a bus's control object: `evbus -b %s rm` removes it",
+                         name, memory->bus);
+    if (control->fingerprint != LAYOUT_FINGERPRINT)
+        return foreign(memory->bus, "its control object", err);
+    if (memory->control_region.len_bytes < sizeof(struct control))
+        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is too short: `evbus -b %s rm` removes it", name,
+                         memory->bus);
+    if (atomic_load_explicit(&control->retired, memory_order_acquire) != 0)
+        return error_set(err, EVBUS_ESTALE, "bus %s has just been removed: try again", memory->bus);
+    memory->control = control;
+    return EVBUS_OK;
+}
+
+static int open_log(struct memory *memory, uint32_t index, struct error *err)
+{
+    struct memory_log *log = &memory->logs[index];
+    char log_name[NAME_BYTES];
+    char name[256];
+    memcpy(log_name, memory->control->logs[index], sizeof log_name);
+    log_name[NAME_BYTES - 1] = '\0';
+    region_name(memory->bus, log_name, name);
+    int rc = region_open(&log->region, name, sizeof(struct log_head), err);
+    if (rc == EVBUS_ENOBUS)
+        return error_set(err, EVBUS_ECORRUPT, "bus %s has lost its log %s: `evbus -b %s rm` and make it anew",
+                         memory->bus, log_name, memory->bus);
+    if (rc != EVBUS_OK)
+        return rc;
+    close(log->region.fd);
+    log->region.fd = -1;
+    struct log_head *head = log->region.base;
+    uint64_t n_cells = head->n_cells;
+    uint32_t n_partitions = head->n_partitions;
+    if (head->magic == LOG_MAGIC && head->fingerprint != LAYOUT_FINGERPRINT)
+        return foreign(memory->bus, log_name, err);
+    if (head->magic != LOG_MAGIC || memcmp(head->uuid, memory->control->uuid, sizeof head->uuid) != 0 ||
+        n_cells < RING_CELLS_MIN || n_cells > RING_CELLS_MAX || (n_cells & (n_cells - 1)) != 0 || n_partitions < 1 ||
+        n_partitions > PARTITIONS_MAX || log->region.len_bytes < log_bytes(n_cells, n_partitions) ||
+        head->name[NAME_BYTES - 1] != '\0' || strcmp(head->name, log_name) != 0)
+        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s does not belong to bus %s, or is damaged: `evbus -b %s rm`",
+                         name, memory->bus, memory->bus);
+    log->head = head;
+    log->index = index;
+    log->n_partitions = n_partitions;
+    log->rings = calloc(n_partitions, sizeof *log->rings);
+    if (log->rings == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log_name);
+    view_log(log, memory->control);
+    return EVBUS_OK;
+}
+
+int memory_open(struct memory *out_memory, const char *bus, struct error *err)
+{
+    struct memory memory = {.control_region = REGION_NONE};
+    int rc = memory_check_name(bus, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    snprintf(memory.bus, sizeof memory.bus, "%s", bus);
+    rc = open_control(&memory, err);
+    if (rc == EVBUS_OK) {
+        uint32_t n_logs = atomic_load_explicit(&memory.control->n_logs, memory_order_acquire);
+        if (n_logs < 1 || n_logs > LOGS_MAX)
+            rc = error_set(err, EVBUS_ECORRUPT, "bus %s says it has %u logs: `evbus -b %s rm` and make it anew", bus,
+                           n_logs, bus);
+        else if ((memory.logs = calloc(n_logs, sizeof *memory.logs)) == NULL)
+            rc = error_set(err, EVBUS_ENOSPC, "no memory for %u logs", n_logs);
+        else
+            memory.n_logs = n_logs;
+    }
+    for (uint32_t i = 0; i < memory.n_logs; i++)
+        memory.logs[i].region = REGION_NONE;
+    for (uint32_t i = 0; rc == EVBUS_OK && i < memory.n_logs; i++)
+        rc = open_log(&memory, i, err);
+    if (rc != EVBUS_OK) {
+        memory_close(&memory);
+        return rc;
+    }
+    *out_memory = memory;
+    return EVBUS_OK;
+}
+
+void memory_close(struct memory *memory)
+{
+    for (uint32_t i = 0; memory->logs != NULL && i < memory->n_logs; i++) {
+        region_close(&memory->logs[i].region);
+        free(memory->logs[i].rings);
+    }
+    free(memory->logs);
+    if (memory->control_region.len_bytes != 0 || memory->control_region.base != NULL)
+        region_close(&memory->control_region);
+    *memory = (struct memory){.control_region = REGION_NONE};
+}
+
+/* Marks whatever stands under this name as retired, if it is a control object at all. */
+static void retire(const char *name)
+{
+    struct region region;
+    if (region_open(&region, name, offsetof(struct control, seat), NULL) != EVBUS_OK)
+        return;
+    struct control *control = region.base;
+    if (control->magic == CONTROL_MAGIC && control->fingerprint == LAYOUT_FINGERPRINT &&
+        region.len_bytes >= sizeof *control) {
+        atomic_store_explicit(&control->retired, 1, memory_order_release);
+        for (int i = 1; i <= SLOTS_MAX; i++) /* whoever sleeps shall see it now */
+            if (slot_is_used(&control->slots[i]))
+                atomic_fetch_add_explicit(&control->slots[i].bell, 1, memory_order_release);
+    }
+    region_close(&region);
+}
+
+int memory_remove(const char *bus, struct error *err)
+{
+    int rc = memory_check_name(bus, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    char name[256];
+    region_name(bus, "control", name);
+    retire(name);
+    char prefix[SERVICE_BYTES + 8];
+    int prefix_len = snprintf(prefix, sizeof prefix, "evbus.%s.", bus);
+    DIR *dir = opendir("/dev/shm");
+    if (dir == NULL)
+        return error_set(err, EVBUS_EIO, "/dev/shm: %s", strerror(errno));
+    unsigned n_removed = 0;
+    int number = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        if (strncmp(entry->d_name, prefix, (size_t)prefix_len) != 0 || strcmp(entry->d_name, name + 1) == 0)
+            continue;
+        char path[300];
+        snprintf(path, sizeof path, "/%s", entry->d_name);
+        if (shm_unlink(path) == 0)
+            n_removed++;
+        else if (errno != ENOENT)
+            number = errno;
+    }
+    closedir(dir);
+    if (number == 0 && shm_unlink(name) == 0)
+        n_removed++;
+    else if (number == 0 && errno != ENOENT)
+        number = errno;
+    if (number != 0)
+        return error_set(err, number == EACCES || number == EPERM ? EVBUS_EPERM : EVBUS_EIO,
+                         "bus %s: cannot remove all of it from /dev/shm: %s; run as its owner", bus, strerror(number));
+    if (n_removed == 0)
+        return error_set(err, EVBUS_ENOBUS, "there is no bus %s on this host", bus);
+    return EVBUS_OK;
+}
+
+void memory_prefault(struct memory_log *log)
+{
+    if (!atomic_exchange_explicit(&log->prefaulted, true, memory_order_relaxed))
+        region_prefault(&log->region);
+}

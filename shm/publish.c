@@ -1,0 +1,363 @@
+/* publish.c: one call, from check to commit.
+ *
+ *     check     handle, topic, who may (topics.c), key, version, ack, payload (json.c): nothing is shared yet
+ *     build     the frame, in the thread's own memory: between claim and commit there is one copy and no user's code
+ *     name      our first event in a partition is preceded by a NAMES frame that says who we are
+ *     append    claim, write, commit (partition.c); then wake who sleeps on the topic
+ *
+ * A publish that is left by longjmp (out of a signal handler) has left its claim open: the next publish of the thread settles it
+ * [R11]. A publish inside a publish (a signal handler's) must not: the outer one still writes. They are told apart by the
+ * stack: whoever left by longjmp has a frame that is not below the new one, or that something else has overwritten since.
+ * Checked by tests/unit/test_publish.c, tests/crash/test_publish.c and tests/crash/test_threads.c. */
+#include "bus.h"
+#include "clock.h"
+#include "frame.h"
+#include "json.h"
+#include "partition.h"
+#include "topic.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* An event on its way: all that is known before the claim. */
+struct parcel {
+    struct topics_place place;
+    struct ring *ring;
+    struct frame frame;
+    uint32_t n_cells;
+    struct partition_wait wait;
+};
+
+/* --- one publish of a thread at a time ------------------------------------------------------------------------------- */
+
+__attribute__((no_sanitize("address"))) static bool is_left_behind(const struct bus_thread *thread,
+                                                                   const volatile uint64_t *mark)
+{
+    if ((uintptr_t)mark >= (uintptr_t)thread->inside) /* the stack has been unwound to above it */
+        return true;
+    unsigned char resident;
+    uintptr_t page = (uintptr_t)thread->inside & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+    if (mincore((void *)page, 1, &resident) != 0) /* its stack is gone */
+        return true;
+    return *thread->inside != thread->inside_value;
+}
+
+static int enter(struct bus_thread *thread, volatile uint64_t *mark, struct error *err)
+{
+    if (thread->inside != NULL) {
+        if (!is_left_behind(thread, mark))
+            return error_set(err, EVBUS_EBUSY,
+                             "evbus_publish() was called from a signal handler that had interrupted it; set "
+                             "a flag there and publish outside");
+        ring_abandon(&thread->claim);
+    }
+    thread->inside_value += (uint64_t)(uintptr_t)mark * UINT64_C(0x9e3779b97f4a7c15) | 1; /* another one each time */
+    *mark = thread->inside_value;
+    atomic_signal_fence(memory_order_seq_cst);
+    thread->inside = mark;
+    return EVBUS_OK;
+}
+
+static void leave(struct bus_thread *thread, volatile uint64_t *mark)
+{
+    thread->inside = NULL;
+    atomic_signal_fence(memory_order_seq_cst);
+    *mark = 0;
+}
+
+/* --- check ----------------------------------------------------------------------------------------------------------- */
+
+static int check_payload(const struct evbus_event *event, size_t len, const struct topics_place *place,
+                         struct error *err)
+{
+    if (len == 0)
+        return error_set(err, EVBUS_EINVAL, "event.payload is empty; it must be one JSON text");
+    if (len > place->payload_max)
+        return error_set(err, EVBUS_EINVAL, "event.payload has %zu bytes; the catalogue's payload_max is %zu", len,
+                         place->payload_max);
+    struct json_fault fault;
+    if (!event->payload_is_checked && !json_check(event->payload, len, &fault))
+        return error_set(err, EVBUS_EINVAL, "event.payload is not JSON: %s at byte %zu", fault.what, fault.at);
+    return EVBUS_OK;
+}
+
+static int check_ack(const struct evbus_event *event, struct error *err)
+{
+    switch (event->ack) {
+    case EVBUS_ACK_LOG:
+    case EVBUS_ACK_MEMORY:
+        return EVBUS_OK;
+    case EVBUS_ACK_DISK:
+        return error_set(err, EVBUS_EINVAL,
+                         "event.ack is \"disk\", which needs the journal; this version has none: ask for "
+                         "\"memory\", which survives kill -9 but no power cut");
+    case EVBUS_ACK_BROKER:
+        return error_set(err, EVBUS_EINVAL,
+                         "event.ack is \"broker\", which needs the bridge; this version has none: ask for "
+                         "\"memory\"");
+    }
+    return error_set(err, EVBUS_EINVAL, "event.ack is %d, which is no enum evbus_ack", (int)event->ack);
+}
+
+static bool is_nil(const uint8_t id[16])
+{
+    static const uint8_t nil[16];
+    return memcmp(id, nil, sizeof nil) == 0;
+}
+
+/* Everything about an event but its id and time. */
+static int check(struct evbus *bus, const struct evbus_event *event, struct parcel *out, struct error *err)
+{
+    if (event->topic == NULL)
+        return error_set(err, EVBUS_EINVAL, "event.topic is NULL");
+    if (event->payload == NULL)
+        return error_set(err, EVBUS_EINVAL, "event.payload is NULL; an empty payload is the JSON text null");
+    int rc = topics_find(bus->topics, event->topic, &out->place, err);
+    if (rc == EVBUS_OK)
+        rc = check_ack(event, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    size_t key_len = event->key == NULL    ? 0
+                     : event->key_len != 0 ? event->key_len
+                                           : strnlen(event->key, FRAME_KEY_MAX + 1);
+    if (key_len > FRAME_KEY_MAX)
+        return error_set(err, EVBUS_EINVAL, "event.key has more than %d bytes", FRAME_KEY_MAX);
+    if (!json_is_utf8(event->key, key_len))
+        return error_set(err, EVBUS_EINVAL, "event.key is not valid UTF-8");
+    if (event->version_major == 0 && event->version_minor != 0)
+        return error_set(err, EVBUS_EINVAL, "event.version is 0.%u; a major version is 1 or more",
+                         event->version_minor);
+    size_t len = event->payload_len != 0 ? event->payload_len : strlen(event->payload);
+    if ((rc = check_payload(event, len, &out->place, err)) != EVBUS_OK)
+        return rc;
+    out->n_cells = frame_cells(key_len, 0, len);
+    uint32_t most = out->place.log->rings[0].frame_cells_max;
+    if (out->n_cells == 0 || out->n_cells > most)
+        return error_set(err, EVBUS_EINVAL,
+                         "event.payload has %zu bytes: a frame may take a quarter of its ring, %u bytes in "
+                         "log %s",
+                         len, most * CELL_BYTES, out->place.log->head->name);
+    out->wait = (struct partition_wait){event->timeout_ns, bus_spin_ns(bus)};
+    out->frame = (struct frame){
+        .kind = FRAME_EVENT,
+        .timestamp_ns = event->timestamp_ns,
+        .publisher = bus->publisher,
+        .topic = out->place.id,
+        .key = event->key,
+        .key_len = (uint8_t)key_len,
+        .major = event->version_major != 0 ? event->version_major : 1,
+        .minor = event->version_minor,
+        .payload = event->payload,
+        .payload_len = (uint32_t)len,
+    };
+    memcpy(out->frame.id, event->id, sizeof out->frame.id);
+    return EVBUS_OK;
+}
+
+/* --- append ------------------------------------------------------------------------------------------------------------ */
+
+/* Says, before our first event in a partition, what our publisher id means: whoever reads it later reads that first. */
+static int announce(struct evbus *bus, struct bus_thread *thread, const struct parcel *parcel, struct error *err)
+{
+    char host[65] = ""; /* Linux: at most 64 */
+    gethostname(host, sizeof host - 1);
+    char text[512];
+    int len = snprintf(text, sizeof text,
+                       "{\"publisher\":{\"id\":%u,\"service\":\"%s\",\"host\":\"%s\",\"pid\":%d,\"uid\":%u}}",
+                       bus->publisher, bus->service, host, (int)getpid(), (unsigned)getuid());
+    struct frame frame = {
+        .kind = FRAME_NAMES,
+        .timestamp_ns = clock_wall_ns(),
+        .publisher = bus->publisher,
+        .major = 1,
+        .payload = text,
+        .payload_len = (uint32_t)len,
+    };
+    uint32_t n_cells = frame_cells(0, 0, frame.payload_len);
+    if (n_cells <= parcel->ring->frame_cells_max) { /* else a ring of a test: nobody reads it without its bus */
+        uint64_t pos;
+        frame_build(&frame, thread->frame);
+        int rc = partition_append(parcel->ring, &thread->claim, thread->frame, n_cells, parcel->wait, &pos, err);
+        if (rc != EVBUS_OK)
+            return rc;
+    }
+    atomic_store_explicit(&bus->announced[parcel->place.log->index][parcel->ring->partition], true,
+                          memory_order_release);
+    return EVBUS_OK;
+}
+
+static int send(struct evbus *bus, struct bus_thread *thread, struct parcel *parcel, uint64_t *out_pos,
+                struct error *err)
+{
+    struct frame *frame = &parcel->frame;
+    struct memory_log *log = parcel->place.log;
+    if (frame->timestamp_ns == 0)
+        frame->timestamp_ns = clock_wall_ns();
+    int rc = is_nil(frame->id) ? uuid7_make(&thread->uuid, frame->timestamp_ns, frame->id, err) : EVBUS_OK;
+    if (rc != EVBUS_OK)
+        return rc;
+    uint64_t hash = topic_key_hash(frame->key, frame->key_len, frame->id);
+    frame->key_hash = (uint32_t)hash;
+    parcel->ring = &log->rings[topic_partition(hash, log->n_partitions)];
+    memory_prefault(log);
+    if (!atomic_load_explicit(&bus->announced[log->index][parcel->ring->partition], memory_order_acquire) &&
+        (rc = announce(bus, thread, parcel, err)) != EVBUS_OK)
+        return rc;
+    frame_build(frame, thread->frame);
+    return partition_append(parcel->ring, &thread->claim, thread->frame, parcel->n_cells, parcel->wait, out_pos, err);
+}
+
+static int check_receipt(const struct evbus_receipt *receipt, struct error *err)
+{
+    if (receipt != NULL && receipt->size > 4096)
+        return error_set(err, EVBUS_EINVAL, "receipt.size is %zu: it must be sizeof the struct, or 0", receipt->size);
+    return EVBUS_OK;
+}
+
+static void write_receipt(const struct parcel *parcel, uint64_t pos, size_t size, struct evbus_receipt *out)
+{
+    struct evbus_receipt receipt = {
+        .size = size,
+        .timestamp_ns = parcel->frame.timestamp_ns,
+        .log = parcel->ring->name,
+        .partition = parcel->ring->partition,
+        .position = pos,
+        .ack = EVBUS_ACK_MEMORY,
+    };
+    memcpy(receipt.id, parcel->frame.id, sizeof receipt.id);
+    memcpy(out, &receipt, size != 0 && size < sizeof receipt ? size : sizeof receipt);
+}
+
+static int begin(struct evbus *bus, struct bus_thread **out_thread, volatile uint64_t *mark, struct error *err)
+{
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK)
+        rc = bus_thread(bus, out_thread, err);
+    return rc == EVBUS_OK ? enter(*out_thread, mark, err) : rc;
+}
+
+EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, struct evbus_receipt *receipt)
+{
+    struct error *err = error_of_thread();
+    struct evbus_event copy;
+    struct bus_thread *thread;
+    volatile uint64_t mark;
+    if (event == NULL)
+        return error_set(err, EVBUS_EINVAL, "event is NULL");
+    int rc = check_receipt(receipt, err);
+    if (rc == EVBUS_OK && event->size != 0 && event->size != sizeof copy) {
+        rc = bus_take_struct(&copy, sizeof copy, event, event->size, "struct evbus_event", err);
+        event = &copy;
+    }
+    if (rc == EVBUS_OK)
+        rc = begin(bus, &thread, &mark, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    struct parcel parcel;
+    uint64_t pos;
+    rc = check(bus, event, &parcel, err);
+    if (rc == EVBUS_OK)
+        rc = send(bus, thread, &parcel, &pos, err);
+    if (rc == EVBUS_OK) {
+        struct topic_set topics = {{0}};
+        topic_set_add(&topics, parcel.place.id);
+        partition_wake(parcel.ring, parcel.place.log->head, &topics, pos);
+        if (receipt != NULL)
+            write_receipt(&parcel, pos, receipt->size, receipt);
+    } else if (rc == EVBUS_EFULL) {
+        log_line(&bus->log, LOG_FULL, EVBUS_LOG_WARNING, "log=%s partition=%u", parcel.ring->name,
+                 parcel.ring->partition);
+    }
+    leave(thread, &mark);
+    return rc;
+}
+
+/* The i-th of an array whose elements have the size of the first. */
+static const void *element(const void *array, size_t size, size_t i)
+{
+    return (const char *)array + i * size;
+}
+
+/* What a batch has published and nobody has been woken for yet. */
+struct unrung {
+    struct topic_set topics[LOGS_MAX];
+};
+
+static void ring_for(struct evbus *bus, struct unrung *unrung)
+{
+    static const struct topic_set none;
+    for (uint32_t log = 0; log < bus->memory.n_logs; log++)
+        if (memcmp(&unrung->topics[log], &none, sizeof none) != 0)
+            doorbell_ring(bus->memory.logs[log].head, bus->memory.control->slots, &unrung->topics[log]);
+    memset(unrung, 0, sizeof *unrung);
+}
+
+/* One of a batch. A full ring: its readers may be asleep since we have not rung yet. */
+static int send_one(struct evbus *bus, struct bus_thread *thread, struct parcel *parcel, struct unrung *unrung,
+                    uint64_t *out_pos, struct error *err)
+{
+    struct partition_wait wait = parcel->wait;
+    parcel->wait.timeout_ns = 0;
+    int rc = send(bus, thread, parcel, out_pos, err);
+    if (rc == EVBUS_EFULL) {
+        ring_for(bus, unrung);
+        parcel->wait = wait;
+        rc = send(bus, thread, parcel, out_pos, err);
+    }
+    if (rc == EVBUS_OK) {
+        topic_set_add(&unrung->topics[parcel->place.log->index], parcel->place.id);
+        ring_make_room(parcel->ring, *out_pos);
+    }
+    return rc;
+}
+
+EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *events, size_t n,
+                                  struct evbus_receipt *receipts, size_t *out_published)
+{
+    struct error *err = error_of_thread();
+    struct bus_thread *thread;
+    volatile uint64_t mark;
+    size_t n_done = 0;
+    if (out_published != NULL)
+        *out_published = 0;
+    if (events == NULL && n > 0)
+        return error_set(err, EVBUS_EINVAL, "events is NULL");
+    int rc = check_receipt(receipts, err);
+    if (rc == EVBUS_OK)
+        rc = begin(bus, &thread, &mark, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    size_t size = n > 0 && events->size != 0 ? events->size : sizeof *events;
+    size_t receipt_size = receipts != NULL && receipts->size != 0 ? receipts->size : sizeof *receipts;
+    struct unrung unrung = {{{{0}}}};
+    struct evbus_event event;
+    struct parcel parcel;
+    size_t at = 0;                                     /* the event that rc is about */
+    for (size_t i = 0; i < n && rc == EVBUS_OK; i++) { /* all are checked before the first is published */
+        at = i;
+        rc = bus_take_struct(&event, sizeof event, element(events, size, i), size, "struct evbus_event", err);
+        if (rc == EVBUS_OK)
+            rc = check(bus, &event, &parcel, err);
+    }
+    while (n_done < n && rc == EVBUS_OK) {
+        uint64_t pos;
+        at = n_done;
+        bus_take_struct(&event, sizeof event, element(events, size, at), size, "struct evbus_event", err);
+        event.payload_is_checked = true;
+        if ((rc = check(bus, &event, &parcel, err)) == EVBUS_OK &&
+            (rc = send_one(bus, thread, &parcel, &unrung, &pos, err)) == EVBUS_OK) {
+            n_done++;
+            if (receipts != NULL) /* their places are as large as the first says */
+                write_receipt(&parcel, pos, receipt_size,
+                              (struct evbus_receipt *)((char *)receipts + at * receipt_size));
+        }
+    }
+    ring_for(bus, &unrung);
+    if (out_published != NULL)
+        *out_published = n_done;
+    leave(thread, &mark);
+    return rc == EVBUS_OK ? rc : error_prefix(err, rc, "event %zu of %zu", at + 1, n);
+}

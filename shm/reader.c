@@ -1,0 +1,477 @@
+/* reader.c: a plain reader: all events of the topics it wants, from its own place on; it consumes nothing.
+ *
+ *     evbus_reader_next
+ *       poll   the partitions by turns, up to 16 events in a row of one of them
+ *       spin   until the bus's spin time is over; every 64th round the words are looked at, too
+ *       sleep  bell, bits, fence, look at the words again, futex (doorbell.c); at most as long as the patience with a claim
+ *
+ * After a run of 16 events or more the reader leaves the lines alone for 4 us before it polls again: a producer that is
+ * just writing the next one keeps its lines, and throughput gains half (measured); a single event is not delayed by it.
+ *
+ * A pin is a low per partition, held by the slot of the thread that used the reader last. What is given out lies in private
+ * memory and was checked after it was copied. Checked by tests/unit/test_reader.c and tests/crash/test_readers.c. */
+#include "bus.h"
+#include "clock.h"
+#include "fd.h"
+#include "partition.h"
+#include "topic.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TURN_EVENTS     16 /* of one partition, before the others are looked at */
+#define PAUSE_NS        (4 * CLOCK_NS_PER_US)
+#define ROUNDS_PER_LOOK 64
+#define SLEEP_MAX_NS    (250 * CLOCK_NS_PER_MS)
+
+/* One log that is read. */
+struct reader_log {
+    struct memory_log *log;
+    char (*names)[NAME_BYTES]; /* of its topics, by id - 1; our copy */
+    uint32_t pin;              /* index among the log's pins, or CURSOR_NO_PIN */
+};
+
+struct evbus_reader {
+    struct evbus *bus;
+    struct topic_set wanted[LOGS_MAX]; /* by the log's index; empty: not read */
+    struct reader_log logs[LOGS_MAX];  /* likewise */
+    struct cursor *cursors;
+    struct reader_log **cursor_logs; /* of each cursor */
+    size_t n_cursors;
+    size_t turn;        /* cursor to look at first */
+    unsigned n_of_turn; /* events that it has given in a row */
+    unsigned n_of_run;  /* events since the last time that there was none */
+    uint64_t *buffer;   /* the frame that was given out last, and a cell for its NUL */
+    uint64_t lost;
+    uint32_t pin_slot;  /* who holds our pins; 0: we have none */
+    uint32_t publisher; /* whose name stands in service; 0: nobody's */
+    char service[SERVICE_BYTES];
+    char key[FRAME_KEY_MAX + 1];
+    struct fd *fd;
+};
+
+/* --- open and close ---------------------------------------------------------------------------------------------------- */
+
+static int want_topics(struct evbus_reader *reader, const struct evbus_reader_options *options, struct error *err)
+{
+    bool has_match[64] = {false};
+    size_t n_patterns = options->patterns != NULL ? options->n_patterns : 0;
+    if (n_patterns > 64)
+        return error_set(err, EVBUS_EINVAL, "%zu patterns; at most 64 are allowed", n_patterns);
+    for (size_t i = 0; i < n_patterns; i++) {
+        int rc = options->patterns[i] != NULL ? topic_pattern_check(options->patterns[i], err)
+                                              : error_set(err, EVBUS_EINVAL, "patterns[%zu] is NULL", i);
+        if (rc != EVBUS_OK)
+            return rc;
+    }
+    for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
+        const struct memory_log *log = &reader->bus->memory.logs[l];
+        uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
+        if (n > TOPICS_MAX)
+            return error_set(err, EVBUS_ECORRUPT, "log %s says it has %u topics; run `evbus doctor`", log->head->name,
+                             n);
+        reader->logs[l].pin = CURSOR_NO_PIN;
+        reader->logs[l].names = calloc(TOPICS_MAX, sizeof *reader->logs[l].names);
+        if (reader->logs[l].names == NULL)
+            return error_set(err, EVBUS_ENOSPC, "no memory for the names of topics");
+        for (uint32_t t = 0; t < n; t++) {
+            char *name = reader->logs[l].names[t];
+            memcpy(name, log->head->topics[t], NAME_BYTES - 1);
+            bool is_wanted = n_patterns == 0;
+            for (size_t i = 0; i < n_patterns; i++)
+                if (topic_matches(options->patterns[i], name))
+                    is_wanted = has_match[i] = true;
+            if (is_wanted)
+                topic_set_add(&reader->wanted[l], t + 1);
+        }
+    }
+    for (size_t i = 0; i < n_patterns; i++)
+        if (!has_match[i])
+            return error_set(err, EVBUS_ENOTFOUND,
+                             "pattern %s fits no topic of bus %s; `evbus catalogue show` lists them",
+                             options->patterns[i], reader->bus->memory.bus);
+    return EVBUS_OK;
+}
+
+static int take_pin(struct memory_log *log, uint32_t slot, uint32_t *out_index, struct error *err)
+{
+    for (uint32_t i = 0; i < PINS_MAX; i++) {
+        uint32_t nobody = 0;
+        if (atomic_compare_exchange_strong_explicit(&log->head->pin_slots[i], &nobody, slot, memory_order_acq_rel,
+                                                    memory_order_relaxed)) {
+            *out_index = i;
+            return EVBUS_OK;
+        }
+    }
+    return error_set(err, EVBUS_ELIMIT, "log %s has %d pinning readers, no more fit: read without .pin",
+                     log->head->name, PINS_MAX);
+}
+
+static bool is_read(const struct evbus_reader *reader, uint32_t log)
+{
+    static const struct topic_set none;
+    return memcmp(&reader->wanted[log], &none, sizeof none) != 0;
+}
+
+static int make_cursors(struct evbus_reader *reader, const struct evbus_reader_options *options, struct error *err)
+{
+    struct memory *memory = &reader->bus->memory;
+    size_t n = 0;
+    for (uint32_t l = 0; l < memory->n_logs; l++)
+        n += is_read(reader, l) ? memory->logs[l].n_partitions : 0;
+    reader->cursors = calloc(n != 0 ? n : 1, sizeof *reader->cursors);
+    reader->cursor_logs = calloc(n != 0 ? n : 1, sizeof(struct reader_log *));
+    reader->buffer = malloc(((size_t)reader->bus->frame_cells_max + 1) * CELL_BYTES);
+    if (reader->cursors == NULL || reader->cursor_logs == NULL || reader->buffer == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for a reader of %zu partitions", n);
+    for (uint32_t l = 0; l < memory->n_logs; l++) {
+        if (!is_read(reader, l))
+            continue;
+        struct memory_log *log = &memory->logs[l];
+        reader->logs[l].log = log;
+        memory_prefault(log);
+        int rc = options->pin ? take_pin(log, reader->pin_slot, &reader->logs[l].pin, err) : EVBUS_OK;
+        if (rc != EVBUS_OK)
+            return rc;
+        for (uint32_t p = 0; p < log->n_partitions; p++) {
+            struct cursor *cursor = &reader->cursors[reader->n_cursors];
+            struct ring *ring = &log->rings[p];
+            uint64_t wish = options->from == EVBUS_FROM_LATEST ? ring_tail(ring) : 0;
+            uint64_t start = reader->logs[l].pin != CURSOR_NO_PIN ? ring_pin(ring, reader->logs[l].pin, wish)
+                             : wish != 0                          ? wish
+                                                                  : ring_released(ring);
+            *cursor = (struct cursor){
+                .ring = ring,
+                .wanted = &reader->wanted[l],
+                .from_time_ns = options->from == EVBUS_FROM_TIME ? options->from_time_ns : 0,
+                .pin = reader->logs[l].pin,
+            };
+            atomic_store_explicit(&cursor->pos, start, memory_order_relaxed);
+            reader->cursor_logs[reader->n_cursors++] = &reader->logs[l];
+        }
+    }
+    return EVBUS_OK;
+}
+
+EVBUS_API int evbus_reader_open(struct evbus_reader **out_reader, struct evbus *bus,
+                                const struct evbus_reader_options *given)
+{
+    struct error *err = error_of_thread();
+    struct evbus_reader_options options = {0};
+    struct bus_thread *thread;
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && given != NULL)
+        rc = bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_reader_options", err);
+    if (rc == EVBUS_OK && (unsigned)options.from > EVBUS_FROM_TIME)
+        rc = error_set(err, EVBUS_EINVAL, "options.from is %d, which is no enum evbus_from", (int)options.from);
+    if (rc == EVBUS_OK)
+        rc = bus_thread(bus, &thread, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    struct evbus_reader *reader = calloc(1, sizeof *reader);
+    if (reader == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for a reader");
+    reader->bus = bus;
+    for (int l = 0; l < LOGS_MAX; l++)
+        reader->logs[l].pin = CURSOR_NO_PIN;
+    reader->pin_slot = options.pin ? thread->claim.slot : 0;
+    rc = want_topics(reader, &options, err);
+    if (rc == EVBUS_OK)
+        rc = make_cursors(reader, &options, err);
+    if (rc != EVBUS_OK) {
+        evbus_reader_close(reader);
+        return rc;
+    }
+    *out_reader = reader;
+    return EVBUS_OK;
+}
+
+static void free_pins(struct evbus_reader *reader)
+{
+    for (int l = 0; l < LOGS_MAX; l++) {
+        uint32_t pin = reader->logs[l].pin;
+        if (pin == CURSOR_NO_PIN)
+            continue;
+        struct memory_log *log = reader->logs[l].log != NULL ? reader->logs[l].log : &reader->bus->memory.logs[l];
+        if (atomic_load_explicit(&log->head->pin_slots[pin], memory_order_acquire) != reader->pin_slot)
+            continue; /* the thread that had it has ended, and it is somebody else's now */
+        for (uint32_t p = 0; p < log->n_partitions; p++)
+            ring_unpin(&log->rings[p], pin);
+        atomic_store_explicit(&log->head->pin_slots[pin], 0, memory_order_release);
+    }
+}
+
+EVBUS_API void evbus_reader_close(struct evbus_reader *reader)
+{
+    if (reader == NULL)
+        return;
+    bool is_ours = bus_check(reader->bus, NULL) != EVBUS_EFORKED;
+    fd_stop(reader->fd, is_ours);
+    if (is_ours)
+        free_pins(reader);
+    for (int l = 0; l < LOGS_MAX; l++)
+        free(reader->logs[l].names);
+    free(reader->cursors);
+    free(reader->cursor_logs);
+    free(reader->buffer);
+    free(reader);
+}
+
+/* --- one event --------------------------------------------------------------------------------------------------------- */
+
+/* The publisher's name, as long as it is in memory. */
+static const char *service_of(struct evbus_reader *reader, uint32_t publisher)
+{
+    if (publisher == reader->publisher)
+        return reader->service;
+    reader->publisher = publisher;
+    reader->service[0] = '\0';
+    const struct publisher *from = &reader->bus->memory.control->publisher_names[publisher % PUBLISHERS_MAX];
+    if (publisher == 0 ||
+        atomic_load_explicit(&from->id, memory_order_acquire) != publisher) /* edge NAME, to: readers */
+        return reader->service;
+    uint64_t name[SERVICE_BYTES / 8];
+    for (size_t i = 0; i < SERVICE_BYTES / 8; i++)
+        name[i] = atomic_load_explicit(&from->service[i], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&from->id, memory_order_relaxed) == publisher) {
+        memcpy(reader->service, name, sizeof reader->service);
+        reader->service[SERVICE_BYTES - 1] = '\0';
+    }
+    return reader->service;
+}
+
+static const char *topic_of(struct reader_log *log, uint16_t id)
+{
+    char *name = log->names[id - 1];
+    if (name[0] == '\0') /* made after we were opened */
+        memcpy(name, log->log->head->topics[id - 1], NAME_BYTES - 1);
+    return name;
+}
+
+static void give_out(struct evbus_reader *reader, size_t at, const struct frame *frame, struct evbus_delivery *out)
+{
+    struct cursor *cursor = &reader->cursors[at];
+    size_t size = out->size != 0 ? out->size : sizeof *out;
+    if (frame->key_len != 0)
+        memcpy(reader->key, frame->key, frame->key_len);
+    reader->key[frame->key_len] = '\0';
+    *((char *)reader->buffer + ((const char *)frame->payload - (const char *)reader->buffer) +
+      frame->payload_len) = '\0';
+    struct evbus_delivery delivery = {
+        .size = out->size,
+        .topic = topic_of(reader->cursor_logs[at], frame->topic),
+        .service = service_of(reader, frame->publisher),
+        .timestamp_ns = frame->timestamp_ns,
+        .version_major = frame->major,
+        .version_minor = frame->minor,
+        .key = reader->key,
+        .key_len = frame->key_len,
+        .payload = frame->payload,
+        .payload_len = frame->payload_len,
+        .log = cursor->ring->name,
+        .partition = cursor->ring->partition,
+        .position = ((const struct frame_header *)reader->buffer)->position,
+        .lost = cursor->lost,
+    };
+    memcpy(delivery.id, frame->id, sizeof delivery.id);
+    memcpy(out, &delivery, size < sizeof delivery ? size : sizeof delivery);
+    reader->lost += cursor->lost;
+    cursor->lost = 0;
+}
+
+/* One round over the partitions. EVBUS_OK: *out is an event; EVBUS_EAGAIN: nothing; EVBUS_ECORRUPT. */
+static int poll_all(struct evbus_reader *reader, bool look, struct evbus_delivery *out, uint64_t *out_wait_ns,
+                    struct error *err)
+{
+    if (reader->n_of_turn >= TURN_EVENTS) {
+        reader->n_of_turn = 0;
+        reader->turn = reader->turn + 1 < reader->n_cursors ? reader->turn + 1 : 0;
+    }
+    size_t at = reader->turn;
+    for (size_t i = 0; i < reader->n_cursors; i++) {
+        struct frame frame;
+        enum cursor_found found = cursor_next(&reader->cursors[at], reader->buffer, look, &frame, out_wait_ns, err);
+        if (found == CURSOR_CORRUPT)
+            return EVBUS_ECORRUPT;
+        if (found == CURSOR_EVENT) {
+            reader->n_of_turn = at == reader->turn ? reader->n_of_turn + 1 : 1;
+            reader->turn = at;
+            reader->n_of_run++;
+            give_out(reader, at, &frame, out);
+            return EVBUS_OK;
+        }
+        at = at + 1 < reader->n_cursors ? at + 1 : 0;
+    }
+    return EVBUS_EAGAIN;
+}
+
+/* --- waiting ----------------------------------------------------------------------------------------------------------- */
+
+/* Our pins belong to the thread that uses the reader now. */
+static int take_over_pins(struct evbus_reader *reader, uint32_t slot, struct error *err)
+{
+    for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
+        struct reader_log *log = &reader->logs[l];
+        if (log->pin == CURSOR_NO_PIN)
+            continue;
+        uint32_t before = reader->pin_slot;
+        if (atomic_compare_exchange_strong_explicit(&log->log->head->pin_slots[log->pin], &before, slot,
+                                                    memory_order_acq_rel, memory_order_relaxed))
+            continue;
+        int rc = take_pin(log->log, slot, &log->pin, err); /* its thread has ended: pin anew what is left */
+        if (rc != EVBUS_OK) {
+            log->pin = CURSOR_NO_PIN;
+            return rc;
+        }
+        for (size_t i = 0; i < reader->n_cursors; i++)
+            if (reader->cursor_logs[i] == log) {
+                reader->cursors[i].pin = log->pin;
+                ring_pin(reader->cursors[i].ring, log->pin, cursor_pos(&reader->cursors[i]));
+            }
+    }
+    reader->pin_slot = slot;
+    return EVBUS_OK;
+}
+
+/* Producers in a full ring may wait for the last cells that we have read. */
+static void say_idle(struct evbus_reader *reader)
+{
+    for (size_t i = 0; i < reader->n_cursors; i++)
+        if (reader->cursors[i].pin != CURSOR_NO_PIN)
+            ring_pin_move(reader->cursors[i].ring, reader->cursors[i].pin, cursor_pos(&reader->cursors[i]), true);
+}
+
+static int join_logs(struct evbus_reader *reader, struct bus_thread *thread, struct error *err)
+{
+    for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
+        if (!is_read(reader, l))
+            continue;
+        struct log_head *head = reader->logs[l].log->head;
+        if (thread->places[l] == 0) {
+            uint32_t place;
+            int rc = doorbell_join(head, thread->claim.slot, &place, err);
+            if (rc != EVBUS_OK)
+                return rc;
+            thread->places[l] = place + 1;
+        }
+        doorbell_want(head, thread->places[l] - 1, &reader->wanted[l]);
+    }
+    return EVBUS_OK;
+}
+
+/* Sleeps until there may be something. EVBUS_EAGAIN then; EVBUS_OK: *out is an event that came just before. */
+static int sleep_on_bell(struct evbus_reader *reader, struct bus_thread *thread, uint64_t left_ns,
+                         struct evbus_delivery *out, struct error *err)
+{
+    struct memory *memory = &reader->bus->memory;
+    const struct slot *self = &memory->control->slots[thread->claim.slot];
+    uint64_t wait_ns = left_ns < SLEEP_MAX_NS ? left_ns : SLEEP_MAX_NS;
+    int rc = join_logs(reader, thread, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    say_idle(reader);
+    uint32_t bell = doorbell_read(self);
+    for (uint32_t l = 0; l < memory->n_logs; l++)
+        if (is_read(reader, l))
+            doorbell_set(memory->logs[l].head, thread->places[l] - 1);
+    atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, to: the reader that sleeps */
+    rc = poll_all(reader, true, out, &wait_ns, err);
+    if (rc == EVBUS_EAGAIN && !memory_is_retired(memory))
+        doorbell_sleep(self, bell, clock_left(wait_ns, 0, SLEEP_MAX_NS));
+    for (uint32_t l = 0; l < memory->n_logs; l++)
+        if (is_read(reader, l))
+            doorbell_clear(memory->logs[l].head, thread->places[l] - 1);
+    return rc;
+}
+
+static void leave_lines_alone(uint64_t ns)
+{
+    uint64_t until = clock_mono_ns() + ns;
+    while (clock_mono_ns() < until)
+        clock_relax();
+}
+
+static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread, uint64_t timeout_ns,
+                         struct evbus_delivery *out, struct error *err)
+{
+    uint64_t spin_ns = bus_spin_ns(reader->bus);
+    uint64_t now = clock_mono_ns();
+    uint64_t deadline = clock_deadline(now, timeout_ns);
+    uint64_t spin_until = clock_deadline(now, spin_ns);
+    if (reader->n_of_run >= TURN_EVENTS && spin_ns > PAUSE_NS)
+        leave_lines_alone(PAUSE_NS);
+    reader->n_of_run = 0;
+    for (unsigned round = 1;; round++) {
+        uint64_t wait_ns = UINT64_MAX;
+        bool look = round % ROUNDS_PER_LOOK == 0;
+        int rc = poll_all(reader, look, out, &wait_ns, err);
+        if (rc != EVBUS_EAGAIN)
+            return rc;
+        clock_relax();
+        if (!look && spin_ns != 0)
+            continue;
+        now = clock_mono_ns();
+        if (now >= deadline)
+            return EVBUS_ETIMEOUT;
+        if ((rc = bus_check(reader->bus, err)) != EVBUS_OK)
+            return rc;
+        if (now >= spin_until && (rc = sleep_on_bell(reader, thread, deadline - now, out, err)) != EVBUS_EAGAIN)
+            return rc;
+        if (look)
+            say_idle(reader);
+    }
+}
+
+EVBUS_API int evbus_reader_next(struct evbus_reader *reader, struct evbus_delivery *out_delivery, uint64_t timeout_ns)
+{
+    struct error *err = error_of_thread();
+    struct bus_thread *thread;
+    if (reader == NULL || out_delivery == NULL || out_delivery->size > 4096)
+        return error_set(err, EVBUS_EINVAL,
+                         reader == NULL         ? "reader is NULL"
+                         : out_delivery == NULL ? "out_delivery is NULL"
+                                                : "delivery.size must be sizeof the struct, or 0");
+    int rc = bus_check(reader->bus, err);
+    if (rc == EVBUS_OK)
+        rc = bus_thread(reader->bus, &thread, err);
+    if (rc == EVBUS_OK && reader->pin_slot != 0 && reader->pin_slot != thread->claim.slot)
+        rc = take_over_pins(reader, thread->claim.slot, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    uint64_t wait_ns = UINT64_MAX;
+    rc = poll_all(reader, timeout_ns == 0, out_delivery, &wait_ns, err);
+    if (rc == EVBUS_EAGAIN && timeout_ns != 0)
+        rc = wait_and_poll(reader, thread, timeout_ns, out_delivery, err);
+    if (rc == EVBUS_EAGAIN || rc == EVBUS_ETIMEOUT) {
+        static const char nothing[] = "no event came in time"; /* not formatted: a poll with timeout 0 is a hot path */
+        memcpy(err->text, nothing, sizeof nothing);
+        rc = EVBUS_ETIMEOUT;
+        say_idle(reader);
+        if (reader->fd != NULL)
+            fd_arm(reader->fd);
+    }
+    return rc;
+}
+
+EVBUS_API int evbus_fd(struct evbus_reader *reader, int *out_fd)
+{
+    struct error *err = error_of_thread();
+    if (reader == NULL || out_fd == NULL)
+        return error_set(err, EVBUS_EINVAL, "%s is NULL", reader == NULL ? "reader" : "out_fd");
+    int rc = bus_check(reader->bus, err);
+    if (rc == EVBUS_OK && reader->fd == NULL)
+        rc = fd_start(&reader->fd, &reader->bus->memory,
+                      (struct fd_target){reader->cursors, reader->n_cursors, reader->wanted}, err);
+    if (rc == EVBUS_OK)
+        *out_fd = fd_number(reader->fd);
+    return rc;
+}
+
+EVBUS_API uint64_t evbus_reader_lost(const struct evbus_reader *reader)
+{
+    uint64_t sum = reader->lost;
+    for (size_t i = 0; i < reader->n_cursors; i++)
+        sum += reader->cursors[i].lost;
+    return sum;
+}

@@ -1,0 +1,142 @@
+/* region.c: create, size, map and check a shared object.
+ *
+ *   create   shm_open(O_EXCL), mode and group as asked whatever the umask, posix_fallocate ALL pages, then map. A tmpfs
+ *            without room says so here, as EVBUS_ENOSPC; with ftruncate alone it would be a SIGBUS at some later store in
+ *            some service [R15].
+ *   map      never inherited by fork (MADV_DONTFORK: a child that touched the bus would not be who its slot says [B8]) and
+ *            not in core dumps (the death notice waits until the dump is written; a ring would be most of it).
+ * Nothing of the content is looked at here: whoever maps an object bounds what it reads. */
+#include "region.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void region_name(const char *bus, const char *part, char *out_name)
+{
+    snprintf(out_name, 256, "/evbus.%.63s.%.127s", bus, part);
+}
+
+static int code_of_errno(int number)
+{
+    switch (number) {
+    case ENOENT:
+        return EVBUS_ENOBUS;
+    case EEXIST:
+        return EVBUS_EDUPLICATE;
+    case EACCES:
+    case EPERM:
+        return EVBUS_EPERM;
+    case ENOSPC:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case EFBIG:
+        return EVBUS_ENOSPC;
+    default:
+        return EVBUS_EIO;
+    }
+}
+
+static int failed(struct error *err, const char *name, const char *what, int number)
+{
+    const char *mend = "";
+    if (number == ENOSPC)
+        mend = "; make /dev/shm larger (docker: --shm-size) or the catalogue's rings smaller";
+    else if (number == EACCES || number == EPERM)
+        mend = "; run as a user of the bus's group, or remove it as its owner";
+    return error_set(err, code_of_errno(number), "/dev/shm%s: %s: %s%s", name, what, strerror(number), mend);
+}
+
+static int map(struct region *region, const char *name, struct error *err)
+{
+    void *base = mmap(NULL, region->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd, 0);
+    if (base == MAP_FAILED)
+        return failed(err, name, "mmap", errno);
+    region->base = base;
+    if (madvise(base, region->len_bytes, MADV_DONTFORK) != 0)
+        return failed(err, name, "madvise(MADV_DONTFORK)", errno);
+    madvise(base, region->len_bytes, MADV_DONTDUMP); /* a convenience: nothing depends on it */
+    return EVBUS_OK;
+}
+
+int region_create(struct region *out_region, const char *name, size_t len_bytes, mode_t mode, gid_t group,
+                  struct error *err)
+{
+    struct region region = {.len_bytes = len_bytes};
+    region.fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, mode); /* sets FD_CLOEXEC */
+    if (region.fd < 0)
+        return failed(err, name, "cannot create", errno);
+    int rc;
+    int number = 0;
+    if (fchmod(region.fd, mode) != 0)
+        rc = failed(err, name, "cannot set its mode", errno);
+    else if (group != (gid_t)-1 && fchown(region.fd, (uid_t)-1, group) != 0)
+        rc = failed(err, name, "cannot set its group", errno);
+    else if ((number = posix_fallocate(region.fd, 0, (off_t)len_bytes)) != 0)
+        rc = error_prefix(err, failed(err, name, "no room", number), "%zu bytes", len_bytes);
+    else
+        rc = map(&region, name, err);
+    if (rc != EVBUS_OK) {
+        shm_unlink(name);
+        region_close(&region);
+        return rc;
+    }
+    *out_region = region;
+    return EVBUS_OK;
+}
+
+int region_open(struct region *out_region, const char *name, size_t len_bytes_min, struct error *err)
+{
+    struct region region = REGION_NONE;
+    region.fd = shm_open(name, O_RDWR, 0);
+    if (region.fd < 0)
+        return failed(err, name, "cannot open", errno);
+    struct stat stat;
+    int rc;
+    if (fstat(region.fd, &stat) != 0) {
+        rc = failed(err, name, "fstat", errno);
+    } else if ((uint64_t)stat.st_size < len_bytes_min) {
+        rc = error_set(err, EVBUS_ECORRUPT,
+                       "/dev/shm%s has %lld bytes, %zu are needed: remove the bus and make it anew", name,
+                       (long long)stat.st_size, len_bytes_min);
+    } else {
+        region.len_bytes = (size_t)stat.st_size;
+        rc = map(&region, name, err);
+    }
+    if (rc != EVBUS_OK) {
+        region_close(&region);
+        return rc;
+    }
+    *out_region = region;
+    return EVBUS_OK;
+}
+
+void region_prefault(const struct region *region)
+{
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(region->base, region->len_bytes, MADV_POPULATE_WRITE) == 0)
+        return;
+#endif
+    for (size_t at = 0; at < region->len_bytes; at += 4096) /* kernels before 5.14: reading maps what is allocated */
+        (void)*((volatile const char *)region->base + at);
+}
+
+bool region_is_unlinked(const struct region *region)
+{
+    struct stat stat;
+    return region->fd >= 0 && fstat(region->fd, &stat) == 0 && stat.st_nlink == 0;
+}
+
+void region_close(struct region *region)
+{
+    if (region->base != NULL)
+        munmap(region->base, region->len_bytes);
+    if (region->fd >= 0)
+        close(region->fd);
+    *region = REGION_NONE;
+}

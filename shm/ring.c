@@ -1,0 +1,422 @@
+/* ring.c: claim, write, commit, cancel, read. One partition, any number of producers and readers; no lock.
+ *
+ *     producer                                             reader at p
+ *     1  p = tail; w = word[p]                             1  header[0] == STAMP(p)?  committed. Not for a while: the word
+ *     2  lap(w) == lap(p): claimed: help tail on, again    2  copy the first cell, bound its length, copy the rest
+ *     3  room? (released)                  edge GATE       3  acquire fence; released <= p, else it may have been
+ *     4  CAS word: {older lap} -> CLAIMED, me, n              overwritten while we copied
+ *     5  CAS tail -> p + n  (anybody may)                  4  the copy's own position is p
+ *     6  bytes, header last, stamp = PRE(p)
+ *     7  CAS word: CLAIMED -> COMMITTED    edge COMMIT     CLAIMED for longer than its patience: CAS -> CANCELLED, go on
+ *     8  CAS stamp: PRE(p) -> STAMP(p), result ignored     CLAIMED by the dead: CAS -> PAD, go on
+ *
+ * Why that is enough.
+ * WHOLE      Commit and cancel are CASes on one word: a frame is either committed by its writer after its last byte, or never
+ *            seen. A reader that sees STAMP(p) or COMMITTED sees the bytes (edge COMMIT).
+ * ONE-WRITER A position is claimed once: words never go back to an older lap. A cancelled claim's cells stay its writer's:
+ *            `released` passes only COMMITTED and PAD words, and PAD is said by the writer itself or once it is proven dead.
+ * NEVER-TORN A producer loads `released` (acquire) before it claims and has a release fence before its first byte; a reader
+ *            that copied any such byte sees, after its acquire fence, a `released` beyond p [R14].
+ * PROGRESS   Whose claim blocks is known from the word, with its length. Nobody waits for the dead or, for longer than their
+ *            patience, for the stopped. A claim at tail is found by whoever comes next, who helps the tail on [R1].
+ * The word decides, the stamp is only faster [R19]: readers poll it because it stands in a line that they need anyway and
+ * that claims do not write. It is set by CAS: a writer that slept between 7 and 8 must not hit a reused cell. Payload never
+ * touches the words: a claim's CAS on payload bytes would be open to ABA.
+ *
+ * `released` is {position, generation}: whoever moves it reads it before the pins and CASes the whole, a new pin stores its
+ * low, then counts the generation up, then reads it again [R8]. It lags on purpose [R6].
+ * Nothing from shared memory is trusted before it is bounded: EVBUS_ECORRUPT, never a crash or an endless loop.
+ * [keeps WHOLE] [keeps ONE-WRITER] [keeps NEVER-TORN] [keeps PROGRESS]
+ * Rules R1 R6-R8 R10-R14 R17 R19. Checked by tests/model/{stamp,slots,release,pin}.pml and tests/crash/. */
+#include "ring.h"
+
+#include "clock.h"
+#include "futex.h"
+#include "slot.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+
+static _Atomic uint64_t *word_at(const struct ring *ring, uint64_t pos)
+{
+    return ring->words + ring_index(ring, pos);
+}
+
+/* A frame's length as a word tells it: at least a cell, not across the end. */
+static bool is_length(const struct ring *ring, uint64_t pos, uint32_t n_cells)
+{
+    return n_cells >= 1 && n_cells <= ring->frame_cells_max && ring_index(ring, pos) + n_cells <= ring->capacity;
+}
+
+size_t ring_bytes(uint64_t n_cells)
+{
+    return sizeof(struct ring_head) + (size_t)n_cells * (sizeof(uint64_t) + CELL_BYTES);
+}
+
+void ring_make(void *at, uint64_t salt)
+{
+    ((struct ring_head *)at)->salt = salt;
+}
+
+void ring_view(struct ring *out_ring, void *at, uint64_t n_cells, struct slot *slots, const char *name,
+               uint32_t partition)
+{
+    struct ring_head *head = at;
+    uint64_t quarter = n_cells / 4;
+    uint32_t shift = (uint32_t)__builtin_ctzll(n_cells);
+    uint64_t laps_end = ((UINT64_C(1) << WORD_LAP_BITS) - 2)
+                        << shift; /* [R13]; beyond POSITION_LIMIT for 512 KiB and more */
+    if (laps_end >> shift != (UINT64_C(1) << WORD_LAP_BITS) - 2)
+        laps_end = UINT64_MAX;
+    *out_ring = (struct ring){
+        .head = head,
+        .words = (_Atomic uint64_t *)(head + 1),
+        .cells = (_Atomic uint64_t *)(head + 1) + n_cells,
+        .slots = slots,
+        .name = name,
+        .partition = partition,
+        .shift = shift,
+        .capacity = n_cells,
+        .salt = head->salt,
+        .limit = POSITION_LIMIT < laps_end ? POSITION_LIMIT : laps_end,
+        .frame_cells_max = quarter < FRAME_CELLS_MAX ? (uint32_t)quarter : FRAME_CELLS_MAX,
+    };
+}
+
+static int corrupt(const struct ring *ring, uint64_t pos, uint64_t found, const char *what, struct error *err)
+{
+    return error_set(err, EVBUS_ECORRUPT, "%s/%u at %" PRIu64 ": %s (%#" PRIx64 "); run `evbus doctor`", ring->name,
+                     ring->partition, pos, what, found);
+}
+
+/* Somebody claimed p: move the tail behind it, for all. false: its word has no possible length. */
+static bool help_tail(struct ring *ring, uint64_t p, uint64_t word)
+{
+    if (!is_length(ring, p, word_cells(word)))
+        return false;
+    uint64_t tail = p;
+    atomic_compare_exchange_strong_explicit(&ring->head->tail, &tail, p + word_cells(word), memory_order_acq_rel,
+                                            memory_order_relaxed);
+    return true;
+}
+
+int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct error *err)
+{
+    for (;;) {
+        uint64_t p = atomic_load_explicit(&ring->head->tail, memory_order_acquire);
+        uint64_t word = atomic_load_explicit(word_at(ring, p), memory_order_acquire);
+        uint64_t lap = ring_lap(ring, p);
+        if (word_lap(word) == lap) {
+            if (!help_tail(ring, p, word))
+                return corrupt(ring, p, word, "a claim of an impossible length", err);
+            continue;
+        }
+        if (p >= ring->limit) {
+            if (p < POSITION_LIMIT + FRAME_CELLS_MAX)
+                return error_set(err, EVBUS_EEXHAUSTED, "%s/%u has used up its positions: make a new bus", ring->name,
+                                 ring->partition);
+            return corrupt(ring, p, p, "an impossible tail", err);
+        }
+        uint64_t released = RELEASED_POSITION(
+            atomic_load_explicit(&ring->head->released, memory_order_acquire)); /* edge GATE, to: the next writer */
+        if (word_lap(word) > lap || released > p) { /* then the tail has moved on since we read it */
+            uint64_t again = ring_tail(ring);
+            if (again == p)
+                return corrupt(ring, p, word, "a tail that is behind its ring", err);
+            continue;
+        }
+        uint64_t left = ring->capacity - ring_index(ring, p);
+        bool is_pad = n_cells > left; /* no frame crosses the end: a pad fills the rest */
+        uint32_t need = is_pad ? (uint32_t)left : n_cells;
+        if (p + need > released + ring->capacity) {
+            if (!ring_release(ring, ring->capacity))
+                return EVBUS_EFULL;
+            continue;
+        }
+        claim->pos = p;
+        claim->n_cells = need;
+        claim->ring = is_pad ? NULL : ring; /* before the claim: a longjmp out of here must find it [R11] */
+        atomic_signal_fence(memory_order_seq_cst);
+        uint64_t mine = is_pad ? word_make(lap, WORD_PAD, 0, need) : word_make(lap, WORD_CLAIMED, claim->slot, need);
+        if (!atomic_compare_exchange_strong_explicit(word_at(ring, p), &word, mine, memory_order_acq_rel,
+                                                     memory_order_relaxed)) {
+            claim->ring = NULL;
+            continue;
+        }
+        uint64_t tail = p;
+        atomic_compare_exchange_strong_explicit(&ring->head->tail, &tail, p + need, memory_order_acq_rel,
+                                                memory_order_relaxed);
+        if (!is_pad)
+            return EVBUS_OK;
+    }
+}
+
+void ring_write(const struct claim *claim, const uint64_t *frame)
+{
+    const struct ring *ring = claim->ring;
+    _Atomic uint64_t *to = ring->cells + ring_index(ring, claim->pos) * CELL_WORDS;
+    atomic_thread_fence(memory_order_release); /* edge GATE: no byte before `released` was read [R14] */
+    for (size_t i = CELL_WORDS; i < (size_t)claim->n_cells * CELL_WORDS; i++)
+        atomic_store_explicit(&to[i], frame[i], memory_order_relaxed);
+    for (size_t i = 1; i < CELL_WORDS; i++)
+        atomic_store_explicit(&to[i], i == offsetof(struct frame_header, position) / 8 ? claim->pos : frame[i],
+                              memory_order_relaxed);
+    atomic_store_explicit(&to[0], ring_pre(ring, claim->pos), memory_order_relaxed);
+}
+
+/* Our commit was refused: somebody cancelled us. Say that the cells are nobody's now. */
+static int acknowledge_cancel(struct claim *claim, uint64_t found, struct error *err)
+{
+    struct ring *ring = claim->ring;
+    uint64_t lap = ring_lap(ring, claim->pos);
+    uint64_t pad = word_make(lap, WORD_PAD, 0, claim->n_cells);
+    uint64_t cancelled = word_make(lap, WORD_CANCELLED, claim->slot, claim->n_cells);
+    struct slot *slot = &ring->slots[claim->slot];
+    claim->ring = NULL;
+    if (found == pad) /* a publish that interrupted us gave it up */
+        return EVBUS_EAGAIN;
+    if (found != cancelled || !atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &found, pad,
+                                                                       memory_order_release, memory_order_relaxed))
+        return corrupt(ring, claim->pos, found, "the word of a claim has changed", err);
+    atomic_fetch_add_explicit(&slot->cancels_in_row, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&slot->cancels, 1, memory_order_relaxed);
+    return EVBUS_EAGAIN;
+}
+
+int ring_commit(struct claim *claim, struct error *err)
+{
+    struct ring *ring = claim->ring;
+    uint64_t lap = ring_lap(ring, claim->pos);
+    uint64_t word = word_make(lap, WORD_CLAIMED, claim->slot, claim->n_cells);
+    if (!atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &word,
+                                                 word_make(lap, WORD_COMMITTED, claim->slot, claim->n_cells),
+                                                 memory_order_release, memory_order_acquire)) /* edge COMMIT, from */
+        return acknowledge_cancel(claim, word, err);
+    uint64_t pre = ring_pre(ring, claim->pos);
+    _Atomic uint64_t *cell = ring->cells + ring_index(ring, claim->pos) * CELL_WORDS;
+    atomic_compare_exchange_strong_explicit(cell, &pre, ring_stamp(ring, claim->pos), memory_order_release,
+                                            memory_order_relaxed); /* edge COMMIT, from: the frame's bytes */
+    claim->ring = NULL;
+    struct slot *slot = &ring->slots[claim->slot];
+    if (atomic_load_explicit(&slot->cancels_in_row, memory_order_relaxed) != 0)
+        atomic_store_explicit(&slot->cancels_in_row, 0, memory_order_relaxed);
+    return EVBUS_OK;
+}
+
+void ring_abandon(struct claim *claim)
+{
+    struct ring *ring = claim->ring;
+    if (ring == NULL)
+        return;
+    claim->ring = NULL;
+    uint64_t lap = ring_lap(ring, claim->pos);
+    uint64_t pad = word_make(lap, WORD_PAD, 0, claim->n_cells);
+    uint64_t word = word_make(lap, WORD_CLAIMED, claim->slot, claim->n_cells);
+    if (!atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &word, pad, memory_order_release,
+                                                 memory_order_relaxed) &&
+        word == word_make(lap, WORD_CANCELLED, claim->slot, claim->n_cells))
+        atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &word, pad, memory_order_release,
+                                                memory_order_relaxed);
+}
+
+void ring_make_room(struct ring *ring, uint64_t pos)
+{
+    uint64_t word = atomic_load_explicit(&ring->head->released, memory_order_relaxed);
+    uint64_t released = RELEASED_POSITION(word);
+    if (pos < released + ring->capacity - ring->capacity / 4)
+        return;
+    /* The turn is named by where `released` stands, so it is free again as soon as that has moved. Whoever took it and
+     * died or stopped costs nothing: a ring that is really full is released by whoever needs room, turn or not. */
+    uint64_t turn = atomic_load_explicit(&ring->head->release_turn, memory_order_relaxed);
+    if (turn != word + 1 && atomic_compare_exchange_strong_explicit(&ring->head->release_turn, &turn, word + 1,
+                                                                    memory_order_relaxed, memory_order_relaxed))
+        ring_release(ring, ring->capacity / 8);
+}
+
+void ring_wake_producers(struct ring *ring)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* edge SPACE, from: released, or a pin that moved */
+    if (atomic_load_explicit(&ring->head->space_wanted, memory_order_relaxed) == 0)
+        return;
+    atomic_store_explicit(&ring->head->space_wanted, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ring->head->space, 1, memory_order_release);
+    futex_wake(&ring->head->space, INT_MAX);
+}
+
+void ring_wait_for_room(struct ring *ring, uint64_t left_ns)
+{
+    uint32_t seen = atomic_load_explicit(&ring->head->space, memory_order_acquire);
+    atomic_store_explicit(&ring->head->space_wanted, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* edge SPACE, to: the producer that waits */
+    if (!ring_release(ring, ring->capacity))
+        futex_wait(&ring->head->space, seen, clock_left(left_ns, 0, 10 * CLOCK_NS_PER_MS));
+}
+
+enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_word)
+{
+    uint64_t word = atomic_load_explicit(word_at(ring, pos), memory_order_acquire); /* edge COMMIT, to: the reader */
+    uint64_t lap = ring_lap(ring, pos);
+    bool is_claimed = true;
+    if (word_lap(word) < lap) { /* claims come before the tail: the word behind a tail beyond it is not older */
+        is_claimed = ring_tail(ring) > pos;
+        word = atomic_load_explicit(word_at(ring, pos), memory_order_acquire);
+    }
+    *out_word = word;
+    if (word_lap(word) < lap)
+        return is_claimed ? RING_CORRUPT : RING_NOTHING;
+    if (word_lap(word) > lap || ring_released(ring) > pos)
+        return ring_released(ring) > pos ? RING_OVERTAKEN : RING_CORRUPT;
+    if (!is_length(ring, pos, word_cells(word)))
+        return RING_CORRUPT;
+    switch (word_state(word)) {
+    case WORD_CLAIMED:
+        return word_slot(word) != 0 ? RING_CLAIMED : RING_CORRUPT;
+    case WORD_COMMITTED:
+        return RING_COMMITTED;
+    default:
+        return RING_SKIP;
+    }
+}
+
+/* After a copy: was it overwritten meanwhile? [R14] */
+static bool is_overtaken(const struct ring *ring, uint64_t pos)
+{
+    atomic_thread_fence(memory_order_acquire); /* edge GATE: our copy was made before we look */
+    return RELEASED_POSITION(atomic_load_explicit(&ring->head->released, memory_order_relaxed)) > pos;
+}
+
+enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct frame_header *out_header)
+{
+    uint64_t copy[CELL_WORDS];
+    const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
+    for (size_t i = 0; i < CELL_WORDS; i++)
+        copy[i] = atomic_load_explicit(&from[i], memory_order_relaxed);
+    if (is_overtaken(ring, pos))
+        return RING_OVERTAKEN;
+    memcpy(out_header, copy, sizeof *out_header);
+    return out_header->position == pos && is_length(ring, pos, out_header->n_cells) ? RING_COMMITTED : RING_CORRUPT;
+}
+
+enum ring_seen ring_copy_rest(const struct ring *ring, uint64_t pos, uint64_t *frame)
+{
+    const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
+    size_t n_words = (size_t)((const struct frame_header *)frame)->n_cells * CELL_WORDS;
+    for (size_t i = CELL_WORDS; i < n_words; i++)
+        frame[i] = atomic_load_explicit(&from[i], memory_order_relaxed);
+    return is_overtaken(ring, pos) ? RING_OVERTAKEN : RING_COMMITTED;
+}
+
+uint64_t ring_patience_ns(const struct ring *ring, uint64_t word)
+{
+    uint32_t cancels = atomic_load_explicit(&ring->slots[word_slot(word)].cancels_in_row, memory_order_relaxed);
+    return (CLOCK_NS_PER_MS + word_cells(word) * CLOCK_NS_PER_US) << (cancels < 6 ? cancels : 6);
+}
+
+bool ring_pad_if_dead(struct ring *ring, uint64_t pos, uint64_t word)
+{
+    if (!slot_is_dead(&ring->slots[word_slot(word)])) /* the word was read before: so it is the dead one's [B6] */
+        return false;
+    if (!atomic_compare_exchange_strong_explicit(word_at(ring, pos), &word,
+                                                 word_make(word_lap(word), WORD_PAD, 0, word_cells(word)),
+                                                 memory_order_acq_rel, memory_order_relaxed))
+        return false;
+    atomic_fetch_add_explicit(&ring->head->buried, 1, memory_order_relaxed);
+    return true;
+}
+
+void ring_cancel(struct ring *ring, uint64_t pos, uint64_t word)
+{
+    if (atomic_compare_exchange_strong_explicit(
+            word_at(ring, pos), &word, word_make(word_lap(word), WORD_CANCELLED, word_slot(word), word_cells(word)),
+            memory_order_acq_rel, memory_order_relaxed))
+        atomic_fetch_add_explicit(&ring->head->cancels, 1, memory_order_relaxed);
+}
+
+uint64_t ring_resync(const struct ring *ring, uint64_t pos)
+{
+    uint64_t tail = ring_tail(ring);
+    uint64_t released = ring_released(ring);
+    if (tail > POSITION_LIMIT + FRAME_CELLS_MAX || released > tail || tail - released > ring->capacity)
+        return pos; /* the ring's own positions are damaged: stand still, and say so again */
+    if (pos < released)
+        return released;
+    for (uint64_t p = pos + 1; p < tail; p++) {
+        uint64_t word;
+        enum ring_seen seen = ring_look(ring, p, &word);
+        if (seen == RING_SKIP || seen == RING_CLAIMED)
+            return p;
+        struct frame_header header;
+        if (seen == RING_COMMITTED && ring_copy_header(ring, p, &header) == RING_COMMITTED)
+            return p;
+    }
+    return tail > pos ? tail : pos;
+}
+
+bool ring_release(struct ring *ring, uint64_t step)
+{
+    uint64_t before = atomic_load_explicit(&ring->head->released, memory_order_acquire); /* before the pins [R8] */
+    uint64_t from = RELEASED_POSITION(before);
+    uint64_t until = ring_tail(ring);
+    if (until > from + step)
+        until = from + step;
+    for (int i = 0; i < PINS_MAX; i++) {
+        uint64_t low = atomic_load_explicit(&ring->head->pins[i],
+                                            memory_order_acquire); /* edge PIN, to: who releases */
+        if (low != 0 && low - 1 < until)
+            until = low - 1;
+    }
+    uint64_t p = from;
+    while (p < until) {
+        uint64_t word = atomic_load_explicit(word_at(ring, p), memory_order_acquire);
+        if (word_lap(word) != ring_lap(ring, p) || !is_length(ring, p, word_cells(word)))
+            break; /* somebody released it and it is in use again; or it is damaged, which its reader will tell */
+        if (word_state(word) == WORD_CLAIMED || word_state(word) == WORD_CANCELLED) {
+            if (!ring_pad_if_dead(ring, p, word)) {
+                if (atomic_load_explicit(word_at(ring, p), memory_order_acquire) == word)
+                    break; /* a living writer's */
+            }
+            continue;
+        }
+        if (p + word_cells(word) > until)
+            break;
+        p += word_cells(word);
+    }
+    if (p == from)
+        return atomic_load_explicit(&ring->head->released, memory_order_acquire) != before;
+    if (atomic_compare_exchange_strong_explicit(
+            &ring->head->released, &before, RELEASED(p, RELEASED_GENERATION(before)), memory_order_acq_rel,
+            memory_order_relaxed)) /* edge GATE, from: all readers and writers below p */
+        ring_wake_producers(ring);
+    return true;
+}
+
+uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish)
+{
+    atomic_store_explicit(&ring->head->pins[index], 1, memory_order_release); /* everything that is left */
+    uint64_t word = atomic_load_explicit(&ring->head->released, memory_order_acquire);
+    while (!atomic_compare_exchange_weak_explicit(&ring->head->released, &word,
+                                                  RELEASED(RELEASED_POSITION(word), RELEASED_GENERATION(word) + 1),
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+    }
+    uint64_t start = ring_released(ring); /* whoever read the pins before ours has lost its CAS: this holds */
+    if (start < wish)
+        start = wish;
+    atomic_store_explicit(&ring->head->pins[index], start + 1, memory_order_release);
+    return start;
+}
+
+void ring_pin_move(struct ring *ring, uint32_t index, uint64_t pos, bool idle)
+{
+    uint64_t before = atomic_load_explicit(&ring->head->pins[index], memory_order_relaxed) - 1;
+    if (pos != before)
+        atomic_store_explicit(&ring->head->pins[index], pos + 1, memory_order_release); /* edge PIN, from: our copies */
+    if (idle || (pos ^ before) >> (ring->shift - 3) != 0)                               /* an eighth is read */
+        ring_wake_producers(ring);
+}
+
+void ring_unpin(struct ring *ring, uint32_t index)
+{
+    atomic_store_explicit(&ring->head->pins[index], 0, memory_order_release);
+    ring_wake_producers(ring);
+}

@@ -1,0 +1,167 @@
+/* ring.h: claim, write, commit, cancel, read. See ring.c. */
+#ifndef EVBUS_RING_H
+#define EVBUS_RING_H
+
+#include "error.h"
+#include "layout.h"
+
+/* One partition as this process sees it. Everything but what `head`, `words` and `cells` point to is private. */
+struct ring {
+    struct ring_head *head;
+    _Atomic uint64_t *words; /* capacity of them */
+    _Atomic uint64_t *cells; /* CELL_WORDS for each cell */
+    struct slot *slots;      /* of the bus, by number */
+    const char *name;        /* of its log */
+    uint32_t partition;
+    uint32_t shift; /* capacity is 1 << shift */
+    uint64_t capacity;
+    uint64_t salt;
+    uint64_t limit;           /* first position that is never claimed */
+    uint32_t frame_cells_max; /* a quarter of the ring */
+};
+
+enum word_state { WORD_CLAIMED = 0, WORD_COMMITTED = 1, WORD_PAD = 2, WORD_CANCELLED = 3 };
+
+static inline uint64_t word_make(uint64_t lap, enum word_state state, uint32_t slot, uint32_t n_cells)
+{
+    return lap << (64 - WORD_LAP_BITS) | (uint64_t)state << (WORD_SLOT_BITS + WORD_LEN_BITS) |
+           (uint64_t)slot << WORD_LEN_BITS | n_cells;
+}
+static inline uint64_t word_lap(uint64_t word)
+{
+    return word >> (64 - WORD_LAP_BITS);
+}
+static inline enum word_state word_state(uint64_t word)
+{
+    return (enum word_state)(word >> (WORD_SLOT_BITS + WORD_LEN_BITS) & 3);
+}
+static inline uint32_t word_slot(uint64_t word)
+{
+    return (uint32_t)(word >> WORD_LEN_BITS) & ((1u << WORD_SLOT_BITS) - 1);
+}
+static inline uint32_t word_cells(uint64_t word)
+{
+    return (uint32_t)word & FRAME_CELLS_MAX;
+}
+
+static inline uint64_t ring_index(const struct ring *ring, uint64_t pos)
+{
+    return pos & (ring->capacity - 1);
+}
+static inline uint64_t ring_lap(const struct ring *ring, uint64_t pos)
+{
+    return (pos >> ring->shift) + 1;
+}
+static inline uint64_t ring_pre(const struct ring *ring, uint64_t pos)
+{
+    return ring->salt ^ 2 * pos;
+}
+static inline uint64_t ring_stamp(const struct ring *ring, uint64_t pos)
+{
+    return ring->salt ^ (2 * pos + 1);
+}
+static inline uint64_t ring_tail(const struct ring *ring)
+{
+    return atomic_load_explicit(&ring->head->tail, memory_order_acquire);
+}
+static inline uint64_t ring_released(const struct ring *ring)
+{
+    return RELEASED_POSITION(atomic_load_explicit(&ring->head->released, memory_order_acquire));
+}
+
+/* The bytes that one ring takes in its log's object. */
+size_t ring_bytes(uint64_t n_cells);
+
+/* Makes a zeroed stretch of memory a ring, with a fresh salt. */
+void ring_make(void *at, uint64_t salt);
+
+/* A view of a ring of n_cells that stands at `at`. */
+void ring_view(struct ring *out_ring, void *at, uint64_t n_cells, struct slot *slots, const char *name,
+               uint32_t partition);
+
+/* --- producers -------------------------------------------------------------------------------------------------- */
+
+/* What a thread has claimed and not committed yet: at most one thing [R11]. ring NULL: nothing. */
+struct claim {
+    struct ring *ring;
+    uint64_t pos;
+    uint32_t n_cells;
+    uint32_t slot; /* ours */
+};
+
+/* Claims n_cells (1..frame_cells_max) for the thread whose slot is claim->slot. EVBUS_OK; EVBUS_EFULL (no message);
+ * EVBUS_EEXHAUSTED; EVBUS_ECORRUPT. */
+int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct error *err);
+
+/* Puts the frame into the claimed cells: n_cells * CELL_WORDS words. Stamp and position of its header are set here. */
+void ring_write(const struct claim *claim, const uint64_t *frame);
+
+/* EVBUS_OK: everybody can see it. EVBUS_EAGAIN: it was cancelled; claim again. EVBUS_ECORRUPT. The claim is over. */
+int ring_commit(struct claim *claim, struct error *err);
+
+/* Gives up a claim whose publish will never go on: its cells become a pad. Fine when there is none. */
+void ring_abandon(struct claim *claim);
+
+/* After a commit: moves `released` on by an eighth of the ring when less than a quarter is free. One producer does it for all. */
+void ring_make_room(struct ring *ring, uint64_t pos);
+
+/* Sleeps until there may be room, 10 ms at most. */
+void ring_wait_for_room(struct ring *ring, uint64_t left_ns);
+
+/* --- readers ---------------------------------------------------------------------------------------------------- */
+
+/* What stands at a position. */
+enum ring_seen {
+    RING_NOTHING,   /* not claimed yet */
+    RING_CLAIMED,   /* somebody is writing */
+    RING_COMMITTED, /* a frame */
+    RING_SKIP,      /* a pad, or a cancelled claim: go on behind it */
+    RING_OVERTAKEN, /* it was overwritten: go on at `released` */
+    RING_CORRUPT    /* no evbus wrote this, or the position is no frame's start [R12] */
+};
+
+/* Committed for sure? One load of a line that the reader needs next; false proves nothing [R19]. */
+static inline bool ring_is_stamped(const struct ring *ring, uint64_t pos)
+{
+    const _Atomic uint64_t *cell = ring->cells + ring_index(ring, pos) * CELL_WORDS;
+    return atomic_load_explicit(cell, memory_order_acquire) == ring_stamp(ring, pos); /* edge COMMIT, to: the reader */
+}
+
+/* Looks at the word, which decides. out_word is set but for RING_NOTHING; its length is bounded but for RING_CORRUPT. */
+enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_word);
+
+/* Copies a committed frame's first cell out, checked. RING_COMMITTED, RING_OVERTAKEN or RING_CORRUPT. */
+enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct frame_header *out_header);
+
+/* Copies its further cells behind the header's copy at the front of `frame`, checked. As ring_copy_header(). */
+enum ring_seen ring_copy_rest(const struct ring *ring, uint64_t pos, uint64_t *frame);
+
+/* How long a claim may block before it is cancelled, ns: doubled for each cancel in a row of its slot [R10]. */
+uint64_t ring_patience_ns(const struct ring *ring, uint64_t word);
+
+/* A CLAIMED or CANCELLED word whose writer is dead becomes a pad [B6]. true: it is one now. */
+bool ring_pad_if_dead(struct ring *ring, uint64_t pos, uint64_t word);
+
+/* Takes a claim from a writer that was too slow. Its cells stay its own until it has said PAD. */
+void ring_cancel(struct ring *ring, uint64_t pos, uint64_t word);
+
+/* The next position after a corrupt one where a whole frame or pad starts, at most tail. */
+uint64_t ring_resync(const struct ring *ring, uint64_t pos);
+
+/* --- who keeps and who needs room ---------------------------------------------------------------------------------- */
+
+/* Moves `released` on by up to step cells, never beyond a pin, a claim, or a cancelled claim of a living writer. true: it
+ * has moved, by us or by somebody else. */
+bool ring_release(struct ring *ring, uint64_t step);
+
+/* Keeps everything from max(wish, released) on from being overwritten; returns that position [R8]. index: ours. */
+uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish);
+
+/* Everything before pos is read. Wakes producers that wait for room now and then, `idle` at once. */
+void ring_pin_move(struct ring *ring, uint32_t index, uint64_t pos, bool idle);
+void ring_unpin(struct ring *ring, uint32_t index);
+
+/* Wakes producers that wait for room. */
+void ring_wake_producers(struct ring *ring);
+
+#endif

@@ -1,0 +1,113 @@
+/* slot.c: a thread's place on the bus: alive, or proven dead.
+ *
+ *   who      a thread that claims, sleeps, pins or keeps owns a slot by holding its robust mutex for life
+ *   order    take: trylock; identity; tid (release)            from here on words may carry this slot
+ *            leave: every word, pin and bit of ours is clean; tid = 0 (release); unlock
+ *            bury: EOWNERDEAD from trylock; all is made clean; tid = 0; consistent; unlock
+ *
+ * Why that is enough. Only the kernel says that a thread is dead: it clears the lock word of the robust mutexes that a
+ * thread held. dead(slot) = tid set and the lock word's tid another [B6]. tid is stored after the lock and cleared after the
+ * last word is clean, so a word that carries this slot and a dead(slot) seen AFTER that word was read mean: its writer is
+ * dead [model dead.pml, -DDEADFIRST, -DTIDLATE, -DTIDEARLY fail]. Never a timeout, never a bare pid [keeps PROGRESS].
+ *
+ * NORMAL kind only, and never a trylock on a slot that somebody with our own tid (of another PID namespace) holds: glibc
+ * and the kernel take equal tids for the same thread [B5].
+ * Rules B1 B5 B6 B7. Checked by tests/model/dead.pml, tests/unit/test_slot.c and tests/crash/test_burial.c. */
+#include "slot.h"
+
+#include "clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int slot_mutex_init(pthread_mutex_t *mutex, struct error *err)
+{
+    pthread_mutexattr_t attr;
+    int number = pthread_mutexattr_init(&attr);
+    if (number == 0) {
+        number = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+        if (number == 0)
+            number = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+        if (number == 0)
+            number = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_NORMAL);
+        if (number == 0)
+            number = pthread_mutex_init(mutex, &attr);
+        pthread_mutexattr_destroy(&attr);
+    }
+    if (number != 0)
+        return error_set(err, EVBUS_EIO, "cannot make a robust process-shared mutex: %s", strerror(number));
+    return EVBUS_OK;
+}
+
+static uint32_t own_tid(void)
+{
+    return (uint32_t)syscall(SYS_gettid);
+}
+
+static uint64_t own_pid_namespace(void)
+{
+    struct stat found;
+    return stat("/proc/self/ns/pid", &found) == 0 ? (uint64_t)found.st_ino : 0;
+}
+
+static bool is_alive(const struct slot *slot)
+{
+    return slot_is_used(slot) && !slot_is_dead(slot);
+}
+
+bool slot_is_first_of_process(const struct slot *slots, uint32_t number)
+{
+    int32_t pid = atomic_load_explicit(&slots[number].pid, memory_order_relaxed);
+    uint64_t pid_ns = atomic_load_explicit(&slots[number].pid_ns, memory_order_relaxed);
+    if (!is_alive(&slots[number]))
+        return false;
+    for (uint32_t i = 1; i < number; i++)
+        if (is_alive(&slots[i]) && atomic_load_explicit(&slots[i].pid, memory_order_relaxed) == pid &&
+            atomic_load_explicit(&slots[i].pid_ns, memory_order_relaxed) == pid_ns)
+            return false;
+    return true;
+}
+
+enum slot_try slot_take(struct slot *slot)
+{
+    uint32_t word = atomic_load_explicit(slot_lock_word(slot), memory_order_relaxed) & SLOT_TID_MASK;
+    uint32_t tid = (uint32_t)atomic_load_explicit(&slot->tid, memory_order_relaxed);
+    uint32_t self = own_tid();
+    if (word == self || tid == self) /* ours through another handle, or a namesake of another PID namespace [B5] */
+        return SLOT_BUSY;
+    switch (pthread_mutex_trylock(&slot->mutex)) {
+    case 0:
+        return SLOT_FREE;
+    case EOWNERDEAD:
+        return SLOT_DIED;
+    default: /* EBUSY; ENOTRECOVERABLE (somebody unlocked it without burial): lost, but nobody waits for it */
+        return SLOT_BUSY;
+    }
+}
+
+void slot_enter(struct slot *slot, const char *service)
+{
+    snprintf(slot->service, sizeof slot->service, "%s", service != NULL ? service : "");
+    atomic_store_explicit(&slot->pid, (int32_t)getpid(), memory_order_relaxed);
+    atomic_store_explicit(&slot->pid_ns, own_pid_namespace(), memory_order_relaxed);
+    atomic_store_explicit(&slot->since_ns, clock_wall_ns(), memory_order_relaxed);
+    atomic_store_explicit(&slot->cancels, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->cancels_in_row, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->tid, (int32_t)own_tid(), memory_order_release);
+}
+
+void slot_leave(struct slot *slot)
+{
+    atomic_store_explicit(&slot->tid, 0, memory_order_release);
+    pthread_mutex_unlock(&slot->mutex);
+}
+
+void slot_buried(struct slot *slot)
+{
+    atomic_store_explicit(&slot->tid, 0, memory_order_release);
+    pthread_mutex_consistent(&slot->mutex);
+}

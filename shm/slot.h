@@ -1,0 +1,54 @@
+/* slot.h: a thread's place on the bus: alive, or proven dead. See slot.c. */
+#ifndef EVBUS_SLOT_H
+#define EVBUS_SLOT_H
+
+#include "error.h"
+#include "layout.h"
+
+/* The kernel's word on who holds a robust mutex: the first int of glibc's pthread_mutex_t. */
+static inline const _Atomic uint32_t *slot_lock_word(const struct slot *slot)
+{
+    return (const _Atomic uint32_t *)(const void *)&slot->mutex;
+}
+
+#define SLOT_TID_MASK 0x3fffffffu /* FUTEX_TID_MASK */
+#define SLOT_DIED_BIT 0x40000000u /* FUTEX_OWNER_DIED */
+#define SLOT_WAITERS  0x80000000u /* FUTEX_WAITERS */
+
+/* Dead, by two loads, no system call: somebody had it and does not hold its mutex any more. */
+static inline bool slot_is_dead(const struct slot *slot)
+{
+    uint32_t tid = (uint32_t)atomic_load_explicit(&slot->tid, memory_order_acquire);
+    if (tid == 0)
+        return false;
+    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid;
+}
+
+static inline bool slot_is_used(const struct slot *slot)
+{
+    return atomic_load_explicit(&slot->tid, memory_order_acquire) != 0;
+}
+
+/* Is it alive, and of all living slots of its process the one with the least number? For counting processes. */
+bool slot_is_first_of_process(const struct slot *slots, uint32_t number);
+
+/* A robust, process-shared mutex of kind NORMAL. */
+int slot_mutex_init(pthread_mutex_t *mutex, struct error *err);
+
+/* How a try to take a robust mutex ended. */
+enum slot_try { SLOT_FREE, SLOT_BUSY, SLOT_DIED };
+
+/* Tries to take a slot. SLOT_FREE: it is ours. SLOT_DIED: it is ours, and its last owner left what must be buried first.
+ * SLOT_BUSY: not ours. */
+enum slot_try slot_take(struct slot *slot);
+
+/* Who we are; from here on we may claim. Its mutex is ours. */
+void slot_enter(struct slot *slot, const char *service);
+
+/* Nothing of ours is left in the rings: give it back. By its owner only. */
+void slot_leave(struct slot *slot);
+
+/* Ours from a dead owner, and all is buried: now it is as a free one that we hold. */
+void slot_buried(struct slot *slot);
+
+#endif

@@ -1,0 +1,288 @@
+/* topics.c: the topics of a bus, looked up by every publish.
+ *
+ * A hash table of liburcu, read under RCU: a look-up takes no lock and writes no line that others read. When the catalogue's
+ * generation in shared memory has changed (one load of a quiet line per publish), the first thread to see it makes a new
+ * table beside the old one, exchanges the pointer, waits for the readers of the old one, and frees it; the others go on with
+ * the old one meanwhile.
+ *
+ *     text -> generation + 1 (release)    whoever applies a catalogue          [edge CATALOGUE]
+ *     generation, text, generation        whoever reads it: the same twice, or again
+ *
+ * liburcu-bp: we live in other people's threads, which register themselves. A fixed table without automatic resizing, and
+ * synchronize_rcu() instead of call_rcu(): so liburcu starts no thread of its own.
+ * ThreadSanitizer does not see into liburcu: the grace period is told to it by hand.
+ * Checked by tests/unit/test_topics.c. */
+#include "topics.h"
+
+#include "topic.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu/rculfhash.h>
+#include <urcu/urcu-bp.h>
+#include <xxhash.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define HAS_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAS_TSAN 1
+#endif
+#endif
+#ifdef HAS_TSAN
+void __tsan_acquire(void *);
+void __tsan_release(void *);
+#define GRACE_FROM(topics) __tsan_release(topics)
+#define GRACE_TO(topics)   __tsan_acquire(topics)
+#else
+#define GRACE_FROM(topics) (void)(topics)
+#define GRACE_TO(topics)   (void)(topics)
+#endif
+
+struct entry {
+    struct cds_lfht_node node;
+    char name[NAME_BYTES];
+    const struct catalogue_topic *topic; /* in the table's catalogue */
+    struct topics_place place;
+    bool may_publish;
+};
+
+/* All of one generation. */
+struct table {
+    struct cds_lfht *hash;
+    struct catalogue *catalogue;
+    struct entry *entries;
+    uint32_t generation;
+};
+
+struct topics {
+    struct memory *memory;
+    char service[SERVICE_BYTES];
+    struct table *_Atomic current;
+    pthread_mutex_t reload; /* one thread makes the next table */
+};
+
+int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_len, uint32_t *out_generation,
+                     struct error *err)
+{
+    struct control *control = memory->control;
+    char *text = malloc(CATALOGUE_BYTES + 1);
+    if (text == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for the catalogue");
+    for (int tries = 0; tries < 1000; tries++) {
+        uint32_t generation = atomic_load_explicit(&control->generation, memory_order_acquire); /* edge CATALOGUE, to */
+        uint32_t len = atomic_load_explicit(&control->catalogue_len, memory_order_relaxed);
+        if (len > CATALOGUE_BYTES)
+            break;
+        memcpy(text, control->catalogue, len);
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&control->generation, memory_order_relaxed) != generation)
+            continue;
+        text[len] = '\0';
+        *out_text = text;
+        *out_len = len;
+        *out_generation = generation;
+        return EVBUS_OK;
+    }
+    free(text);
+    return error_set(err, EVBUS_ECORRUPT, "bus %s: its catalogue's length or generation is damaged; run `evbus doctor`",
+                     memory->bus);
+}
+
+static uint16_t find_id(const struct memory_log *log, const char *topic)
+{
+    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
+    for (uint32_t i = 0; i < n && i < TOPICS_MAX; i++)
+        if (strncmp(log->head->topics[i], topic, NAME_BYTES) == 0)
+            return (uint16_t)(i + 1);
+    return 0;
+}
+
+static struct memory_log *find_log(const struct memory *memory, const char *topic)
+{
+    char name[TOPIC_LEN_MAX + 1];
+    topic_log(topic, name);
+    for (uint32_t i = 0; i < memory->n_logs; i++)
+        if (strncmp(memory->logs[i].head->name, name, NAME_BYTES) == 0)
+            return &memory->logs[i];
+    return NULL;
+}
+
+static void free_table(struct table *table)
+{
+    if (table == NULL)
+        return;
+    if (table->hash != NULL) {
+        struct cds_lfht_iter iter;
+        struct entry *entry;
+        urcu_bp_read_lock();
+        cds_lfht_for_each_entry(table->hash, &iter, entry, node) cds_lfht_del(table->hash, &entry->node);
+        urcu_bp_read_unlock();
+        cds_lfht_destroy(table->hash, NULL);
+    }
+    catalogue_free(table->catalogue);
+    free(table->entries);
+    free(table);
+}
+
+static int fill_table(const struct topics *topics, struct table *table, struct error *err)
+{
+    size_t n = table->catalogue->n_topics;
+    table->entries = calloc(n != 0 ? n : 1, sizeof *table->entries);
+    unsigned long n_buckets = 64;
+    while (n_buckets < 2 * n)
+        n_buckets *= 2;
+    table->hash = cds_lfht_new_flavor(n_buckets, n_buckets, n_buckets, 0, &urcu_bp_flavor, NULL);
+    if (table->entries == NULL || table->hash == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for %zu topics", n);
+    const char *service = topics->service[0] != '\0' ? topics->service : NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct entry *entry = &table->entries[i];
+        entry->topic = &table->catalogue->topics[i];
+        entry->place.log = find_log(topics->memory, entry->topic->name);
+        entry->place.id = entry->place.log != NULL ? find_id(entry->place.log, entry->topic->name) : 0;
+        if (entry->place.id == 0)
+            continue; /* not made on this bus */
+        memcpy(entry->name, entry->topic->name, strlen(entry->topic->name) + 1);
+        entry->place.payload_max = table->catalogue->payload_max;
+        entry->may_publish = catalogue_may_publish(table->catalogue, entry->topic, service);
+        cds_lfht_node_init(&entry->node);
+        urcu_bp_read_lock();
+        cds_lfht_add(table->hash, XXH3_64bits(entry->name, strlen(entry->name)), &entry->node);
+        urcu_bp_read_unlock();
+    }
+    return EVBUS_OK;
+}
+
+static int make_table(const struct topics *topics, struct table **out_table, struct error *err)
+{
+    char *text;
+    size_t len;
+    struct table *table = calloc(1, sizeof *table);
+    if (table == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for the topics");
+    int rc = topics_copy_text(topics->memory, &text, &len, &table->generation, err);
+    if (rc == EVBUS_OK) {
+        rc = catalogue_parse(text, len, &table->catalogue, err);
+        free(text);
+    }
+    if (rc == EVBUS_OK)
+        rc = fill_table(topics, table, err);
+    if (rc != EVBUS_OK) {
+        free_table(table);
+        return rc;
+    }
+    *out_table = table;
+    return EVBUS_OK;
+}
+
+int topics_open(struct topics **out_topics, struct memory *memory, const char *service, struct error *err)
+{
+    struct topics *topics = calloc(1, sizeof *topics);
+    if (topics == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for the topics");
+    topics->memory = memory;
+    strncpy(topics->service, service != NULL ? service : "", sizeof topics->service - 1);
+    pthread_mutex_init(&topics->reload, NULL);
+    struct table *table;
+    int rc = make_table(topics, &table, err);
+    if (rc != EVBUS_OK) {
+        free(topics);
+        return rc;
+    }
+    atomic_store_explicit(&topics->current, table, memory_order_release);
+    *out_topics = topics;
+    return EVBUS_OK;
+}
+
+void topics_close(struct topics *topics)
+{
+    if (topics == NULL)
+        return;
+    free_table(atomic_load_explicit(&topics->current, memory_order_acquire));
+    pthread_mutex_destroy(&topics->reload);
+    free(topics);
+}
+
+static int reload(struct topics *topics, uint32_t generation, struct error *err)
+{
+    int rc = EVBUS_OK;
+    struct table *old = NULL;
+    pthread_mutex_lock(&topics->reload);
+    if (atomic_load_explicit(&topics->current, memory_order_acquire)->generation != generation) {
+        struct table *table;
+        rc = make_table(topics, &table, err);
+        if (rc == EVBUS_OK)
+            old = atomic_exchange_explicit(&topics->current, table, memory_order_acq_rel);
+    }
+    pthread_mutex_unlock(&topics->reload);
+    if (old != NULL) {
+        urcu_bp_synchronize_rcu();
+        GRACE_TO(topics);
+        free_table(old);
+    }
+    return rc;
+}
+
+static int is_named(struct cds_lfht_node *node, const void *name)
+{
+    return strcmp(caa_container_of(node, struct entry, node)->name, name) == 0;
+}
+
+static int denied(const struct topics *topics, const struct entry *entry, struct error *err)
+{
+    char who[256] = "";
+    for (size_t i = 0; i < entry->topic->n_producers; i++) {
+        size_t len = strlen(who);
+        snprintf(who + len, sizeof who - len, "%s%s", i == 0 ? "" : ", ", entry->topic->producers[i]);
+    }
+    if (topics->service[0] == '\0')
+        return error_set(err, EVBUS_EDENIED,
+                         "topic %s: say which service publishes (.service, --as or EVBUS_SERVICE); these may: %s",
+                         entry->name, who);
+    return error_set(err, EVBUS_EDENIED, "topic %s: service %s may not publish it; these may: %s", entry->name,
+                     topics->service, who);
+}
+
+static int unknown(const struct topics *topics, const char *topic, struct error *err)
+{
+    int rc = topic_check(topic, err);
+    return rc != EVBUS_OK
+               ? rc
+               : error_set(err, EVBUS_ENOTFOUND,
+                           "topic %s is not in the catalogue of bus %s; `evbus catalogue show` lists what is", topic,
+                           topics->memory->bus);
+}
+
+int topics_find(struct topics *topics, const char *topic, struct topics_place *out_place, struct error *err)
+{
+    int rc = EVBUS_OK;
+    uint32_t generation = atomic_load_explicit(&topics->memory->control->generation, memory_order_acquire);
+    uint64_t hash = XXH3_64bits(topic, strlen(topic));
+    struct cds_lfht_iter iter;
+    urcu_bp_read_lock();
+    const struct table *table = atomic_load_explicit(&topics->current, memory_order_acquire);
+    if (table->generation != generation) {
+        urcu_bp_read_unlock();
+        if ((rc = reload(topics, generation, err)) != EVBUS_OK)
+            return rc;
+        urcu_bp_read_lock();
+        table = atomic_load_explicit(&topics->current, memory_order_acquire);
+    }
+    cds_lfht_lookup(table->hash, hash, is_named, topic, &iter);
+    struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
+    if (node == NULL) {
+        rc = unknown(topics, topic, err);
+    } else {
+        const struct entry *entry = caa_container_of(node, struct entry, node);
+        if (entry->may_publish)
+            *out_place = entry->place;
+        else
+            rc = denied(topics, entry, err);
+    }
+    GRACE_FROM(topics);
+    urcu_bp_read_unlock();
+    return rc;
+}

@@ -1,0 +1,28 @@
+/* topics.h: the topics of a bus, looked up by every publish. See topics.c. */
+#ifndef EVBUS_TOPICS_H
+#define EVBUS_TOPICS_H
+
+#include "memory.h"
+
+struct topics;
+
+/* Where a topic lives, for one publish. */
+struct topics_place {
+    struct memory_log *log;
+    uint16_t id;        /* in its log */
+    size_t payload_max; /* bytes */
+};
+
+/* Reads the bus's catalogue. service may be NULL. EVBUS_OK; EVBUS_ECATALOGUE; EVBUS_ENOSPC; EVBUS_ECORRUPT. */
+int topics_open(struct topics **out_topics, struct memory *memory, const char *service, struct error *err);
+void topics_close(struct topics *topics);
+
+/* May our service publish on it, and where does it go? A newer catalogue is read first. Any thread.
+ * EVBUS_OK; EVBUS_ENOTFOUND; EVBUS_EDENIED. */
+int topics_find(struct topics *topics, const char *topic, struct topics_place *out_place, struct error *err);
+
+/* The catalogue's text, copied whole, to be freed. */
+int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_len, uint32_t *out_generation,
+                     struct error *err);
+
+#endif

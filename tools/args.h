@@ -1,0 +1,72 @@
+/* args.h: from argv to one struct of checked values. See args.c. */
+#ifndef EVBUS_TOOLS_ARGS_H
+#define EVBUS_TOOLS_ARGS_H
+
+#include <evbus/evbus.h>
+
+#define ARG_ABSENT UINT64_MAX /* of a number or a duration that was not given */
+
+struct args {
+    /* for every command */
+    const char *bus;     /* --bus, else $EVBUS_BUS, else "lomash"; never NULL once parsed */
+    const char *service; /* --as; NULL: the library looks at $EVBUS_SERVICE */
+    bool json;
+    bool meta;
+    bool help;
+    bool version;
+
+    /* for some; the others leave them alone */
+    const char *catalogue;
+    uint64_t mode;
+    const char *group;
+    bool from_stdin;
+    const char *key;
+    const char *key_field;
+    uint8_t id[16]; /* all zero: not given */
+    uint64_t time_ns;
+    uint16_t payload_version[2]; /* 0.0: not given */
+    uint64_t timeout_ns;
+    uint64_t count;
+    struct {
+        enum evbus_from where;
+        uint64_t time_ns;
+    } from;
+    bool latency;
+    bool pin;
+    bool watch;
+    bool names;
+
+    const char **operands; /* what is no option, in order, without the command */
+    size_t n_operands;
+};
+
+enum arg_kind { ARG_FLAG, ARG_TEXT, ARG_COUNT, ARG_DURATION, ARG_TIME, ARG_FROM, ARG_UUID, ARG_VERSION, ARG_MODE };
+
+/* One row of a table of options; a row without a name ends the table. */
+struct arg_option {
+    const char *name; /* without the dashes */
+    char letter;      /* 0: no short form */
+    enum arg_kind kind;
+    size_t offset;     /* in struct args */
+    const char *value; /* what help calls the value */
+    const char *help;  /* NULL: not shown */
+};
+
+void args_init(struct args *args, const char **operands);
+
+/* Reads argv from *at on. Options are looked up in `own` (may be NULL), then in `global`. With only_options it stops in
+ * front of the first operand; else operands are collected. Returns 0, or the exit code after it has said what is wrong.
+ */
+int args_parse(struct args *args, const struct arg_option *own, const struct arg_option *global, bool only_options,
+               int argc, char **argv, int *at);
+
+/* Fills in what the environment says for what was not given. */
+void args_complete(struct args *args);
+
+/* Of the candidates, the one that is nearly `word`; NULL when none is. Call it for each with the same *best. */
+void args_nearest(const char *word, const char *candidate, const char **best, size_t *best_distance);
+
+/* The whole file ("-": standard input), NUL-terminated; to be freed. Returns 0, or the exit code after the message. */
+int args_read_file(const char *path, size_t max_bytes, char **out_text, size_t *out_len);
+
+#endif

@@ -1,0 +1,224 @@
+/* cmd_stat.c: how a bus is doing, once or every second.
+ *
+ * How to read it. TAIL is how far the partition's producers have come, in cells of 64 bytes. FREE is what they can
+ * claim without anybody making room: it falls to a quarter in a healthy bus, since room is made in steps; 0 with FULL
+ * rising means that a pin holds them up. CANCELS counts claims that readers did not wait for, BURIED those of dead
+ * threads, FENCES those of stopped ones. stat does not stand for keeper, so "nobody" is the truth about the others. */
+#include "commands.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] = "stat [--watch]";
+
+#define WATCH_NS UINT64_C(1000000000)
+
+static uint64_t free_cells(const struct evbus_partition_stat *partition)
+{
+    uint64_t used = partition->tail > partition->released ? partition->tail - partition->released : 0;
+    return used < partition->capacity ? partition->capacity - used : 0;
+}
+
+static void format_age(uint64_t since_ns, char *out_text, size_t cap)
+{
+    uint64_t now = realtime_ns(), s = now > since_ns ? (now - since_ns) / 1000000000 : 0;
+    if (s < 60)
+        (void)snprintf(out_text, cap, "%" PRIu64 " s", s);
+    else if (s < 3600)
+        (void)snprintf(out_text, cap, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
+    else if (s < 86400)
+        (void)snprintf(out_text, cap, "%" PRIu64 " h %" PRIu64 " min", s / 3600, s / 60 % 60);
+    else
+        (void)snprintf(out_text, cap, "%" PRIu64 " d %" PRIu64 " h", s / 86400, s / 3600 % 24);
+}
+
+/* --- for people --------------------------------------------------------------------------------------------------- */
+
+static void print_service_row(const struct evbus_stat *stat, size_t first)
+{
+    const char *service = stat->slots[first].service;
+    uint32_t n_threads = 0, n_processes = 0, n_dead = 0;
+    uint64_t cancels = 0;
+    for (size_t i = 0; i < stat->n_slots; ++i) {
+        const struct evbus_slot_stat *slot = &stat->slots[i];
+        if (strcmp(slot->service, service) != 0)
+            continue;
+        if (i < first)
+            return; /* its row is printed already */
+        bool is_new = true;
+        for (size_t j = first; j < i; ++j)
+            is_new = is_new && (stat->slots[j].pid != slot->pid || strcmp(stat->slots[j].service, service) != 0);
+        ++n_threads;
+        n_processes += is_new;
+        n_dead += slot->is_dead;
+        cancels += slot->cancels;
+    }
+    (void)printf("%-28s %8" PRIu32 " %10" PRIu32 " %8" PRIu32 " %8" PRIu64 "\n", service[0] != '\0' ? service : "-",
+                 n_threads, n_processes, n_dead, cancels);
+}
+
+static void print_human(const struct evbus_stat *stat)
+{
+    char age[48];
+    format_age(stat->created_ns, age, sizeof age);
+    (void)printf("bus %s, up %s, %.1f MiB, %" PRIu32 " topics in %" PRIu32 " logs\n", stat->bus, age,
+                 mebibytes(stat->bytes), stat->n_topics, stat->n_logs);
+    if (stat->keeper_slot == 0)
+        (void)printf("keeper nobody");
+    else
+        (void)printf("keeper %s (pid %" PRId32 ")", stat->keeper_service[0] != '\0' ? stat->keeper_service : "-",
+                     stat->keeper_pid);
+    (void)printf("; %" PRIu32 " processes, %" PRIu32 " threads attached; %" PRIu64 " dead threads buried\n\n",
+                 stat->n_processes, stat->n_slots, stat->burials);
+
+    (void)printf("%-28s %10s %14s %6s %8s %8s %8s %8s %8s %5s\n", "PARTITION", "CELLS", "TAIL", "FREE", "FULL",
+                 "CANCELS", "BURIED", "FENCES", "SLEEPERS", "PINS");
+    for (size_t i = 0; i < stat->n_partitions; ++i) {
+        const struct evbus_partition_stat *p = &stat->partitions[i];
+        char name[160];
+        (void)snprintf(name, sizeof name, "%s/%" PRIu32, p->log, p->partition);
+        (void)printf("%-28s %10" PRIu64 " %14" PRIu64 " %5.0f%% %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64
+                     " %8" PRIu32 " %5" PRIu32 "\n",
+                     name, p->capacity, p->tail,
+                     p->capacity > 0 ? 100.0 * (double)free_cells(p) / (double)p->capacity : 0.0, p->full, p->cancels,
+                     p->buried, p->fences, p->n_sleepers, p->n_pins);
+    }
+    if (stat->n_slots > 0)
+        (void)printf("\n%-28s %8s %10s %8s %8s\n", "SERVICE", "THREADS", "PROCESSES", "DEAD", "CANCELS");
+    for (size_t i = 0; i < stat->n_slots; ++i)
+        print_service_row(stat, i);
+}
+
+/* --- for programs ------------------------------------------------------------------------------------------------- */
+
+static void print_text(const char *before, const char *text)
+{
+    (void)printf("%s", before);
+    print_json(text, strlen(text));
+}
+
+static const char *truth(bool is_so)
+{
+    return is_so ? "true" : "false";
+}
+
+static void print_json_partition(const struct evbus_partition_stat *p)
+{
+    print_text("{\"log\":", p->log);
+    (void)printf(",\"partition\":%" PRIu32 ",\"capacity\":%" PRIu64 ",\"tail\":\"%" PRIu64 "\",\"released\":\"%" PRIu64
+                 "\",\"low\":",
+                 p->partition, p->capacity, p->tail, p->released);
+    if (p->low == UINT64_MAX)
+        (void)printf("null");
+    else
+        (void)printf("\"%" PRIu64 "\"", p->low);
+    (void)printf(",\"free\":%" PRIu64 ",\"full\":%" PRIu64 ",\"cancels\":%" PRIu64 ",\"buried\":%" PRIu64
+                 ",\"fences\":%" PRIu64 ",\"sleepers\":%" PRIu32 ",\"pins\":%" PRIu32 "}",
+                 free_cells(p), p->full, p->cancels, p->buried, p->fences, p->n_sleepers, p->n_pins);
+}
+
+static void print_json_thread(const struct evbus_slot_stat *slot)
+{
+    char since[32];
+    format_time(slot->since_ns, since);
+    (void)printf("{\"slot\":%" PRIu32, slot->slot);
+    print_text(",\"service\":", slot->service);
+    (void)printf(",\"pid\":%" PRId32 ",\"tid\":%" PRId32 ",\"since\":\"%s\",\"cancels\":%" PRIu64
+                 ",\"dead\":%s,\"keeper\":%s}",
+                 slot->pid, slot->tid, since, slot->cancels, truth(slot->is_dead), truth(slot->is_keeper));
+}
+
+static void print_json_object(const struct evbus_stat *stat)
+{
+    char uuid[37], created[32];
+    format_id(stat->uuid, uuid);
+    format_time(stat->created_ns, created);
+    print_text("{\"bus\":", stat->bus);
+    (void)printf(",\"uuid\":\"%s\",\"created\":\"%s\",\"bytes\":%" PRIu64 ",\"logs\":%" PRIu32 ",\"topics\":%" PRIu32
+                 ",\"processes\":%" PRIu32 ",\"burials\":%" PRIu64 ",\"keeper\":",
+                 uuid, created, stat->bytes, stat->n_logs, stat->n_topics, stat->n_processes, stat->burials);
+    if (stat->keeper_slot == 0) {
+        (void)printf("null");
+    } else {
+        (void)printf("{\"slot\":%" PRIu32 ",\"pid\":%" PRId32, stat->keeper_slot, stat->keeper_pid);
+        print_text(",\"service\":", stat->keeper_service);
+        (void)printf("}");
+    }
+    (void)printf(",\"partitions\":[");
+    for (size_t i = 0; i < stat->n_partitions; ++i) {
+        (void)printf("%s", i > 0 ? "," : "");
+        print_json_partition(&stat->partitions[i]);
+    }
+    (void)printf("],\"threads\":[");
+    for (size_t i = 0; i < stat->n_slots; ++i) {
+        (void)printf("%s", i > 0 ? "," : "");
+        print_json_thread(&stat->slots[i]);
+    }
+    (void)printf("]}\n");
+}
+
+/* --- once, or every second ---------------------------------------------------------------------------------------- */
+
+static int print_stat(const struct args *args, struct evbus *bus, bool redraws)
+{
+    struct evbus_stat stat = {.size = sizeof stat};
+    int rc = evbus_stat(bus, &stat);
+    if (rc != EVBUS_OK)
+        return complain_of(rc, BLAME_COMMAND_LINE);
+    if (redraws)
+        (void)printf("\033[H\033[J");
+    if (args->json)
+        print_json_object(&stat);
+    else
+        print_human(&stat);
+    return EXIT_DONE;
+}
+
+static int watch(const struct args *args, struct evbus *bus)
+{
+    bool redraws = isatty(STDOUT_FILENO) && !args->json;
+    stop_on_signals();
+    for (;;) {
+        int exit_code = print_stat(args, bus, redraws);
+        output_flush();
+        if (exit_code != EXIT_DONE)
+            return exit_code;
+        (void)wait_for(-1, WATCH_NS);
+        if (is_stopping() || output_is_closed())
+            return EXIT_DONE;
+        if (!redraws && !args->json)
+            (void)printf("\n");
+    }
+}
+
+static int run(const struct args *args)
+{
+    struct evbus *bus;
+    int exit_code = check_operands(args, 0, 0, usage);
+    if (exit_code == EXIT_DONE)
+        exit_code = open_bus(args, EVBUS_KEEPER_NEVER, &bus);
+    if (exit_code != EXIT_DONE)
+        return exit_code;
+    exit_code = args->watch ? watch(args, bus) : print_stat(args, bus, false);
+    evbus_close(bus);
+    return exit_code;
+}
+
+static const struct arg_option options[] = {
+    {"watch", 'w', ARG_FLAG, offsetof(struct args, watch), NULL, "again every second, until Ctrl-C"},
+    {0},
+};
+
+const struct command command_stat = {
+    .name = "stat",
+    .summary = "show how a bus is doing",
+    .usage = usage,
+    .text = "For each partition: its cells (64 bytes), how far producers have come, what they can claim at once, how\n"
+            "often they found it full, claims cancelled, buried and fenced off, sleepers and pins. Then the threads\n"
+            "that are attached, by service. With --json one object (with --watch one a second, each on a line).",
+    .examples = "evbus stat\nevbus stat --watch -b staging\nevbus stat --json | jq '.partitions[] | select(.full > 0)'",
+    .options = options,
+    .run = run,
+};
