@@ -32,6 +32,7 @@ struct evbus {
 struct bus_thread {
     struct evbus *bus;
     struct claim claim; /* .slot is ours */
+    struct topics_recent recent;
     struct uuid7_state uuid;
     uint64_t *frame;                 /* room for the largest frame: built here, then copied into the ring */
     uint32_t places[LOGS_MAX];       /* ours among each log's sleepers, + 1; 0: none yet */

@@ -95,6 +95,11 @@ void doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_
 #else
     atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, from: the commit */
 #endif
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < SLEEPERS_MAX / 64; i++)
+        any |= atomic_load_explicit(&log->sleeping[i], memory_order_relaxed);
+    if (any == 0)
+        return;
     for (uint32_t i = 0; i < SLEEPERS_MAX / 64; i++) {
         uint64_t bits = atomic_load_explicit(&log->sleeping[i], memory_order_acquire);
         for (; bits != 0; bits &= bits - 1) {

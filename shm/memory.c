@@ -376,7 +376,7 @@ int memory_remove(const char *bus, struct error *err)
     return EVBUS_OK;
 }
 
-void memory_prefault(struct memory_log *log)
+void memory_prefault_now(struct memory_log *log)
 {
     if (!atomic_exchange_explicit(&log->prefaulted, true, memory_order_relaxed))
         region_prefault(&log->region);

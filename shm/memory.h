@@ -47,8 +47,13 @@ void memory_close(struct memory *memory);
 /* Marks the bus retired and unlinks its objects, also those of a half-made or foreign one. EVBUS_ENOBUS, EVBUS_EPERM. */
 int memory_remove(const char *bus, struct error *err);
 
-/* Touches every page of a log once per process. */
-void memory_prefault(struct memory_log *log);
+/* Touches every page of a log, once per process. */
+void memory_prefault_now(struct memory_log *log);
+static inline void memory_prefault(struct memory_log *log)
+{
+    if (!atomic_load_explicit(&log->prefaulted, memory_order_relaxed))
+        memory_prefault_now(log);
+}
 
 static inline bool memory_is_retired(const struct memory *memory)
 {

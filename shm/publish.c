@@ -109,13 +109,14 @@ static bool is_nil(const uint8_t id[16])
 }
 
 /* Everything about an event but its id and time. */
-static int check(struct evbus *bus, const struct evbus_event *event, struct parcel *out, struct error *err)
+static int check(struct evbus *bus, struct bus_thread *thread, const struct evbus_event *event, struct parcel *out,
+                 struct error *err)
 {
     if (event->topic == NULL)
         return error_set(err, EVBUS_EINVAL, "event.topic is NULL");
     if (event->payload == NULL)
         return error_set(err, EVBUS_EINVAL, "event.payload is NULL; an empty payload is the JSON text null");
-    int rc = topics_find(bus->topics, event->topic, &out->place, err);
+    int rc = topics_find(bus->topics, event->topic, &thread->recent, &out->place, err);
     if (rc == EVBUS_OK)
         rc = check_ack(event, err);
     if (rc != EVBUS_OK)
@@ -258,7 +259,7 @@ EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, 
         return rc;
     struct parcel parcel;
     uint64_t pos;
-    rc = check(bus, event, &parcel, err);
+    rc = check(bus, thread, event, &parcel, err);
     if (rc == EVBUS_OK)
         rc = send(bus, thread, &parcel, &pos, err);
     if (rc == EVBUS_OK) {
@@ -340,14 +341,14 @@ EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *e
         at = i;
         rc = bus_take_struct(&event, sizeof event, element(events, size, i), size, "struct evbus_event", err);
         if (rc == EVBUS_OK)
-            rc = check(bus, &event, &parcel, err);
+            rc = check(bus, thread, &event, &parcel, err);
     }
     while (n_done < n && rc == EVBUS_OK) {
         uint64_t pos;
         at = n_done;
         bus_take_struct(&event, sizeof event, element(events, size, at), size, "struct evbus_event", err);
         event.payload_is_checked = true;
-        if ((rc = check(bus, &event, &parcel, err)) == EVBUS_OK &&
+        if ((rc = check(bus, thread, &event, &parcel, err)) == EVBUS_OK &&
             (rc = send_one(bus, thread, &parcel, &unrung, &pos, err)) == EVBUS_OK) {
             n_done++;
             if (receipts != NULL) /* their places are as large as the first says */

@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#define XXH_INLINE_ALL /* the calls are as long as the work on such short texts */
 #include <xxhash.h>
 
 enum { SEGMENTS_MIN = 3, SEGMENTS_MAX = 4 };
@@ -127,5 +128,6 @@ uint64_t topic_key_hash(const char *key, size_t key_len, const uint8_t id[16])
 
 uint32_t topic_partition(uint64_t key_hash, uint32_t n_partitions)
 {
-    return (uint32_t)(key_hash >> 32) % n_partitions;
+    uint32_t high = (uint32_t)(key_hash >> 32);
+    return (n_partitions & (n_partitions - 1)) == 0 ? high & (n_partitions - 1) : high % n_partitions;
 }

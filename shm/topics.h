@@ -13,13 +13,21 @@ struct topics_place {
     size_t payload_max; /* bytes */
 };
 
+/* The place that a thread found last: most publish the same topic again. Zeroed: none. */
+struct topics_recent {
+    uint32_t generation;
+    char name[NAME_BYTES];
+    struct topics_place place;
+};
+
 /* Reads the bus's catalogue. service may be NULL. EVBUS_OK; EVBUS_ECATALOGUE; EVBUS_ENOSPC; EVBUS_ECORRUPT. */
 int topics_open(struct topics **out_topics, struct memory *memory, const char *service, struct error *err);
 void topics_close(struct topics *topics);
 
-/* May our service publish on it, and where does it go? A newer catalogue is read first. Any thread.
+/* May our service publish on it, and where does it go? A newer catalogue is read first. Any thread; `recent` is its own.
  * EVBUS_OK; EVBUS_ENOTFOUND; EVBUS_EDENIED. */
-int topics_find(struct topics *topics, const char *topic, struct topics_place *out_place, struct error *err);
+int topics_find(struct topics *topics, const char *topic, struct topics_recent *recent, struct topics_place *out_place,
+                struct error *err);
 
 /* The catalogue's text, copied whole, to be freed. */
 int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_len, uint32_t *out_generation,
