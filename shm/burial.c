@@ -73,11 +73,11 @@ void burial_bury_ring(struct ring *ring, uint32_t slot)
 static void bury_pins(struct memory_log *log, uint32_t slot)
 {
     for (uint32_t i = 0; i < PINS_MAX; i++) {
-        if (atomic_load_explicit(&log->head->pin_slots[i], memory_order_acquire) != slot)
+        if (PIN_SLOT(atomic_load_explicit(&log->head->pin_owners[i], memory_order_acquire)) != slot)
             continue;
         for (uint32_t p = 0; p < log->n_partitions; p++)
             ring_unpin(&log->rings[p], i);
-        atomic_store_explicit(&log->head->pin_slots[i], 0, memory_order_release);
+        atomic_store_explicit(&log->head->pin_owners[i], 0, memory_order_release);
     }
 }
 

@@ -139,10 +139,14 @@ struct log_head {
     /* each bit by its sleeper or its burial [D4] */
     alignas(64) _Atomic uint64_t sleeping[SLEEPERS_MAX / 64];
     struct sleeper sleepers[SLEEPERS_MAX];
-    /* pinning threads: CAS 0 -> slot; back to 0 by them or their burial */
-    alignas(64) _Atomic uint32_t pin_slots[PINS_MAX];
+    /* pinning threads: CAS 0 -> {number:22, slot:10}; back to 0 by them or their burial */
+    alignas(64) _Atomic uint32_t pin_owners[PINS_MAX];
+    _Atomic uint32_t pin_numbers; /* likewise: + 1, so that a pin taken again is another one */
 };
 static_assert(SLEEPERS_MAX / 8 == 64, "one cache line of bits");
+
+#define PIN_SLOT(owner)         ((owner) & ((1u << WORD_SLOT_BITS) - 1))
+#define PIN_OWNER(number, slot) ((uint32_t)(number) << WORD_SLOT_BITS | (slot))
 
 /* {position:48, generation:16} [R8] */
 #define RELEASED_POSITION(word)        ((word) >> 16)
@@ -163,7 +167,6 @@ struct ring_head {
     alignas(64) _Atomic uint64_t full;
     _Atomic uint64_t cancels;
     _Atomic uint64_t buried;
-    _Atomic uint64_t fences;
     /* owner of the log's pin: least position it needs, + 1; 0: none [PIN] */
     alignas(64) _Atomic uint64_t pins[PINS_MAX];
 };
@@ -227,7 +230,7 @@ static_assert(sizeof(struct representation_header) == 8, "format 1");
                 offsetof(struct control, catalogue), offsetof(struct slot, bell))
 #define LAYOUT_FINGERPRINT                                                                                             \
     LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping),              \
-                            offsetof(struct log_head, pin_slots), sizeof(struct ring_head)),                           \
+                            offsetof(struct log_head, pin_owners), sizeof(struct ring_head)),                          \
                 offsetof(struct ring_head, space), offsetof(struct ring_head, full), offsetof(struct ring_head, pins), \
                 offsetof(struct slot, cancels_in_row))
 

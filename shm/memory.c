@@ -9,6 +9,7 @@
 #include "memory.h"
 
 #include "clock.h"
+#include "doorbell.h"
 #include "slot.h"
 
 #include <dirent.h>
@@ -333,7 +334,7 @@ static void retire(const char *name)
         atomic_store_explicit(&control->retired, 1, memory_order_release);
         for (int i = 1; i <= SLOTS_MAX; i++) /* whoever sleeps shall see it now */
             if (slot_is_used(&control->slots[i]))
-                atomic_fetch_add_explicit(&control->slots[i].bell, 1, memory_order_release);
+                doorbell_ring_slot(&control->slots[i]);
     }
     region_close(&region);
 }

@@ -29,6 +29,7 @@ struct reader_log {
     struct memory_log *log;
     char (*names)[NAME_BYTES]; /* of its topics, by id - 1; our copy */
     uint32_t pin;              /* index among the log's pins, or CURSOR_NO_PIN */
+    uint32_t pin_owner;        /* what stands there while it is ours */
 };
 
 struct evbus_reader {
@@ -93,13 +94,15 @@ static int want_topics(struct evbus_reader *reader, const struct evbus_reader_op
     return EVBUS_OK;
 }
 
-static int take_pin(struct memory_log *log, uint32_t slot, uint32_t *out_index, struct error *err)
+static int take_pin(struct memory_log *log, uint32_t slot, struct reader_log *out, struct error *err)
 {
+    uint32_t number = atomic_fetch_add_explicit(&log->head->pin_numbers, 1, memory_order_relaxed);
     for (uint32_t i = 0; i < PINS_MAX; i++) {
         uint32_t nobody = 0;
-        if (atomic_compare_exchange_strong_explicit(&log->head->pin_slots[i], &nobody, slot, memory_order_acq_rel,
-                                                    memory_order_relaxed)) {
-            *out_index = i;
+        if (atomic_compare_exchange_strong_explicit(&log->head->pin_owners[i], &nobody, PIN_OWNER(number, slot),
+                                                    memory_order_acq_rel, memory_order_relaxed)) {
+            out->pin = i;
+            out->pin_owner = PIN_OWNER(number, slot);
             return EVBUS_OK;
         }
     }
@@ -130,7 +133,7 @@ static int make_cursors(struct evbus_reader *reader, const struct evbus_reader_o
         struct memory_log *log = &memory->logs[l];
         reader->logs[l].log = log;
         memory_prefault(log);
-        int rc = options->pin ? take_pin(log, reader->pin_slot, &reader->logs[l].pin, err) : EVBUS_OK;
+        int rc = options->pin ? take_pin(log, reader->pin_slot, &reader->logs[l], err) : EVBUS_OK;
         if (rc != EVBUS_OK)
             return rc;
         for (uint32_t p = 0; p < log->n_partitions; p++) {
@@ -193,11 +196,11 @@ static void free_pins(struct evbus_reader *reader)
         if (pin == CURSOR_NO_PIN)
             continue;
         struct memory_log *log = reader->logs[l].log != NULL ? reader->logs[l].log : &reader->bus->memory.logs[l];
-        if (atomic_load_explicit(&log->head->pin_slots[pin], memory_order_acquire) != reader->pin_slot)
+        if (atomic_load_explicit(&log->head->pin_owners[pin], memory_order_acquire) != reader->logs[l].pin_owner)
             continue; /* the thread that had it has ended, and it is somebody else's now */
         for (uint32_t p = 0; p < log->n_partitions; p++)
             ring_unpin(&log->rings[p], pin);
-        atomic_store_explicit(&log->head->pin_slots[pin], 0, memory_order_release);
+        atomic_store_explicit(&log->head->pin_owners[pin], 0, memory_order_release);
     }
 }
 
@@ -315,11 +318,14 @@ static int take_over_pins(struct evbus_reader *reader, uint32_t slot, struct err
         struct reader_log *log = &reader->logs[l];
         if (log->pin == CURSOR_NO_PIN)
             continue;
-        uint32_t before = reader->pin_slot;
-        if (atomic_compare_exchange_strong_explicit(&log->log->head->pin_slots[log->pin], &before, slot,
-                                                    memory_order_acq_rel, memory_order_relaxed))
+        uint32_t before = log->pin_owner;
+        uint32_t ours = before - PIN_SLOT(before) + slot;
+        if (atomic_compare_exchange_strong_explicit(&log->log->head->pin_owners[log->pin], &before, ours,
+                                                    memory_order_acq_rel, memory_order_relaxed)) {
+            log->pin_owner = ours;
             continue;
-        int rc = take_pin(log->log, slot, &log->pin, err); /* its thread has ended: pin anew what is left */
+        }
+        int rc = take_pin(log->log, slot, log, err); /* its thread has ended: pin anew what is left */
         if (rc != EVBUS_OK) {
             log->pin = CURSOR_NO_PIN;
             return rc;

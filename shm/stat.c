@@ -39,7 +39,6 @@ static void fill_partition(const struct memory_log *log, uint32_t p, struct evbu
         .full = atomic_load_explicit(&ring->head->full, memory_order_relaxed),
         .cancels = atomic_load_explicit(&ring->head->cancels, memory_order_relaxed),
         .buried = atomic_load_explicit(&ring->head->buried, memory_order_relaxed),
-        .fences = atomic_load_explicit(&ring->head->fences, memory_order_relaxed),
     };
     for (int i = 0; i < PINS_MAX; i++) {
         uint64_t low = atomic_load_explicit(&ring->head->pins[i], memory_order_relaxed);

@@ -3,7 +3,7 @@
  * How to read it. TAIL is how far the partition's producers have come, in cells of 64 bytes. FREE is what they can
  * claim without anybody making room: it falls to a quarter in a healthy bus, since room is made in steps; 0 with FULL
  * rising means that a pin holds them up. CANCELS counts claims that readers did not wait for, BURIED those of dead
- * threads, FENCES those of stopped ones. stat does not stand for keeper, so "nobody" is the truth about the others. */
+ * threads. stat does not stand for keeper, so "nobody" is the truth about the others. */
 #include "commands.h"
 
 #include <inttypes.h>
@@ -73,17 +73,17 @@ static void print_human(const struct evbus_stat *stat)
     (void)printf("; %" PRIu32 " processes, %" PRIu32 " threads attached; %" PRIu64 " dead threads buried\n\n",
                  stat->n_processes, stat->n_slots, stat->burials);
 
-    (void)printf("%-28s %10s %14s %6s %8s %8s %8s %8s %8s %5s\n", "PARTITION", "CELLS", "TAIL", "FREE", "FULL",
-                 "CANCELS", "BURIED", "FENCES", "SLEEPERS", "PINS");
+    (void)printf("%-28s %10s %14s %6s %8s %8s %8s %8s %5s\n", "PARTITION", "CELLS", "TAIL", "FREE", "FULL", "CANCELS",
+                 "BURIED", "SLEEPERS", "PINS");
     for (size_t i = 0; i < stat->n_partitions; ++i) {
         const struct evbus_partition_stat *p = &stat->partitions[i];
         char name[160];
         (void)snprintf(name, sizeof name, "%s/%" PRIu32, p->log, p->partition);
-        (void)printf("%-28s %10" PRIu64 " %14" PRIu64 " %5.0f%% %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64
-                     " %8" PRIu32 " %5" PRIu32 "\n",
+        (void)printf("%-28s %10" PRIu64 " %14" PRIu64 " %5.0f%% %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu32
+                     " %5" PRIu32 "\n",
                      name, p->capacity, p->tail,
                      p->capacity > 0 ? 100.0 * (double)free_cells(p) / (double)p->capacity : 0.0, p->full, p->cancels,
-                     p->buried, p->fences, p->n_sleepers, p->n_pins);
+                     p->buried, p->n_sleepers, p->n_pins);
     }
     if (stat->n_slots > 0)
         (void)printf("\n%-28s %8s %10s %8s %8s\n", "SERVICE", "THREADS", "PROCESSES", "DEAD", "CANCELS");
@@ -115,8 +115,8 @@ static void print_json_partition(const struct evbus_partition_stat *p)
     else
         (void)printf("\"%" PRIu64 "\"", p->low);
     (void)printf(",\"free\":%" PRIu64 ",\"full\":%" PRIu64 ",\"cancels\":%" PRIu64 ",\"buried\":%" PRIu64
-                 ",\"fences\":%" PRIu64 ",\"sleepers\":%" PRIu32 ",\"pins\":%" PRIu32 "}",
-                 free_cells(p), p->full, p->cancels, p->buried, p->fences, p->n_sleepers, p->n_pins);
+                 ",\"sleepers\":%" PRIu32 ",\"pins\":%" PRIu32 "}",
+                 free_cells(p), p->full, p->cancels, p->buried, p->n_sleepers, p->n_pins);
 }
 
 static void print_json_thread(const struct evbus_slot_stat *slot)

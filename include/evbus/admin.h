@@ -79,7 +79,6 @@ struct evbus_partition_stat {
     uint64_t full;       /**< publishes that found it full */
     uint64_t cancels;    /**< claims taken from writers that were too slow */
     uint64_t buried;     /**< claims of the dead that were cleared */
-    uint64_t fences;     /**< claims of stopped writers that were fenced off */
 };
 
 /** A thread that is attached. */

@@ -13,7 +13,7 @@
  *   -DDEADFIRST   the helper looks whether the slot is dead, then reads the word: it hits the slot's next thread
  *   -DTIDLATE     a thread claims before slot.tid is stored: its death can not be seen without the mutex
  *   -DTIDEARLY    the undertaker clears slot.tid before the last word is clean: stopped there it hides the death
- */
+ * [guards PROGRESS] */
 #define CLAIMED   1
 #define COMMITTED 2
 #define PAD       3

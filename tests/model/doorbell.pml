@@ -21,7 +21,7 @@
  *   -DNOBELL                 D1   the wake does not change the futex word
  *   -DSHARED                 D3   two sleepers share a bit, and each clears it
  *   -DWAKERCLEARS -DSTOP=1   D4   the waker clears the bit and stops before the wake: the next one rings nobody
- */
+ * [guards WOKEN] */
 #define NSL 2           /* sleepers */
 #define NPR 2           /* producers */
 #ifndef STOP

@@ -19,7 +19,7 @@
  *   -DNOGEN           R8   the CAS compares the position alone
  *   -DLATE            R8   the pin stores its low after it has moved the generation on
  *   -DLOWSFIRST       R8   an advance loads the lows before the word
- */
+ * [guards NEVER-TORN] */
 #ifndef CAP
 #define CAP 4           /* cells */
 #endif

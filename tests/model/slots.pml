@@ -22,7 +22,7 @@
  *   -DFENCEFIRST   R5   burial clears the fence before the words: a fence stays for ever          (STOPS=1)
  *   -DFENCELOADED  R5   producers load the fence before `released`: a claim across a fence        (STOPS=1, ONECELL)
  * A frame that fits nowhere beside a fence waits for the stopped writer; with -DONECELL none is that long, and nobody waits.
- */
+ * [guards ONE-WRITER] */
 #ifndef CAP
 #define CAP 4           /* cells */
 #endif

@@ -16,7 +16,7 @@
  *   -DSTAMPSTORE   R19   the stamp is a plain store: a writer that slept after its commit hits a cell that is used again
  *   -DSTAMPFIRST   R19   the stamp is set before the commit: a cancelled frame looks committed
  *   -DNOWORD       R19   the reader trusts the stamp alone: a death between commit and stamp hides a committed frame
- */
+ * [guards WHOLE] */
 #ifndef CAP
 #define CAP 2           /* cells */
 #endif

@@ -1,0 +1,26 @@
+/* await.h: wait for a condition under a generous deadline. The only thing in the tests that sleeps. */
+#ifndef AWAIT_H
+#define AWAIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define AWAIT_MS 20000 /* far beyond what a loaded machine needs: a test that gets here has failed */
+
+/* Looks at the condition again and again; false when it has not come true in AWAIT_MS. */
+bool await(bool (*condition)(void *context), void *context);
+
+/* The same while an expression is false: await_that(ring_tail(ring) > 5). */
+#define await_that(expression)                                                 \
+    __extension__({                                                            \
+        uint64_t await_until_ = await_now_ms() + AWAIT_MS;                     \
+        bool await_came_ = false;                                              \
+        while (!(await_came_ = (expression)) && await_now_ms() < await_until_) \
+            await_pause();                                                     \
+        await_came_;                                                           \
+    })
+
+uint64_t await_now_ms(void);
+void await_pause(void); /* 0.2 ms */
+
+#endif
