@@ -52,6 +52,13 @@ struct entry {
     bool may_publish;
 };
 
+/* caa_container_of() casts a const away, which we do not allow. */
+static_assert(offsetof(struct entry, node) == 0, "a node is its entry");
+static const struct entry *entry_of(const struct cds_lfht_node *node)
+{
+    return (const struct entry *)(const void *)node;
+}
+
 /* All of one generation. */
 struct table {
     struct cds_lfht *hash;
@@ -119,9 +126,9 @@ static void free_table(struct table *table)
         return;
     if (table->hash != NULL) {
         struct cds_lfht_iter iter;
-        struct entry *entry;
+        struct cds_lfht_node *node;
         urcu_bp_read_lock();
-        cds_lfht_for_each_entry(table->hash, &iter, entry, node) cds_lfht_del(table->hash, &entry->node);
+        cds_lfht_for_each(table->hash, &iter, node) cds_lfht_del(table->hash, node);
         urcu_bp_read_unlock();
         cds_lfht_destroy(table->hash, NULL);
     }
@@ -231,7 +238,7 @@ static int reload(struct topics *topics, uint32_t generation, struct error *err)
 
 static int is_named(struct cds_lfht_node *node, const void *name)
 {
-    return strcmp(caa_container_of(node, struct entry, node)->name, name) == 0;
+    return strcmp(entry_of(node)->name, name) == 0;
 }
 
 static int denied(const struct topics *topics, const struct entry *entry, struct error *err)
@@ -283,7 +290,7 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
     if (node == NULL) {
         rc = unknown(topics, topic, err);
     } else {
-        const struct entry *entry = caa_container_of(node, struct entry, node);
+        const struct entry *entry = entry_of(node);
         if (entry->may_publish) {
             *out_place = recent->place = entry->place;
             memcpy(recent->name, entry->name, sizeof recent->name);

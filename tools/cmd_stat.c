@@ -216,8 +216,8 @@ const struct command command_stat = {
     .summary = "show how a bus is doing",
     .usage = usage,
     .text = "For each partition: its cells (64 bytes), how far producers have come, what they can claim at once, how\n"
-            "often they found it full, claims cancelled, buried and fenced off, sleepers and pins. Then the threads\n"
-            "that are attached, by service. With --json one object (with --watch one a second, each on a line).",
+            "often they found it full, claims cancelled and buried, sleepers and pins. Then the threads that are\n"
+            "attached, by service. With --json one object (with --watch one a second, each on a line).",
     .examples = "evbus stat\nevbus stat --watch -b staging\nevbus stat --json | jq '.partitions[] | select(.full > 0)'",
     .options = options,
     .run = run,
