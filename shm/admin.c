@@ -73,7 +73,7 @@ static int name_topics(struct memory_log *log, uint32_t slot, struct error *err)
         frame_build(&frame, buffer);
         for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
             uint64_t pos;
-            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, (struct partition_wait){0, 0}, &pos, err);
+            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);
         }
     }
     return rc;

@@ -81,6 +81,15 @@ static void bury_pins(struct memory_log *log, uint32_t slot)
     }
 }
 
+/* Its pins, and its places among the sleepers. */
+static void clear_logs(struct memory *memory, uint32_t slot)
+{
+    for (uint32_t i = 0; i < memory->n_logs; i++)
+        bury_pins(&memory->logs[i], slot);
+    for (uint32_t i = 0; i < memory->n_logs; i++)
+        doorbell_bury(memory->logs[i].head, slot);
+}
+
 static void ring_all_bells(struct memory *memory)
 {
     for (int i = 1; i <= SLOTS_MAX; i++)
@@ -97,10 +106,7 @@ static void bury(struct memory *memory, uint32_t slot)
     for (uint32_t i = 0; i < memory->n_logs; i++)
         for (uint32_t p = 0; p < memory->logs[i].n_partitions; p++)
             burial_bury_ring(&memory->logs[i].rings[p], slot);
-    for (uint32_t i = 0; i < memory->n_logs; i++)
-        bury_pins(&memory->logs[i], slot);
-    for (uint32_t i = 0; i < memory->n_logs; i++)
-        doorbell_bury(memory->logs[i].head, slot);
+    clear_logs(memory, slot);
     ring_all_bells(memory);
     atomic_fetch_add_explicit(&memory->control->burials, 1, memory_order_relaxed);
     slot_buried(&memory->control->slots[slot]);
@@ -125,6 +131,7 @@ int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_s
 
 void burial_leave_slot(struct memory *memory, uint32_t slot)
 {
+    clear_logs(memory, slot);
     slot_leave(&memory->control->slots[slot]);
 }
 

@@ -7,7 +7,7 @@
 /* A slot for the calling thread, entered under this service's name; a dead thread's is buried first. EVBUS_OK; EVBUS_ELIMIT. */
 int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_slot, struct error *err);
 
-/* Gives back the calling thread's slot: its pins and places must be gone, its claim settled. */
+/* Gives back the calling thread's slot with its pins and places; its claim must be settled. */
 void burial_leave_slot(struct memory *memory, uint32_t slot);
 
 /* Buries whoever is dead. Returns how many. Any thread; the slots are looked at by two loads each. */

@@ -160,6 +160,7 @@ int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *
         return rc;
     }
     atomic_fetch_add_explicit(&bus->refs, 1, memory_order_relaxed);
+    thread->number = atomic_fetch_add_explicit(&bus->n_threads, 1, memory_order_relaxed) + 1;
     *out_thread = thread;
     return EVBUS_OK;
 }

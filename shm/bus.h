@@ -21,6 +21,7 @@ struct evbus {
     const uint8_t *alive;     /* a page of its own that a forked child sees as zero [B8] */
     pthread_key_t key;        /* -> struct bus_thread */
     bool has_key;
+    _Atomic uint64_t n_threads;        /* that ever had a record */
     _Atomic uint32_t refs;             /* the handle, and each thread that has a record */
     _Atomic bool *announced[LOGS_MAX]; /* per partition: our NAMES frame is there */
     pthread_mutex_t admin_mutex;       /* what the calls of admin.h give out */
@@ -31,13 +32,13 @@ struct evbus {
 /* What one thread has on one bus. */
 struct bus_thread {
     struct evbus *bus;
+    uint64_t number;    /* of all that this handle ever had, from 1 */
     struct claim claim; /* .slot is ours */
     struct topics_recent recent;
     struct uuid7_state uuid;
-    uint64_t *frame;                 /* room for the largest frame: built here, then copied into the ring */
-    uint32_t places[LOGS_MAX];       /* ours among each log's sleepers, + 1; 0: none yet */
-    const volatile uint64_t *inside; /* a mark on the stack of the publish that is under way; NULL: none [R11] */
-    uint64_t inside_value;
+    uint64_t *frame;           /* room for the largest frame: built here, then copied into the ring */
+    uint32_t places[LOGS_MAX]; /* ours among each log's sleepers, + 1; 0: none yet */
+    uintptr_t inside;          /* where the frame of the publish that is under way ends; 0: none [R11] */
 };
 
 /* May this process use the handle, and is the bus still there? EVBUS_OK, EVBUS_EFORKED, EVBUS_ESTALE, EVBUS_EINVAL. */

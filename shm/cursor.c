@@ -101,9 +101,9 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
             move_to(cursor, pos + word_cells(word));
             continue;
         case RING_OVERTAKEN: {
-            uint64_t released = ring_released(ring);
-            cursor->lost += released - pos;
-            move_to(cursor, released);
+            uint64_t next = ring_behind_overtaken(ring, ++cursor->n_overtaken);
+            cursor->lost += next - pos;
+            move_to(cursor, next);
             continue;
         }
         case RING_CORRUPT:
@@ -111,6 +111,7 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
         case RING_COMMITTED:
             break;
         }
+        cursor->n_overtaken = 0;
         uint32_t n_cells = ((const struct frame_header *)buffer)->n_cells;
         if (is_wanted && frame_parse(buffer, out_frame, err) != EVBUS_OK) {
             struct error found = *err;

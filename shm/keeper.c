@@ -203,7 +203,7 @@ static bool look(struct keeper *keeper)
             is_busy = follow(keeper, &keeper->kept[i].cursors[p], has_sleepers, &topics) || is_busy;
             ring_make_room(ring, ring_tail(ring));
             if (atomic_load_explicit(&ring->head->space_wanted, memory_order_relaxed) != 0)
-                ring_release(ring, ring->capacity);
+                ring_release(ring, ring->capacity / 8);
         }
         ring_overslept(keeper, log->head, &keeper->kept[i], &topics);
     }

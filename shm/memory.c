@@ -56,8 +56,10 @@ static int random_bytes(void *to, size_t len, struct error *err)
 static void view_log(struct memory_log *log, struct control *control)
 {
     char *at = (char *)(log->head + 1);
-    for (uint32_t i = 0; i < log->n_partitions; i++, at += ring_bytes(log->head->n_cells))
+    for (uint32_t i = 0; i < log->n_partitions; i++, at += ring_bytes(log->head->n_cells)) {
         ring_view(&log->rings[i], at, log->head->n_cells, control->slots, log->head->name, i);
+        log->rings[i].pin_owners = log->head->pin_owners;
+    }
 }
 
 static int create_log(struct memory *memory, const struct catalogue *catalogue, size_t index, mode_t mode, gid_t group,

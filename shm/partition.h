@@ -7,12 +7,13 @@
 
 /* How a producer waits for room. */
 struct partition_wait {
-    uint64_t timeout_ns; /* 0: not at all */
-    uint64_t spin_ns;    /* before it sleeps; UINT64_MAX: it never sleeps */
+    uint64_t timeout_ns;             /* 0: not at all */
+    uint64_t spin_ns;                /* before it sleeps; UINT64_MAX: it never sleeps */
+    const _Atomic uint32_t *retired; /* of the bus: there is nothing to wait for any more. NULL: never */
 };
 
 /* Claims, writes and commits a frame of n_cells for the thread that owns `claim`. Nobody is woken: partition_wake().
- * EVBUS_OK; EVBUS_EFULL; EVBUS_EEXHAUSTED; EVBUS_ECORRUPT. */
+ * EVBUS_OK; EVBUS_EFULL; EVBUS_ESTALE; EVBUS_EEXHAUSTED; EVBUS_ECORRUPT. */
 int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
                      struct partition_wait wait, uint64_t *out_pos, struct error *err);
 

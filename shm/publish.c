@@ -7,7 +7,7 @@
  *
  * A publish that is left by longjmp (out of a signal handler) has left its claim open: the next publish of the thread settles it
  * [R11]. A publish inside a publish (a signal handler's) must not: the outer one still writes. They are told apart by the
- * stack: whoever left by longjmp has a frame that is not below the new one, or that something else has overwritten since.
+ * stack: the new call's frame is above the old one's, or the unwinder walks past where the old one was and does not find it.
  * Checked by tests/unit/test_publish.c, tests/crash/test_publish.c and tests/crash/test_threads.c. */
 #include "bus.h"
 #include "clock.h"
@@ -17,10 +17,11 @@
 #include "topic.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
+#include <unwind.h>
 
 /* An event on its way: all that is known before the claim. */
 struct parcel {
@@ -33,39 +34,65 @@ struct parcel {
 
 /* --- one publish of a thread at a time ------------------------------------------------------------------------------- */
 
-__attribute__((no_sanitize("address"))) static bool is_left_behind(const struct bus_thread *thread,
-                                                                   const volatile uint64_t *mark)
+/* The two calls that publish lie in a section of their own, so that the unwinder's frames can be told to be theirs. */
+#define IN_PUBLISH_SECTION __attribute__((section("evbus_entry"), noinline))
+extern const char __start_evbus_entry[] __attribute__((visibility("hidden")));
+extern const char __stop_evbus_entry[] __attribute__((visibility("hidden")));
+
+/* A walk up the stack: is there a frame of a publish whose end is where the open one's was? */
+struct search {
+    uintptr_t frame;  /* end of the open publish's frame */
+    bool was_publish; /* the frame below is a publish's */
+    bool is_alive;
+    bool went_past; /* frames beyond it have been seen: then it is known */
+    uintptr_t last;
+};
+
+static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *argument)
 {
-    if ((uintptr_t)mark >= (uintptr_t)thread->inside) /* the stack has been unwound to above it */
-        return true;
-    unsigned char resident;
-    uintptr_t page = (uintptr_t)thread->inside & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
-    if (mincore((void *)page, 1, &resident) != 0) /* its stack is gone */
-        return true;
-    return *thread->inside != thread->inside_value;
+    struct search *search = argument;
+    uintptr_t ip = (uintptr_t)_Unwind_GetIP(context);
+    uintptr_t end_below = (uintptr_t)_Unwind_GetCFA(context); /* where the frame below this one ends */
+    if (search->was_publish && end_below == search->frame)
+        search->is_alive = true;
+    if (search->last <= search->frame && end_below > search->frame)
+        search->went_past = true;
+    search->last = end_below;
+    search->was_publish = ip >= (uintptr_t)__start_evbus_entry && ip <= (uintptr_t)__stop_evbus_entry;
+    return search->is_alive ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
-static int enter(struct bus_thread *thread, volatile uint64_t *mark, struct error *err)
+static bool is_left_behind(const struct bus_thread *thread, uintptr_t frame)
 {
-    if (thread->inside != NULL) {
-        if (!is_left_behind(thread, mark))
-            return error_set(err, EVBUS_EBUSY,
-                             "evbus_publish() was called from a signal handler that had interrupted it; set "
-                             "a flag there and publish outside");
+    stack_t alternate;
+    bool is_on_own_stack = sigaltstack(NULL, &alternate) == 0 && (alternate.ss_flags & SS_ONSTACK) == 0;
+    if (is_on_own_stack && frame >= thread->inside) /* a handler on this stack would be below it */
+        return true;
+    struct search search = {.frame = thread->inside};
+    _Unwind_Backtrace(look_at_frame, &search);
+    return !search.is_alive && search.went_past;
+}
+
+static int enter(struct bus_thread *thread, uintptr_t frame, struct error *err)
+{
+    if (thread->inside != 0) {
+        if (!is_left_behind(thread, frame))
+            return error_set(
+                err, EVBUS_EBUSY,
+                "evbus_publish() was called from a signal handler that had interrupted it; set a flag there and "
+                "publish outside");
+        topics_abandon(&thread->recent);
         ring_abandon(&thread->claim);
     }
-    thread->inside_value += (uint64_t)(uintptr_t)mark * UINT64_C(0x9e3779b97f4a7c15) | 1; /* another one each time */
-    *mark = thread->inside_value;
+    thread->inside = frame;
     atomic_signal_fence(memory_order_seq_cst);
-    thread->inside = mark;
     return EVBUS_OK;
 }
 
-static void leave(struct bus_thread *thread, volatile uint64_t *mark)
+static void leave(struct bus_thread *thread)
 {
-    thread->inside = NULL;
     atomic_signal_fence(memory_order_seq_cst);
-    *mark = 0;
+    thread->inside = 0;
 }
 
 /* --- check ----------------------------------------------------------------------------------------------------------- */
@@ -141,7 +168,7 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
                          "event.payload has %zu bytes: a frame may take a quarter of its ring, %u bytes in "
                          "log %s",
                          len, most * CELL_BYTES, out->place.log->head->name);
-    out->wait = (struct partition_wait){event->timeout_ns, bus_spin_ns(bus)};
+    out->wait = (struct partition_wait){event->timeout_ns, bus_spin_ns(bus), &bus->memory.control->retired};
     out->frame = (struct frame){
         .kind = FRAME_EVENT,
         .timestamp_ns = event->timestamp_ns,
@@ -232,20 +259,20 @@ static void write_receipt(const struct parcel *parcel, uint64_t pos, size_t size
     memcpy(out, &receipt, size != 0 && size < sizeof receipt ? size : sizeof receipt);
 }
 
-static int begin(struct evbus *bus, struct bus_thread **out_thread, volatile uint64_t *mark, struct error *err)
+static int begin(struct evbus *bus, struct bus_thread **out_thread, uintptr_t frame, struct error *err)
 {
     int rc = bus_check(bus, err);
     if (rc == EVBUS_OK)
         rc = bus_thread(bus, out_thread, err);
-    return rc == EVBUS_OK ? enter(*out_thread, mark, err) : rc;
+    return rc == EVBUS_OK ? enter(*out_thread, frame, err) : rc;
 }
 
-EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, struct evbus_receipt *receipt)
+EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct evbus_event *event,
+                                               struct evbus_receipt *receipt)
 {
     struct error *err = error_of_thread();
     struct evbus_event copy;
     struct bus_thread *thread;
-    volatile uint64_t mark;
     if (event == NULL)
         return error_set(err, EVBUS_EINVAL, "event is NULL");
     int rc = check_receipt(receipt, err);
@@ -254,7 +281,7 @@ EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, 
         event = &copy;
     }
     if (rc == EVBUS_OK)
-        rc = begin(bus, &thread, &mark, err);
+        rc = begin(bus, &thread, (uintptr_t)__builtin_dwarf_cfa(), err);
     if (rc != EVBUS_OK)
         return rc;
     struct parcel parcel;
@@ -272,7 +299,7 @@ EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, 
         log_line(&bus->log, LOG_FULL, EVBUS_LOG_WARNING, "log=%s partition=%u", parcel.ring->name,
                  parcel.ring->partition);
     }
-    leave(thread, &mark);
+    leave(thread);
     return rc;
 }
 
@@ -315,12 +342,11 @@ static int send_one(struct evbus *bus, struct bus_thread *thread, struct parcel 
     return rc;
 }
 
-EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *events, size_t n,
-                                  struct evbus_receipt *receipts, size_t *out_published)
+EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const struct evbus_event *events, size_t n,
+                                                     struct evbus_receipt *receipts, size_t *out_published)
 {
     struct error *err = error_of_thread();
     struct bus_thread *thread;
-    volatile uint64_t mark;
     size_t n_done = 0;
     if (out_published != NULL)
         *out_published = 0;
@@ -328,7 +354,7 @@ EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *e
         return error_set(err, EVBUS_EINVAL, "events is NULL");
     int rc = check_receipt(receipts, err);
     if (rc == EVBUS_OK)
-        rc = begin(bus, &thread, &mark, err);
+        rc = begin(bus, &thread, (uintptr_t)__builtin_dwarf_cfa(), err);
     if (rc != EVBUS_OK)
         return rc;
     size_t size = n > 0 && events->size != 0 ? events->size : sizeof *events;
@@ -359,6 +385,6 @@ EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *e
     ring_for(bus, &unrung);
     if (out_published != NULL)
         *out_published = n_done;
-    leave(thread, &mark);
+    leave(thread);
     return rc == EVBUS_OK ? rc : error_prefix(err, rc, "event %zu of %zu", at + 1, n);
 }

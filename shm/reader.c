@@ -44,8 +44,8 @@ struct evbus_reader {
     unsigned n_of_run;  /* events since the last time that there was none */
     uint64_t *buffer;   /* the frame that was given out last, and a cell for its NUL */
     uint64_t lost;
-    uint32_t pin_slot;  /* who holds our pins; 0: we have none */
-    uint32_t publisher; /* whose name stands in service; 0: nobody's */
+    uint64_t pin_thread; /* number of the thread that holds our pins; 0: we have none */
+    uint32_t publisher;  /* whose name stands in service; 0: nobody's */
     char service[SERVICE_BYTES];
     char key[FRAME_KEY_MAX + 1];
     struct fd *fd;
@@ -116,7 +116,8 @@ static bool is_read(const struct evbus_reader *reader, uint32_t log)
     return memcmp(&reader->wanted[log], &none, sizeof none) != 0;
 }
 
-static int make_cursors(struct evbus_reader *reader, const struct evbus_reader_options *options, struct error *err)
+static int make_cursors(struct evbus_reader *reader, const struct bus_thread *thread,
+                        const struct evbus_reader_options *options, struct error *err)
 {
     struct memory *memory = &reader->bus->memory;
     size_t n = 0;
@@ -133,7 +134,7 @@ static int make_cursors(struct evbus_reader *reader, const struct evbus_reader_o
         struct memory_log *log = &memory->logs[l];
         reader->logs[l].log = log;
         memory_prefault(log);
-        int rc = options->pin ? take_pin(log, reader->pin_slot, &reader->logs[l], err) : EVBUS_OK;
+        int rc = options->pin ? take_pin(log, thread->claim.slot, &reader->logs[l], err) : EVBUS_OK;
         if (rc != EVBUS_OK)
             return rc;
         for (uint32_t p = 0; p < log->n_partitions; p++) {
@@ -163,6 +164,8 @@ EVBUS_API int evbus_reader_open(struct evbus_reader **out_reader, struct evbus *
     struct evbus_reader_options options = {0};
     struct bus_thread *thread;
     int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && out_reader == NULL)
+        rc = error_set(err, EVBUS_EINVAL, "out_reader is NULL");
     if (rc == EVBUS_OK && given != NULL)
         rc = bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_reader_options", err);
     if (rc == EVBUS_OK && (unsigned)options.from > EVBUS_FROM_TIME)
@@ -177,10 +180,10 @@ EVBUS_API int evbus_reader_open(struct evbus_reader **out_reader, struct evbus *
     reader->bus = bus;
     for (int l = 0; l < LOGS_MAX; l++)
         reader->logs[l].pin = CURSOR_NO_PIN;
-    reader->pin_slot = options.pin ? thread->claim.slot : 0;
+    reader->pin_thread = options.pin ? thread->number : 0;
     rc = want_topics(reader, &options, err);
     if (rc == EVBUS_OK)
-        rc = make_cursors(reader, &options, err);
+        rc = make_cursors(reader, thread, &options, err);
     if (rc != EVBUS_OK) {
         evbus_reader_close(reader);
         return rc;
@@ -312,8 +315,9 @@ static int poll_all(struct evbus_reader *reader, bool look, struct evbus_deliver
 /* --- waiting ----------------------------------------------------------------------------------------------------------- */
 
 /* Our pins belong to the thread that uses the reader now. */
-static int take_over_pins(struct evbus_reader *reader, uint32_t slot, struct error *err)
+static int take_over_pins(struct evbus_reader *reader, const struct bus_thread *thread, struct error *err)
 {
+    uint32_t slot = thread->claim.slot;
     for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
         struct reader_log *log = &reader->logs[l];
         if (log->pin == CURSOR_NO_PIN)
@@ -336,7 +340,7 @@ static int take_over_pins(struct evbus_reader *reader, uint32_t slot, struct err
                 ring_pin(reader->cursors[i].ring, log->pin, cursor_pos(&reader->cursors[i]));
             }
     }
-    reader->pin_slot = slot;
+    reader->pin_thread = thread->number;
     return EVBUS_OK;
 }
 
@@ -441,8 +445,8 @@ EVBUS_API int evbus_reader_next(struct evbus_reader *reader, struct evbus_delive
     int rc = bus_check(reader->bus, err);
     if (rc == EVBUS_OK)
         rc = bus_thread(reader->bus, &thread, err);
-    if (rc == EVBUS_OK && reader->pin_slot != 0 && reader->pin_slot != thread->claim.slot)
-        rc = take_over_pins(reader, thread->claim.slot, err);
+    if (rc == EVBUS_OK && reader->pin_thread != 0 && reader->pin_thread != thread->number)
+        rc = take_over_pins(reader, thread, err);
     if (rc != EVBUS_OK)
         return rc;
     uint64_t wait_ns = UINT64_MAX;

@@ -64,6 +64,16 @@ static int map(struct region *region, const char *name, struct error *err)
     return EVBUS_OK;
 }
 
+/* Every page. A signal may interrupt it (kernels before 6.8); what is there already stays, so again. */
+static int allocate(int fd, size_t len_bytes)
+{
+    int number;
+    do
+        number = posix_fallocate(fd, 0, (off_t)len_bytes);
+    while (number == EINTR);
+    return number;
+}
+
 int region_create(struct region *out_region, const char *name, size_t len_bytes, mode_t mode, gid_t group,
                   struct error *err)
 {
@@ -77,7 +87,7 @@ int region_create(struct region *out_region, const char *name, size_t len_bytes,
         rc = failed(err, name, "cannot set its mode", errno);
     else if (group != (gid_t)-1 && fchown(region.fd, (uid_t)-1, group) != 0)
         rc = failed(err, name, "cannot set its group", errno);
-    else if ((number = posix_fallocate(region.fd, 0, (off_t)len_bytes)) != 0)
+    else if ((number = allocate(region.fd, len_bytes)) != 0)
         rc = error_prefix(err, failed(err, name, "no room", number), "%zu bytes", len_bytes);
     else
         rc = map(&region, name, err);

@@ -130,7 +130,7 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
         bool is_pad = n_cells > left; /* no frame crosses the end: a pad fills the rest */
         uint32_t need = is_pad ? (uint32_t)left : n_cells;
         if (p + need > released + ring->capacity) {
-            if (!ring_release(ring, ring->capacity))
+            if (!ring_release(ring, ring->capacity / 8)) /* no more than needed: readers may be close behind */
                 return EVBUS_EFULL;
             continue;
         }
@@ -263,7 +263,7 @@ void ring_wait_for_room(struct ring *ring, uint64_t left_ns)
     uint32_t seen = atomic_load_explicit(&ring->head->space, memory_order_acquire);
     atomic_store_explicit(&ring->head->space_wanted, 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* edge SPACE, to: the producer that waits */
-    if (!ring_release(ring, ring->capacity))
+    if (!ring_release(ring, ring->capacity / 8))
         futex_wait(&ring->head->space, seen, clock_left(left_ns, 0, 10 * CLOCK_NS_PER_MS));
 }
 
@@ -346,6 +346,20 @@ void ring_cancel(struct ring *ring, uint64_t pos, uint64_t word)
         atomic_fetch_add_explicit(&ring->head->cancels, 1, memory_order_relaxed);
 }
 
+uint64_t ring_behind_overtaken(const struct ring *ring, unsigned n_in_row)
+{
+    uint64_t pos = ring_released(ring);
+    uint64_t half = n_in_row > 1 ? pos + (ring_tail(ring) - pos) / 2 : pos;
+    while (pos < half) {
+        uint64_t word;
+        enum ring_seen seen = ring_look(ring, pos, &word);
+        if (seen != RING_COMMITTED && seen != RING_SKIP)
+            break;
+        pos += word_cells(word);
+    }
+    return pos;
+}
+
 uint64_t ring_resync(const struct ring *ring, uint64_t pos)
 {
     uint64_t tail = ring_tail(ring);
@@ -366,21 +380,28 @@ uint64_t ring_resync(const struct ring *ring, uint64_t pos)
     return tail > pos ? tail : pos;
 }
 
+/* Its owner will never read again. The low was read before: whoever has the place now is looked at, or is as dead [B6]. */
+static bool is_pin_dead(const struct ring *ring, int index)
+{
+    if (ring->pin_owners == NULL)
+        return false;
+    uint32_t slot = PIN_SLOT(atomic_load_explicit(&ring->pin_owners[index], memory_order_acquire));
+    return slot != 0 && slot_is_dead(&ring->slots[slot]);
+}
+
 bool ring_release(struct ring *ring, uint64_t step)
 {
     uint64_t before = atomic_load_explicit(&ring->head->released, memory_order_acquire); /* before the pins [R8] */
     uint64_t from = RELEASED_POSITION(before);
     uint64_t until = ring_tail(ring);
-    if (until > from + step)
-        until = from + step;
     for (int i = 0; i < PINS_MAX; i++) {
         uint64_t low = atomic_load_explicit(&ring->head->pins[i],
                                             memory_order_acquire); /* edge PIN, to: who releases */
-        if (low != 0 && low - 1 < until)
+        if (low != 0 && low - 1 < until && !is_pin_dead(ring, i))
             until = low - 1;
     }
     uint64_t p = from;
-    while (p < until) {
+    while (p < until && p < from + step) { /* a frame may be longer than a step */
         uint64_t word = atomic_load_explicit(word_at(ring, p), memory_order_acquire);
         if (word_lap(word) != ring_lap(ring, p) || !is_length(ring, p, word_cells(word)))
             break; /* somebody released it and it is in use again; or it is damaged, which its reader will tell */

@@ -8,10 +8,11 @@
 /* One partition as this process sees it. Everything but what `head`, `words` and `cells` point to is private. */
 struct ring {
     struct ring_head *head;
-    _Atomic uint64_t *words; /* capacity of them */
-    _Atomic uint64_t *cells; /* CELL_WORDS for each cell */
-    struct slot *slots;      /* of the bus, by number */
-    const char *name;        /* of its log */
+    _Atomic uint64_t *words;            /* capacity of them */
+    _Atomic uint64_t *cells;            /* CELL_WORDS for each cell */
+    struct slot *slots;                 /* of the bus, by number */
+    const _Atomic uint32_t *pin_owners; /* of its log; NULL: they live for ever */
+    const char *name;                   /* of its log */
     uint32_t partition;
     uint32_t shift; /* capacity is 1 << shift */
     uint64_t capacity;
@@ -145,12 +146,16 @@ bool ring_pad_if_dead(struct ring *ring, uint64_t pos, uint64_t word);
 /* Takes a claim from a writer that was too slow. Its cells stay its own until it has said PAD. */
 void ring_cancel(struct ring *ring, uint64_t pos, uint64_t word);
 
+/* Where a reader goes on that was overtaken: the oldest frame; in a row: half way to the newest, or it would never catch up
+ * with a producer that laps a small ring in the time of a copy. */
+uint64_t ring_behind_overtaken(const struct ring *ring, unsigned n_in_row);
+
 /* The next position after a corrupt one where a whole frame or pad starts, at most tail. */
 uint64_t ring_resync(const struct ring *ring, uint64_t pos);
 
 /* --- who keeps and who needs room ---------------------------------------------------------------------------------- */
 
-/* Moves `released` on by up to step cells, never beyond a pin, a claim, or a cancelled claim of a living writer. true: it
+/* Moves `released` on by a step or a little more, never beyond a pin, a claim, or a cancelled claim of a living writer. true: it
  * has moved, by us or by somebody else. */
 bool ring_release(struct ring *ring, uint64_t step);
 

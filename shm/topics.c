@@ -276,6 +276,8 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
         return EVBUS_OK;
     }
     struct cds_lfht_iter iter;
+    recent->is_reading = true;
+    atomic_signal_fence(memory_order_seq_cst);
     urcu_bp_read_lock();
     const struct table *table = atomic_load_explicit(&topics->current, memory_order_acquire);
     if (table->generation != generation) {
@@ -292,8 +294,11 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
     } else {
         const struct entry *entry = entry_of(node);
         if (entry->may_publish) {
+            recent->generation = 0; /* first and last: a longjmp may come between any two of these */
+            atomic_signal_fence(memory_order_seq_cst);
             *out_place = recent->place = entry->place;
             memcpy(recent->name, entry->name, sizeof recent->name);
+            atomic_signal_fence(memory_order_seq_cst);
             recent->generation = table->generation;
         } else {
             rc = denied(topics, entry, err);
@@ -301,5 +306,14 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
     }
     GRACE_FROM(topics);
     urcu_bp_read_unlock();
+    atomic_signal_fence(memory_order_seq_cst);
+    recent->is_reading = false;
     return rc;
+}
+
+void topics_abandon(struct topics_recent *recent)
+{
+    if (recent->is_reading && urcu_bp_read_ongoing())
+        urcu_bp_read_unlock();
+    recent->is_reading = false;
 }

@@ -15,10 +15,14 @@ struct topics_place {
 
 /* The place that a thread found last: most publish the same topic again. Zeroed: none. */
 struct topics_recent {
-    uint32_t generation;
+    uint32_t generation; /* 0: what follows is not valid */
+    bool is_reading;     /* inside a look-up, under RCU */
     char name[NAME_BYTES];
     struct topics_place place;
 };
+
+/* The thread has left a look-up by longjmp: end it, or nobody could ever wait for its readers again. */
+void topics_abandon(struct topics_recent *recent);
 
 /* Reads the bus's catalogue. service may be NULL. EVBUS_OK; EVBUS_ECATALOGUE; EVBUS_ENOSPC; EVBUS_ECORRUPT. */
 int topics_open(struct topics **out_topics, struct memory *memory, const char *service, struct error *err);
