@@ -14,12 +14,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static uint64_t log_bytes(uint64_t n_cells, uint32_t n_partitions)
@@ -133,16 +135,22 @@ static int fill_control(struct memory *memory, const char *text, size_t text_len
  * that two who clear do not take each other's new one away. */
 static bool is_half_made(const char *name, bool clear)
 {
-    struct region region;
-    if (region_open(&region, name, offsetof(struct control, seat), NULL) != EVBUS_OK)
+    int fd = shm_open(name, O_RDWR, 0);
+    if (fd < 0)
         return false;
-    const struct control *control = region.base;
-    bool half = atomic_load_explicit(&control->ready, memory_order_acquire) == 0 &&
-                (control->magic == CONTROL_MAGIC || control->magic == 0) && flock(region.fd, LOCK_EX | LOCK_NB) == 0 &&
-                atomic_load_explicit(&control->ready, memory_order_acquire) == 0;
-    if (half && clear && !region_is_unlinked(&region))
+    struct stat found;
+    bool half = flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &found) == 0 && found.st_nlink > 0;
+    if (half && (size_t)found.st_size >= offsetof(struct control, seat)) {
+        const struct control *control = mmap(NULL, offsetof(struct control, seat), PROT_READ, MAP_SHARED, fd, 0);
+        half = control != MAP_FAILED && atomic_load_explicit(&control->ready, memory_order_acquire) == 0 &&
+               (control->magic == CONTROL_MAGIC || control->magic == 0) &&
+               (control->fingerprint == LAYOUT_FINGERPRINT || control->fingerprint == 0);
+        if (control != MAP_FAILED)
+            munmap((void *)(uintptr_t)control, offsetof(struct control, seat));
+    }
+    if (half && clear)
         shm_unlink(name);
-    region_close(&region);
+    close(fd);
     return half;
 }
 
@@ -210,6 +218,12 @@ static int foreign(const char *bus, const char *what, struct error *err)
         what, evbus_version());
 }
 
+static int half_made(const char *bus, struct error *err)
+{
+    return error_set(err, EVBUS_ENOBUS, "bus %s is half made, its maker died: `evbus -b %s init` makes it anew", bus,
+                     bus);
+}
+
 static int open_control(struct memory *memory, struct error *err)
 {
     char name[256];
@@ -218,13 +232,14 @@ static int open_control(struct memory *memory, struct error *err)
     if (rc == EVBUS_ENOBUS)
         return error_set(err, rc, "there is no bus %s on this host: `evbus -b %s init` makes it", memory->bus,
                          memory->bus);
+    if (rc == EVBUS_ECORRUPT && is_half_made(name, false))
+        return half_made(memory->bus, err);
     if (rc != EVBUS_OK)
         return rc;
     struct control *control = memory->control_region.base;
     if (atomic_load_explicit(&control->ready, memory_order_acquire) != 1) { /* edge READY, to: whoever opens */
         if (is_half_made(name, false))
-            return error_set(err, EVBUS_ENOBUS, "bus %s is half made, its maker died: `evbus -b %s init` makes it anew",
-                             memory->bus, memory->bus);
+            return half_made(memory->bus, err);
         if (control->magic != 0 && control->magic != CONTROL_MAGIC)
             return error_set(err, EVBUS_ECORRUPT,
                              "/dev/shm%s is not a bus's control object: `evbus -b %s rm` removes it", name,

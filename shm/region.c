@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -81,6 +82,7 @@ int region_create(struct region *out_region, const char *name, size_t len_bytes,
     region.fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, mode); /* sets FD_CLOEXEC */
     if (region.fd < 0)
         return failed(err, name, "cannot create", errno);
+    flock(region.fd, LOCK_EX | LOCK_NB); /* while its maker lives: nobody else knows it yet, so it is free */
     int rc;
     int number = 0;
     if (fchmod(region.fd, mode) != 0)

@@ -18,6 +18,7 @@ struct region {
 void region_name(const char *bus, const char *part, char *out_name);
 
 /* A new object, every page allocated (zero), with this mode and group, mapped. fd stays open in *out_region.
+ * It is flocked until the fd is closed or unlocked, so that a half-made object of a dead maker can be told.
  * EVBUS_EDUPLICATE, EVBUS_ENOSPC (nothing is left behind), EVBUS_EPERM, EVBUS_EIO. */
 int region_create(struct region *out_region, const char *name, size_t len_bytes, mode_t mode, gid_t group,
                   struct error *err);
