@@ -21,12 +21,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *bus_name(const char *given)
-{
-    const char *name = given != NULL ? given : getenv("EVBUS_BUS");
-    return name != NULL && name[0] != '\0' ? name : "lomash";
-}
-
 /* --- init -------------------------------------------------------------------------------------------------------------- */
 
 static int find_group(const char *name, gid_t *out_group, struct error *err)
@@ -99,7 +93,7 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
     if (rc == EVBUS_OK)
         rc = catalogue_parse(text, len, &catalogue, err);
     if (rc == EVBUS_OK)
-        rc = memory_create(&memory, bus_name(options.bus), catalogue, text, len,
+        rc = memory_create(&memory, memory_bus_name(options.bus), catalogue, text, len,
                            options.mode != 0 ? options.mode : 0660, group, err);
     if (rc == EVBUS_OK) {
         rc = burial_take_slot(&memory, "evbus-init", &slot, err);
@@ -109,9 +103,9 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
             burial_leave_slot(&memory, slot);
         if (rc == EVBUS_OK)
             memory_ready(&memory);
-        else
-            memory_remove(memory.bus, NULL);
-        memory_close(&memory);
+        memory_close(&memory); /* and with it a maker's lock */
+        if (rc != EVBUS_OK)
+            memory_remove(memory_bus_name(options.bus), NULL);
     }
     catalogue_free(catalogue);
     return rc;
@@ -119,7 +113,7 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
 
 EVBUS_API int evbus_remove(const char *bus)
 {
-    return memory_remove(bus_name(bus), error_of_thread());
+    return memory_remove(memory_bus_name(bus), error_of_thread());
 }
 
 /* --- list -------------------------------------------------------------------------------------------------------------- */
@@ -175,6 +169,8 @@ EVBUS_API int evbus_list(int (*each)(void *context, const struct evbus_listed *l
     struct error *err = error_of_thread();
     char(*names)[SERVICE_BYTES] = NULL;
     size_t n = 0;
+    if (each == NULL)
+        return error_set(err, EVBUS_EINVAL, "each is NULL");
     DIR *dir = opendir("/dev/shm");
     if (dir == NULL)
         return error_set(err, EVBUS_EIO, "/dev/shm: %s", strerror(errno));
@@ -234,6 +230,8 @@ EVBUS_API int evbus_catalogue_text(struct evbus *bus, const char **out_text, siz
     size_t len;
     uint32_t generation;
     int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && out_text == NULL)
+        rc = error_set(err, EVBUS_EINVAL, "out_text is NULL");
     if (rc == EVBUS_OK)
         rc = topics_copy_text(&bus->memory, &text, &len, &generation, err);
     if (rc != EVBUS_OK)
@@ -252,6 +250,8 @@ EVBUS_API int evbus_catalogue_topics(const char *text, size_t len,
                                      int (*each)(void *context, const struct evbus_topic_info *info), void *context)
 {
     struct catalogue *catalogue;
+    if (text == NULL || each == NULL)
+        return error_set(error_of_thread(), EVBUS_EINVAL, "%s is NULL", text == NULL ? "text" : "each");
     int rc = catalogue_parse(text, len, &catalogue, error_of_thread());
     if (rc != EVBUS_OK)
         return rc;

@@ -70,15 +70,26 @@ void burial_bury_ring(struct ring *ring, uint32_t slot)
     }
 }
 
+/* The owner may hand a pin on at this very moment: whoever changes the owner's word first has it. */
 static void bury_pins(struct memory_log *log, uint32_t slot)
 {
     for (uint32_t i = 0; i < PINS_MAX; i++) {
-        if (PIN_SLOT(atomic_load_explicit(&log->head->pin_owners[i], memory_order_acquire)) != slot)
-            continue;
-        for (uint32_t p = 0; p < log->n_partitions; p++)
-            ring_unpin(&log->rings[p], i);
-        atomic_store_explicit(&log->head->pin_owners[i], 0, memory_order_release);
+        uint32_t owner = atomic_load_explicit(&log->head->pin_owners[i], memory_order_acquire);
+        if (PIN_SLOT(owner) == slot)
+            burial_free_pin(log, i, owner);
     }
+}
+
+void burial_free_pin(struct memory_log *log, uint32_t index, uint32_t owner)
+{
+    uint32_t number = atomic_fetch_add_explicit(&log->head->pin_numbers, 1, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong_explicit(&log->head->pin_owners[index], &owner,
+                                                 PIN_OWNER(number, PIN_SLOT(owner)), memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return;
+    for (uint32_t p = 0; p < log->n_partitions; p++)
+        ring_unpin(&log->rings[p], index);
+    atomic_store_explicit(&log->head->pin_owners[index], 0, memory_order_release);
 }
 
 /* Its pins, and its places among the sleepers. */

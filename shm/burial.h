@@ -10,6 +10,9 @@ int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_s
 /* Gives back the calling thread's slot with its pins and places; its claim must be settled. */
 void burial_leave_slot(struct memory *memory, uint32_t slot);
 
+/* Frees a pin that belongs to exactly this owner; nothing if it has been handed on. */
+void burial_free_pin(struct memory_log *log, uint32_t index, uint32_t owner);
+
 /* Buries whoever is dead. Returns how many. Any thread; the slots are looked at by two loads each. */
 unsigned burial_sweep(struct memory *memory);
 

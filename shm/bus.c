@@ -263,9 +263,7 @@ EVBUS_API int evbus_open(struct evbus **out_bus, const struct evbus_options *giv
         (unsigned)options.log_level > EVBUS_LOG_DEBUG)
         return error_set(err, EVBUS_EINVAL,
                          "options.wait, .keeper or .log_level has a value that its enum does not have");
-    const char *name = options.bus != NULL ? options.bus : getenv("EVBUS_BUS");
-    if (name == NULL || name[0] == '\0')
-        name = "lomash";
+    const char *name = memory_bus_name(options.bus);
     struct evbus *bus = calloc(1, sizeof *bus);
     if (bus == NULL)
         return error_set(err, EVBUS_ENOSPC, "no memory for a handle");

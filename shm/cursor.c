@@ -21,6 +21,7 @@
 
 /* A pad fills the last cells of the ring where the next frame did not fit; frames are mostly shorter than this. */
 #define NEAR_END 32
+#define SKIP_MAX 1024 /* frames that nobody wants, before we ask how far they go */
 
 static void move_to(struct cursor *cursor, uint64_t pos)
 {
@@ -34,9 +35,9 @@ static enum cursor_found corrupt(struct cursor *cursor, uint64_t pos, const char
     error_set(err, EVBUS_ECORRUPT, "%s/%u at %" PRIu64 ": %s; run `evbus doctor`", cursor->ring->name,
               cursor->ring->partition, pos, what);
     uint64_t next = ring_resync(cursor->ring, pos);
-    if (next > pos) /* a damaged tail or gate may point backwards: stand still then, and say so again */
+    if (next > pos)
         cursor->lost += next - pos;
-    move_to(cursor, next > pos ? next : pos);
+    move_to(cursor, next);
     return CURSOR_CORRUPT;
 }
 
@@ -78,8 +79,13 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
                               uint64_t *out_wait_ns, struct error *err)
 {
     struct ring *ring = cursor->ring;
-    for (;;) {
+    uint64_t limit = UINT64_MAX;
+    for (unsigned n_skipped = 0;; n_skipped++) {
         uint64_t pos = cursor_pos(cursor);
+        if (n_skipped == SKIP_MAX) /* producers may be faster than we skip: no further than they are now */
+            limit = ring_tail(ring);
+        if (pos >= limit)
+            return CURSOR_NOTHING;
         enum ring_seen seen = RING_COMMITTED;
         uint64_t word = 0;
         if (!ring_is_stamped(ring, pos)) {
@@ -102,6 +108,8 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
             continue;
         case RING_OVERTAKEN: {
             uint64_t next = ring_behind_overtaken(ring, ++cursor->n_overtaken);
+            if (next > ring_tail(ring))
+                return corrupt(cursor, pos, "released lies beyond the tail", err);
             cursor->lost += next - pos;
             move_to(cursor, next);
             continue;

@@ -15,6 +15,9 @@
  * -DSHARED, -DWAKERCLEARS fail]. A waker that dies there is covered by its burial, which rings all bells, one that is
  * stopped by the keeper [D5]; and no sleep is longer than 250 ms [keeps WOKEN].
  *
+ * A sleep is ended by one wake: its number is stored in `rung` after the wake, so whoever finds it there knows that the bell has
+ * been rung and the futex woken since the bell was read; stored before it, a waker that stops in between would keep the others
+ * from waking. A stopped sleeper costs producers one wake, not one each.
  * A producer that finds the line empty makes no system call. */
 #include "doorbell.h"
 
@@ -105,8 +108,12 @@ void doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_
         for (; bits != 0; bits &= bits - 1) {
             struct sleeper *sleeper = &log->sleepers[i * 64 + (uint32_t)__builtin_ctzll(bits)];
             uint32_t slot = atomic_load_explicit(&sleeper->slot, memory_order_relaxed);
-            if (slot >= 1 && slot <= SLOTS_MAX && wants(sleeper, topics))
-                doorbell_ring_slot(&slots[slot]);
+            uint32_t sleeps = atomic_load_explicit(&sleeper->sleeps, memory_order_relaxed);
+            if (slot < 1 || slot > SLOTS_MAX || !wants(sleeper, topics) ||
+                atomic_load_explicit(&sleeper->rung, memory_order_relaxed) == sleeps)
+                continue;
+            doorbell_ring_slot(&slots[slot]);
+            atomic_store_explicit(&sleeper->rung, sleeps, memory_order_release); /* after the wake, never before */
         }
     }
 }

@@ -6,7 +6,7 @@
  *     reader                                   evbus-fd
  *     finds nothing: reads the eventfd         sleeps on `armed`
  *     armed = 1, wakes it                      sets its bits, full fence, looks from the reader's positions on
- *     polls                                    something, or its bell: armed = 0, writes the eventfd
+ *     polls                                    something, or its bell: writes the eventfd, armed = 0
  *
  * Nothing is lost: the look after the bits is the one of doorbell.c. Readable may be too often (a claim, a frame of another
  * topic), never too seldom. Checked by tests/unit/test_fd.c. */
@@ -83,9 +83,11 @@ static void watch(struct fd *fd)
         }
         set_bits(fd, false);
         uint32_t armed = FD_ARMED;
-        if (ready && atomic_compare_exchange_strong_explicit(&fd->state, &armed, FD_IDLE, memory_order_acq_rel,
-                                                             memory_order_relaxed))
-            eventfd_write(fd->number, 1);
+        if (!ready)
+            continue;
+        eventfd_write(fd->number, 1); /* before we are idle: a drain in between reads it, or is done once more */
+        atomic_compare_exchange_strong_explicit(&fd->state, &armed, FD_IDLE, memory_order_acq_rel,
+                                                memory_order_relaxed);
     }
 }
 

@@ -104,6 +104,8 @@ static void wait_for_seat(struct keeper *keeper)
     struct futex_watch watches[2] = {{lock_word(seat), watch_lock(seat)}, {&keeper->stop, 0}};
     if (watches[0].seen != 0)
         futex_wait_any(watches, 2, (struct timespec){.tv_sec = 1});
+    else /* nobody has it, and we could not take it: another was faster, or it is damaged */
+        futex_wait_any(&watches[1], 1, (struct timespec){.tv_nsec = LOOK_NS});
 }
 
 /* --- one look ---------------------------------------------------------------------------------------------------- */
@@ -119,6 +121,8 @@ static bool follow(struct keeper *keeper, struct cursor *cursor, bool want_topic
         enum ring_seen seen = ring_look(ring, pos, &word);
         if (seen == RING_OVERTAKEN) {
             pos = ring_released(ring);
+            if (pos > ring_tail(ring))
+                break;       /* damaged: readers and producers tell */
             if (want_topics) /* which topics were there cannot be told any more: ring for all */
                 memset(topics, 0xff, sizeof *topics);
         } else if (seen == RING_COMMITTED) {

@@ -86,6 +86,7 @@ struct sleeper {
     /* its thread: CAS 0 -> slot; back to 0 by it or its burial */
     alignas(64) _Atomic uint32_t slot;
     _Atomic uint32_t sleeps;                  /* its thread: + 1 before it sets its bit */
+    _Atomic uint32_t rung;                    /* wakers, after the wake: the sleep that they have ended */
     _Atomic uint64_t topics[TOPICS_MAX / 64]; /* its thread: which topic ids may wake it */
 };
 

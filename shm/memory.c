@@ -37,6 +37,12 @@ uint64_t memory_bytes(const struct catalogue *catalogue)
     return sum;
 }
 
+const char *memory_bus_name(const char *given)
+{
+    const char *set = given != NULL ? given : getenv("EVBUS_BUS");
+    return set != NULL && (given != NULL || set[0] != '\0') ? set : "lomash";
+}
+
 int memory_check_name(const char *bus, struct error *err)
 {
     size_t len = strlen(bus);
@@ -71,6 +77,8 @@ static int create_log(struct memory *memory, const struct catalogue *catalogue, 
     struct memory_log *log = &memory->logs[index];
     uint64_t n_cells = wanted->ring_bytes / CELL_BYTES;
     char name[256];
+    if (region_is_unlinked(&memory->control_region))
+        return error_set(err, EVBUS_EBUSY, "bus %s was removed while it was made: try again", memory->bus);
     region_name(memory->bus, wanted->name, name);
     shm_unlink(name); /* ours to clear: we hold the control object, so it is of a bus that is gone */
     int rc = region_create(&log->region, name, log_bytes(n_cells, wanted->n_partitions), mode, group, err);
@@ -192,10 +200,11 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
         for (uint32_t i = 0; memory.logs != NULL && i < memory.n_logs; i++) {
             char log_name[256];
             region_name(bus, catalogue->logs[i].name, log_name);
-            if (memory.logs[i].region.base != NULL)
+            if (memory.logs[i].region.base != NULL && !region_is_unlinked(&memory.control_region))
                 shm_unlink(log_name);
         }
-        shm_unlink(name);
+        if (!region_is_unlinked(&memory.control_region)) /* else the name is somebody else's bus's by now */
+            shm_unlink(name);
         memory_close(&memory);
         return rc;
     }
@@ -224,6 +233,11 @@ static int half_made(const char *bus, struct error *err)
                      bus);
 }
 
+static int being_made(const char *bus, struct error *err)
+{
+    return error_set(err, EVBUS_ENOBUS, "bus %s is just being made: try again", bus);
+}
+
 static int open_control(struct memory *memory, struct error *err)
 {
     char name[256];
@@ -232,11 +246,13 @@ static int open_control(struct memory *memory, struct error *err)
     if (rc == EVBUS_ENOBUS)
         return error_set(err, rc, "there is no bus %s on this host: `evbus -b %s init` makes it", memory->bus,
                          memory->bus);
-    if (rc == EVBUS_ECORRUPT && is_half_made(name, false))
-        return half_made(memory->bus, err);
+    if (rc == EVBUS_ECORRUPT || rc == EVBUS_EIO) /* too short: begun and left, or just begun */
+        return is_half_made(name, false) ? half_made(memory->bus, err) : being_made(memory->bus, err);
     if (rc != EVBUS_OK)
         return rc;
     struct control *control = memory->control_region.base;
+    if (control->magic == CONTROL_MAGIC && control->fingerprint != 0 && control->fingerprint != LAYOUT_FINGERPRINT)
+        return foreign(memory->bus, "its control object", err);
     if (atomic_load_explicit(&control->ready, memory_order_acquire) != 1) { /* edge READY, to: whoever opens */
         if (is_half_made(name, false))
             return half_made(memory->bus, err);
@@ -244,7 +260,7 @@ static int open_control(struct memory *memory, struct error *err)
             return error_set(err, EVBUS_ECORRUPT,
                              "/dev/shm%s is not a bus's control object: `evbus -b %s rm` removes it", name,
                              memory->bus);
-        return error_set(err, EVBUS_ENOBUS, "bus %s is just being made: try again", memory->bus);
+        return being_made(memory->bus, err);
     }
     if (control->magic != CONTROL_MAGIC)
         return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is not a bus's control object: `evbus -b %s rm` removes it",
@@ -319,6 +335,9 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
         memory.logs[i].region = REGION_NONE;
     for (uint32_t i = 0; rc == EVBUS_OK && i < memory.n_logs; i++)
         rc = open_log(&memory, i, err);
+    if (rc != EVBUS_OK && memory.control != NULL &&
+        (memory_is_retired(&memory) || region_is_unlinked(&memory.control_region)))
+        rc = error_set(err, EVBUS_ESTALE, "bus %s has just been removed: try again", bus);
     if (rc != EVBUS_OK) {
         memory_close(&memory);
         return rc;
@@ -356,14 +375,9 @@ static void retire(const char *name)
     region_close(&region);
 }
 
-int memory_remove(const char *bus, struct error *err)
+/* Logs first, control last: a remove that is killed is done again by the next. */
+static int remove_objects(const char *bus, const char *name, struct error *err)
 {
-    int rc = memory_check_name(bus, err);
-    if (rc != EVBUS_OK)
-        return rc;
-    char name[256];
-    region_name(bus, "control", name);
-    retire(name);
     char prefix[SERVICE_BYTES + 8];
     int prefix_len = snprintf(prefix, sizeof prefix, "evbus.%s.", bus);
     DIR *dir = opendir("/dev/shm");
@@ -392,6 +406,25 @@ int memory_remove(const char *bus, struct error *err)
     if (n_removed == 0)
         return error_set(err, EVBUS_ENOBUS, "there is no bus %s on this host", bus);
     return EVBUS_OK;
+}
+
+int memory_remove(const char *bus, struct error *err)
+{
+    int rc = memory_check_name(bus, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    char name[256];
+    region_name(bus, "control", name);
+    int lock = shm_open(name, O_RDWR, 0); /* a maker holds it until its bus is ready */
+    if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0) {
+        close(lock);
+        return error_set(err, EVBUS_EBUSY, "bus %s is just being made or removed by somebody else: try again", bus);
+    }
+    retire(name);
+    rc = remove_objects(bus, name, err);
+    if (lock >= 0)
+        close(lock);
+    return rc;
 }
 
 void memory_prefault_now(struct memory_log *log)

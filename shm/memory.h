@@ -28,6 +28,9 @@ struct memory {
 /* The shared memory that a catalogue's bus takes, bytes. */
 uint64_t memory_bytes(const struct catalogue *catalogue);
 
+/* The bus that a caller means: NULL: $EVBUS_BUS, and where that is unset or empty, "lomash". */
+const char *memory_bus_name(const char *given);
+
 /* Is it a bus's name: 1..63 of a-z 0-9 - _, the first a letter or digit? EVBUS_OK or EVBUS_EINVAL. */
 int memory_check_name(const char *bus, struct error *err);
 

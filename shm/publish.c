@@ -44,8 +44,9 @@ struct search {
     uintptr_t frame;  /* end of the open publish's frame */
     bool was_publish; /* the frame below is a publish's */
     bool is_alive;
-    bool went_past; /* frames beyond it have been seen: then it is known */
-    uintptr_t last;
+    bool went_past; /* two frames, one below and one above where it was: it is not there */
+    uintptr_t last; /* end of the frame before */
+    bool is_inner;  /* the frames of the call that asks are behind us */
 };
 
 static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *argument)
@@ -53,24 +54,29 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
     struct search *search = argument;
     uintptr_t ip = (uintptr_t)_Unwind_GetIP(context);
     uintptr_t end_below = (uintptr_t)_Unwind_GetCFA(context); /* where the frame below this one ends */
-    if (search->was_publish && end_below == search->frame)
+    if (search->was_publish && search->is_inner && end_below == search->frame)
         search->is_alive = true;
-    if (search->last <= search->frame && end_below > search->frame)
+    search->is_inner = search->is_inner || search->was_publish;
+    if (search->last != 0 && search->last <= search->frame && end_below > search->frame)
         search->went_past = true;
     search->last = end_below;
     search->was_publish = ip >= (uintptr_t)__start_evbus_entry && ip <= (uintptr_t)__stop_evbus_entry;
     return search->is_alive ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
+/* In doubt: no. */
 static bool is_left_behind(const struct bus_thread *thread, uintptr_t frame)
 {
+    struct search search = {.frame = thread->inside};
+    if (frame == thread->inside) /* we stand where it stood */
+        return true;
+    _Unwind_Backtrace(look_at_frame, &search);
+    if (search.is_alive)
+        return false;
     stack_t alternate;
     bool is_on_own_stack = sigaltstack(NULL, &alternate) == 0 && (alternate.ss_flags & SS_ONSTACK) == 0;
-    if (is_on_own_stack && frame >= thread->inside) /* a handler on this stack would be below it */
-        return true;
-    struct search search = {.frame = thread->inside};
-    _Unwind_Backtrace(look_at_frame, &search);
-    return !search.is_alive && search.went_past;
+    return search.went_past ||
+           (is_on_own_stack && frame >= thread->inside); /* a handler on this stack would be below */
 }
 
 static int enter(struct bus_thread *thread, uintptr_t frame, struct error *err)
@@ -222,9 +228,12 @@ static int send(struct evbus *bus, struct bus_thread *thread, struct parcel *par
 {
     struct frame *frame = &parcel->frame;
     struct memory_log *log = parcel->place.log;
+    bool is_id_given = !is_nil(frame->id);
+    uint64_t now_ns = is_id_given && frame->timestamp_ns != 0 ? 0 : clock_wall_ns();
     if (frame->timestamp_ns == 0)
-        frame->timestamp_ns = clock_wall_ns();
-    int rc = is_nil(frame->id) ? uuid7_make(&thread->uuid, frame->timestamp_ns, frame->id, err) : EVBUS_OK;
+        frame->timestamp_ns = now_ns;
+    /* An id is of now, whatever time its event has: ids of a thread never step back. */
+    int rc = is_id_given ? EVBUS_OK : uuid7_make(&thread->uuid, now_ns, frame->id, err);
     if (rc != EVBUS_OK)
         return rc;
     uint64_t hash = topic_key_hash(frame->key, frame->key_len, frame->id);

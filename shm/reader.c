@@ -10,6 +10,7 @@
  *
  * A pin is a low per partition, held by the slot of the thread that used the reader last. What is given out lies in private
  * memory and was checked after it was copied. Checked by tests/unit/test_reader.c and tests/crash/test_readers.c. */
+#include "burial.h"
 #include "bus.h"
 #include "clock.h"
 #include "fd.h"
@@ -194,17 +195,9 @@ EVBUS_API int evbus_reader_open(struct evbus_reader **out_reader, struct evbus *
 
 static void free_pins(struct evbus_reader *reader)
 {
-    for (int l = 0; l < LOGS_MAX; l++) {
-        uint32_t pin = reader->logs[l].pin;
-        if (pin == CURSOR_NO_PIN)
-            continue;
-        struct memory_log *log = reader->logs[l].log != NULL ? reader->logs[l].log : &reader->bus->memory.logs[l];
-        if (atomic_load_explicit(&log->head->pin_owners[pin], memory_order_acquire) != reader->logs[l].pin_owner)
-            continue; /* the thread that had it has ended, and it is somebody else's now */
-        for (uint32_t p = 0; p < log->n_partitions; p++)
-            ring_unpin(&log->rings[p], pin);
-        atomic_store_explicit(&log->head->pin_owners[pin], 0, memory_order_release);
-    }
+    for (int l = 0; l < LOGS_MAX; l++)
+        if (reader->logs[l].pin != CURSOR_NO_PIN)
+            burial_free_pin(&reader->bus->memory.logs[l], reader->logs[l].pin, reader->logs[l].pin_owner);
 }
 
 EVBUS_API void evbus_reader_close(struct evbus_reader *reader)
@@ -298,8 +291,12 @@ static int poll_all(struct evbus_reader *reader, bool look, struct evbus_deliver
     for (size_t i = 0; i < reader->n_cursors; i++) {
         struct frame frame;
         enum cursor_found found = cursor_next(&reader->cursors[at], reader->buffer, look, &frame, out_wait_ns, err);
-        if (found == CURSOR_CORRUPT)
+        if (found ==
+            CURSOR_CORRUPT) { /* the next call begins with the next partition: one damaged one starves no other */
+            reader->turn = at + 1 < reader->n_cursors ? at + 1 : 0;
+            reader->n_of_turn = 0;
             return EVBUS_ECORRUPT;
+        }
         if (found == CURSOR_EVENT) {
             reader->n_of_turn = at == reader->turn ? reader->n_of_turn + 1 : 1;
             reader->turn = at;
@@ -320,25 +317,27 @@ static int take_over_pins(struct evbus_reader *reader, const struct bus_thread *
     uint32_t slot = thread->claim.slot;
     for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
         struct reader_log *log = &reader->logs[l];
-        if (log->pin == CURSOR_NO_PIN)
-            continue;
         uint32_t before = log->pin_owner;
         uint32_t ours = before - PIN_SLOT(before) + slot;
-        if (atomic_compare_exchange_strong_explicit(&log->log->head->pin_owners[log->pin], &before, ours,
+        if (!is_read(reader, l))
+            continue;
+        if (log->pin != CURSOR_NO_PIN &&
+            atomic_compare_exchange_strong_explicit(&log->log->head->pin_owners[log->pin], &before, ours,
                                                     memory_order_acq_rel, memory_order_relaxed)) {
             log->pin_owner = ours;
             continue;
         }
-        int rc = take_pin(log->log, slot, log, err); /* its thread has ended: pin anew what is left */
-        if (rc != EVBUS_OK) {
-            log->pin = CURSOR_NO_PIN;
-            return rc;
-        }
-        for (size_t i = 0; i < reader->n_cursors; i++)
-            if (reader->cursor_logs[i] == log) {
-                reader->cursors[i].pin = log->pin;
+        log->pin = CURSOR_NO_PIN; /* its thread has ended, the place may be somebody else's: pin anew what is left */
+        int rc = take_pin(log->log, slot, log, err);
+        for (size_t i = 0; i < reader->n_cursors; i++) {
+            if (reader->cursor_logs[i] != log)
+                continue;
+            reader->cursors[i].pin = log->pin;
+            if (rc == EVBUS_OK)
                 ring_pin(reader->cursors[i].ring, log->pin, cursor_pos(&reader->cursors[i]));
-            }
+        }
+        if (rc != EVBUS_OK)
+            return rc; /* the next call tries again */
     }
     reader->pin_thread = thread->number;
     return EVBUS_OK;
@@ -414,12 +413,12 @@ static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread,
     reader->n_of_run = 0;
     for (unsigned round = 1;; round++) {
         uint64_t wait_ns = UINT64_MAX;
-        bool look = round % ROUNDS_PER_LOOK == 0;
+        bool look = spin_ns == 0 || round % ROUNDS_PER_LOOK == 0;
         int rc = poll_all(reader, look, out, &wait_ns, err);
         if (rc != EVBUS_EAGAIN)
             return rc;
         clock_relax();
-        if (!look && spin_ns != 0)
+        if (!look)
             continue;
         now = clock_mono_ns();
         if (now >= deadline)

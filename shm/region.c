@@ -65,14 +65,20 @@ static int map(struct region *region, const char *name, struct error *err)
     return EVBUS_OK;
 }
 
-/* Every page. A signal may interrupt it (kernels before 6.8); what is there already stays, so again. */
+/* Every page, in pieces: a signal may interrupt a piece (kernels before 6.8), which is then begun again. */
 static int allocate(int fd, size_t len_bytes)
 {
-    int number;
-    do
-        number = posix_fallocate(fd, 0, (off_t)len_bytes);
-    while (number == EINTR);
-    return number;
+    const size_t piece = 1 << 20;
+    for (size_t at = 0; at < len_bytes; at += piece) {
+        size_t len = len_bytes - at < piece ? len_bytes - at : piece;
+        int number;
+        do
+            number = posix_fallocate(fd, (off_t)at, (off_t)len);
+        while (number == EINTR);
+        if (number != 0)
+            return number;
+    }
+    return 0;
 }
 
 int region_create(struct region *out_region, const char *name, size_t len_bytes, mode_t mode, gid_t group,

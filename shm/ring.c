@@ -267,18 +267,25 @@ void ring_wait_for_room(struct ring *ring, uint64_t left_ns)
         futex_wait(&ring->head->space, seen, clock_left(left_ns, 0, 10 * CLOCK_NS_PER_MS));
 }
 
+/* A reader stands beyond the tail. That is honest only while the tail has still to be helped over a claim. */
+static bool is_set_back(const struct ring *ring, uint64_t tail)
+{
+    uint64_t word = atomic_load_explicit(word_at(ring, tail), memory_order_acquire);
+    return word_lap(word) != ring_lap(ring, tail) && ring_tail(ring) == tail;
+}
+
 enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_word)
 {
     uint64_t word = atomic_load_explicit(word_at(ring, pos), memory_order_acquire); /* edge COMMIT, to: the reader */
     uint64_t lap = ring_lap(ring, pos);
-    bool is_claimed = true;
+    uint64_t tail = pos;
     if (word_lap(word) < lap) { /* claims come before the tail: the word behind a tail beyond it is not older */
-        is_claimed = ring_tail(ring) > pos;
+        tail = ring_tail(ring);
         word = atomic_load_explicit(word_at(ring, pos), memory_order_acquire);
     }
     *out_word = word;
     if (word_lap(word) < lap)
-        return is_claimed ? RING_CORRUPT : RING_NOTHING;
+        return tail > pos || (tail < pos && is_set_back(ring, tail)) ? RING_CORRUPT : RING_NOTHING;
     if (word_lap(word) > lap || ring_released(ring) > pos)
         return ring_released(ring) > pos ? RING_OVERTAKEN : RING_CORRUPT;
     if (!is_length(ring, pos, word_cells(word)))
@@ -368,6 +375,8 @@ uint64_t ring_resync(const struct ring *ring, uint64_t pos)
         return pos; /* the ring's own positions are damaged: stand still, and say so again */
     if (pos < released)
         return released;
+    if (pos >= tail)
+        return pos;
     for (uint64_t p = pos + 1; p < tail; p++) {
         uint64_t word;
         enum ring_seen seen = ring_look(ring, p, &word);
@@ -385,8 +394,10 @@ static bool is_pin_dead(const struct ring *ring, int index)
 {
     if (ring->pin_owners == NULL)
         return false;
-    uint32_t slot = PIN_SLOT(atomic_load_explicit(&ring->pin_owners[index], memory_order_acquire));
-    return slot != 0 && slot_is_dead(&ring->slots[slot]);
+    uint32_t owner = atomic_load_explicit(&ring->pin_owners[index], memory_order_acquire);
+    if (owner == 0) /* an owner stands there before its pins do: this is one that has not been wiped yet */
+        return true;
+    return PIN_SLOT(owner) != 0 && slot_is_dead(&ring->slots[PIN_SLOT(owner)]);
 }
 
 bool ring_release(struct ring *ring, uint64_t step)
@@ -427,13 +438,13 @@ bool ring_release(struct ring *ring, uint64_t step)
 
 uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish)
 {
-    atomic_store_explicit(&ring->head->pins[index], 1, memory_order_release); /* everything that is left */
     uint64_t word = atomic_load_explicit(&ring->head->released, memory_order_acquire);
+    do
+        atomic_store_explicit(&ring->head->pins[index], RELEASED_POSITION(word) + 1, memory_order_release);
     while (!atomic_compare_exchange_weak_explicit(&ring->head->released, &word,
                                                   RELEASED(RELEASED_POSITION(word), RELEASED_GENERATION(word) + 1),
-                                                  memory_order_acq_rel, memory_order_acquire)) {
-    }
-    uint64_t start = ring_released(ring); /* whoever read the pins before ours has lost its CAS: this holds */
+                                                  memory_order_acq_rel, memory_order_acquire));
+    uint64_t start = RELEASED_POSITION(word); /* whoever read the pins before ours has lost its CAS: this holds */
     if (start < wish)
         start = wish;
     atomic_store_explicit(&ring->head->pins[index], start + 1, memory_order_release);

@@ -281,9 +281,12 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
     urcu_bp_read_lock();
     const struct table *table = atomic_load_explicit(&topics->current, memory_order_acquire);
     if (table->generation != generation) {
+        GRACE_FROM(topics);
         urcu_bp_read_unlock();
-        if ((rc = reload(topics, generation, err)) != EVBUS_OK)
+        if ((rc = reload(topics, generation, err)) != EVBUS_OK) {
+            recent->is_reading = false;
             return rc;
+        }
         urcu_bp_read_lock();
         table = atomic_load_explicit(&topics->current, memory_order_acquire);
     }

@@ -118,11 +118,15 @@ struct evbus_options {
  *
  *  out_bus  out: the handle, to be closed by evbus_close(). Untouched on failure.
  *  Threads  any.
- *  Returns  EVBUS_OK; EVBUS_ENOBUS; EVBUS_ELAYOUT; EVBUS_EPERM; EVBUS_ENOSPC; EVBUS_EINVAL; EVBUS_ECORRUPT.
+ *  Fork     the library registers liburcu-bp's fork handlers (urcu_bp_before_fork ...); a host that uses liburcu-bp itself must
+ *           not do so once more.
+ *  Returns  EVBUS_OK; EVBUS_ENOBUS; EVBUS_ELAYOUT; EVBUS_EPERM; EVBUS_ENOSPC; EVBUS_EINVAL; EVBUS_ECORRUPT; EVBUS_ESTALE (it is
+ *           just being removed); EVBUS_ECATALOGUE (its text is damaged); EVBUS_ELIMIT (1,024 handles in one process); EVBUS_EIO.
  *  Source   DESIGN "The idea in one picture". Since 0.1. */
 EVBUS_API int evbus_open(struct evbus **out_bus, const struct evbus_options *options);
 
-/** Detach. NULL is fine. No reader of it may be left open, no call on it under way. In a forked child: frees memory only. */
+/** Detach. NULL is fine. No reader of it may be left open, no call on it under way. In a forked child: frees memory only.
+ *  The mapping and the slots of other threads that have used the handle go when those threads end. */
 EVBUS_API void evbus_close(struct evbus *bus);
 
 struct evbus_event {
