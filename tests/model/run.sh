@@ -2,7 +2,7 @@
 # run.sh: full searches of the protocol models in this folder; each rule is also left out once, and must be missed.
 #
 #   run.sh                  all cases of the table below
-#   run.sh --only NAME      the cases of one model (stamp, slots, release, doorbell, dead, pin)
+#   run.sh --only NAME      the cases of one model (stamp, slots, release, doorbell, dead, pin, pending, lease)
 #
 # What the models cover, in small (2 or 3 threads, 2 to 4 cells, a few events, one or two faults, every interleaving):
 #   stamp     claim, write, commit, cancel, the stamp that readers poll, death at any step                    R17 R19
@@ -11,9 +11,11 @@
 #   doorbell  sleeper bits, bells and futexes on store buffers (TSO)                                          D1 - D4
 #   dead      death seen by two loads, helpers beside a stopped undertaker                                    B6
 #   pin       a group's creation against an advance of `released` or `oldest`                                 R8 P11
+#   pending   a group's entries: take, run, finish, followers, attempts, dead letters, takeover, low           P1 - P8 P10
+#   lease     who holds a partition: burial, takeover, handover, zombies, the low that its holder stores       P3 P5 B6
 # What they do not cover: memory orders weaker than store buffers (all but doorbell are sequentially consistent: a pass is no
 # proof of the fences on arm64); liveness under fairness (only "nothing can move and somebody waits" is found, not two who
-# turn in circles); several fences, two keepers; wrapping laps, positions and generations; groups' cursors; files; the kernel.
+# turn in circles); several fences, two keepers; wrapping laps, positions, generations and epochs; files; the kernel.
 #
 # A case passes as "must pass" only if the search was complete: `errors: 0` and no word of the memory limit, the depth limit,
 # an unfinished search or the clock, since pan prints `errors: 0` for a search that was cut short, too. It passes as "must fail"
@@ -43,6 +45,28 @@ slots    |-DNOREADER -DSTOPS=1                                     |  |pass
 slots    |-DNOREADER -DSTOPS=1 -DNS=1                              |  |pass
 dead     |                                                         |-E|pass
 pin      |                                                         |-E|pass
+pending  |                                                         |-E|pass
+pending  |-DFENCES=1                                               |-E|pass
+pending  |-DFENCES=2 -DCRASHES=0                                   |-E|pass
+pending  |-DFENCES=1 -DKEYS=1                                      |-E|pass
+pending  |-DFENCES=1 -DNE=2 -DNM=3 -DMAXA=1                        |-E|pass
+pending  |-DCRASHES=2 -DNM=3 -DMAXA=1 -DNE=2                       |-E|pass
+pending  |-DRETRIES=1 -DREJECTS=1                                  |-E|pass
+pending  |-DRETRIES=1 -DRELEASES=1                                 |-E|pass
+pending  |-DTIMEOUTS=1                                             |-E|pass
+pending  |-DTIMEOUTS=1 -DREJECTS=1 -DFENCES=1 -DNE=2               |-E|pass
+pending  |-DLOW                                                    |-E|pass
+pending  |-DLOW -DFENCES=1 -DKEYS=1 -DNH=1                         |-E|pass
+lease    |-DREBIRTHS=0                                             |-E|pass
+lease    |-DFENCES=0                                               |-E|pass
+lease    |-DN=1 -DNP=1                                             |-E|pass
+lease    |-DREBIRTHS=0 -DLOWEPOCH -DSEEKS=1                        |-E|pass
+lease    |-DREBIRTHS=0 -DMERGED                                    |-E|pass
+lease    |-DREBIRTHS=0 -DWORDSFIRST                                |-E|pass
+lease    |-DHANDOVERS=1 -DN=1 -DNP=1                               |-E|pass
+lease    |-DFENCES=2 -DN=1 -DNP=1                                  |-E|pass
+lease    |-DM=3 -DREBIRTHS=0 -DN=1 -DNP=1                          |-E|pass
+lease    |-DP=2 -DREBIRTHS=0 -DFENCES=0 -DN=1 -DNP=1               |-E|pass
 stamp    |-DSTAMPSTORE                                             |  |fail
 stamp    |-DSTAMPFIRST                                             |  |fail
 stamp    |-DNOWORD                                                 |  |fail
@@ -70,6 +94,32 @@ dead     |-DTIDEARLY                                               |-E|fail
 pin      |-DNOGEN                                                  |-E|fail
 pin      |-DLATE                                                   |-E|fail
 pin      |-DLOWSFIRST                                              |-E|fail
+pending  |-DEMPTYFIRST                                             |-E|fail
+pending  |-DFLAGLATE                                               |-E|fail
+pending  |-DHANDLERSCANS -DKEYS=1                                  |-E|fail
+pending  |-DPLAINCURSOR -DFENCES=1                                 |-E|fail
+pending  |-DPLAINPEND -DFENCES=1                                   |-E|fail
+pending  |-DKEEPAHEAD                                              |-E|fail
+pending  |-DCURSORFIRST                                            |-E|fail
+pending  |-DGOESON -DFENCES=1                                      |-E|fail
+pending  |-DPENDFIRST                                              |-E|fail
+pending  |-DCHARGEALL -DRETRIES=1                                  |-E|fail
+pending  |-DONESOLO -DMAXA=1 -DCRASHES=2 -DNM=3 -DNE=2             |-E|fail
+pending  |-DSOLOBESIDE -DMAXA=1 -DCRASHES=2 -DNM=3 -DNE=2          |-E|fail
+pending  |-DFENCEDCRASHED -DMAXA=1 -DFENCES=1 -DNM=3 -DNE=2        |-E|fail
+pending  |-DRELEASECHARGES -DRELEASES=1 -DRETRIES=1                |-E|fail
+pending  |-DNOATTEMPT -DTIMEOUTS=1                                 |-E|fail
+pending  |-DTIMEOUTFREE -DTIMEOUTS=1                               |-E|fail
+pending  |-DNODEAD -DREJECTS=1                                     |-E|fail
+pending  |-DDEADLATE -DREJECTS=1                                   |-E|fail
+lease    |-DREADEARLY                                              |-E|fail
+lease    |-DPLAINPEND                                              |-E|fail
+lease    |-DMERGED -DWORDSFIRST                                    |-E|fail
+lease    |-DPENDFIRST                                              |-E|fail
+lease    |-DLOWCACHE                                               |-E|fail
+lease    |-DSEEKS=1 -DCRASHES=0                                    |-E|fail
+lease    |-DDEADFIRST -DFENCES=0                                   |-E|fail
+lease    |-DHANDRUN -DHANDOVERS=1 -DFENCES=0                       |-E|fail
 '
 
 only=

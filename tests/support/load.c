@@ -58,6 +58,7 @@ int load_publish(struct evbus *bus, uint32_t producer, uint64_t number, uint64_t
         .key = key,
         .payload = payload,
         .payload_len = load_make(payload, producer, number),
+        .payload_is_checked = true,
         .timeout_ns = timeout_ns,
     };
     return evbus_publish(bus, &event, NULL);

@@ -37,6 +37,7 @@ void step_begin(step_callback *at, void *context)
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_trap;
     action.sa_flags = SA_SIGINFO | SA_NODEFER; /* a callback may jump out */
+    sigaddset(&action.sa_mask, SIGUSR1);       /* one that it raises comes right after it, as if at the instruction */
     sigaction(SIGTRAP, &action, NULL);
     callback = at;
     callback_context = context;

@@ -34,6 +34,16 @@ uint64_t trial_count(uint64_t full, uint64_t quick)
     return full / 5 > quick ? full / 5 : quick;
 }
 
+uint64_t trial_ms(uint64_t full, uint64_t quick)
+{
+    return is_set("EVBUS_QUICK") ? quick : full;
+}
+
+bool trial_is_full(void)
+{
+    return !is_set("EVBUS_QUICK") && !trial_is_slow();
+}
+
 uint64_t trial_seed(const char *name)
 {
     const char *given = getenv("EVBUS_SEED");

@@ -8,6 +8,12 @@
 /* `full`; `quick` with EVBUS_QUICK=1; in between where everything is slow (a sanitizer, EVBUS_SLOW=1). */
 uint64_t trial_count(uint64_t full, uint64_t quick);
 
+/* How long an exhaustive test may take: `full`, or `quick` with EVBUS_QUICK=1. */
+uint64_t trial_ms(uint64_t full, uint64_t quick);
+
+/* Is every point of an exhaustive test to be tried: no EVBUS_QUICK=1, and nothing is slow? */
+bool trial_is_full(void);
+
 /* Is everything slow: a sanitizer, EVBUS_SLOW=1? */
 bool trial_is_slow(void);
 

@@ -1,0 +1,230 @@
+/* test_partition.c: append waits for room as long as it is told, and claims again what was taken from it. */
+#include "partition.h"
+
+#include "await.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N(rows) (sizeof(rows) / sizeof(rows)[0])
+#define CELLS   64
+#define MS      UINT64_C(1000000)
+
+struct bed {
+    struct slot *slots;
+    struct log_head *log;
+    struct ring ring;
+};
+
+static struct bed bed_make(void)
+{
+    struct bed bed = {
+        aligned_alloc(64, (SLOTS_MAX + 1) * sizeof(struct slot)), aligned_alloc(64, sizeof(struct log_head)), {0}};
+    void *memory = aligned_alloc(64, ring_bytes(CELLS));
+    cr_assert(bed.slots != NULL && bed.log != NULL && memory != NULL);
+    memset(bed.slots, 0, (SLOTS_MAX + 1) * sizeof(struct slot));
+    memset(bed.log, 0, sizeof *bed.log);
+    memset(memory, 0, ring_bytes(CELLS));
+    ring_make(memory, UINT64_C(0x1234567890abcdef));
+    ring_view(&bed.ring, memory, CELLS, bed.slots, "test.a", 2);
+    return bed;
+}
+
+static void bed_end(struct bed *bed)
+{
+    free(bed->ring.head);
+    free(bed->log);
+    free(bed->slots);
+}
+
+static int append(struct bed *bed, uint32_t n_cells, struct partition_wait wait, uint64_t *out_pos, struct error *err)
+{
+    uint64_t frame[CELLS * CELL_WORDS] = {0};
+    struct frame_header header = {.format = 1, .kind = 1, .n_cells = (uint16_t)n_cells};
+    struct claim claim = {.slot = 1};
+    memcpy(frame, &header, sizeof header);
+    int rc = partition_append(&bed->ring, &claim, frame, n_cells, wait, out_pos, err);
+    cr_assert_null(claim.ring, "no claim is left open");
+    return rc;
+}
+
+static void fill(struct bed *bed)
+{
+    struct error err = {""};
+    uint64_t pos;
+    ring_pin(&bed->ring, 0, 0);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(append(bed, 16, (struct partition_wait){0}, &pos, &err), EVBUS_OK, "%s", err.text);
+}
+
+Test(partition, append_tells_where_the_frame_stands)
+{
+    struct bed bed = bed_make();
+    struct error err = {""};
+    uint64_t word;
+    for (uint64_t i = 0; i < 5; i++) {
+        uint64_t pos = 4711;
+        cr_assert_eq(append(&bed, 3, (struct partition_wait){0}, &pos, &err), EVBUS_OK, "%s", err.text);
+        cr_expect_eq(pos, i * 3);
+        cr_expect_eq(ring_look(&bed.ring, pos, &word), RING_COMMITTED);
+    }
+    bed_end(&bed);
+}
+
+Test(partition, without_a_timeout_a_full_ring_is_told_at_once)
+{
+    struct bed bed = bed_make();
+    struct error err = {""};
+    uint64_t pos = 4711;
+    fill(&bed);
+    uint64_t start = await_now_ms();
+    cr_expect_eq(append(&bed, 1, (struct partition_wait){0}, &pos, &err), EVBUS_EFULL);
+    cr_expect_lt(await_now_ms() - start, 1000);
+    cr_expect_eq(pos, 4711, "the result is untouched on failure");
+    cr_expect_not_null(strstr(err.text, "test.a/2 is full: 64 of 64 cells"), "%s", err.text);
+    cr_expect_eq(atomic_load(&bed.ring.head->full), 1);
+    cr_expect_eq(ring_tail(&bed.ring), 64, "nothing was published");
+    bed_end(&bed);
+}
+
+Test(partition, a_timeout_is_waited_for_and_not_much_longer)
+{
+    static const struct {
+        const char *label;
+        struct partition_wait wait;
+    } rows[] = {
+        {"asleep", {.timeout_ns = 60 * MS}},
+        {"spinning", {.timeout_ns = 60 * MS, .spin_ns = UINT64_MAX}},
+        {"first the one, then the other", {.timeout_ns = 60 * MS, .spin_ns = 5 * MS}},
+    };
+    for (size_t i = 0; i < N(rows); i++) {
+        struct bed bed = bed_make();
+        struct error err = {""};
+        uint64_t pos;
+        fill(&bed);
+        uint64_t start = await_now_ms();
+        cr_expect_eq(append(&bed, 1, rows[i].wait, &pos, &err), EVBUS_EFULL, "%s", rows[i].label);
+        uint64_t took = await_now_ms() - start;
+        cr_expect(took >= 59 && took < 3000, "%s: %d ms", rows[i].label, (int)took);
+        cr_expect_eq(atomic_load(&bed.ring.head->full), 1, "%s: counted once, however often it looked", rows[i].label);
+        bed_end(&bed);
+    }
+}
+
+static void *unpin_when_wanted(void *context)
+{
+    struct bed *bed = context;
+    uint64_t until = await_now_ms() + AWAIT_MS;
+    while (atomic_load(&bed->ring.head->space_wanted) == 0 && await_now_ms() < until)
+        await_pause();
+    ring_unpin(&bed->ring, 0);
+    return NULL;
+}
+
+/* [R7] */
+Test(partition, who_waits_goes_on_when_there_is_room)
+{
+    struct bed bed = bed_make();
+    struct error err = {""};
+    pthread_t thread;
+    uint64_t pos;
+    fill(&bed);
+    cr_assert_eq(pthread_create(&thread, NULL, unpin_when_wanted, &bed), 0);
+    cr_expect_eq(append(&bed, 1, (struct partition_wait){.timeout_ns = UINT64_MAX}, &pos, &err), EVBUS_OK, "%s",
+                 err.text);
+    cr_expect_eq(pos, 64);
+    pthread_join(thread, NULL);
+    bed_end(&bed);
+}
+
+struct canceller {
+    struct bed *bed;
+    _Atomic bool is_over;
+};
+
+static void *cancel_claims(void *context)
+{
+    struct canceller *self = context;
+    struct ring *ring = &self->bed->ring;
+    while (!atomic_load(&self->is_over)) {
+        uint64_t word, tail = ring_tail(ring);
+        for (uint64_t p = ring_released(ring); p < tail; p += word_cells(word)) {
+            enum ring_seen seen = ring_look(ring, p, &word);
+            if (seen == RING_CLAIMED)
+                ring_cancel(ring, p, word);
+            else if (seen != RING_COMMITTED && seen != RING_SKIP)
+                break;
+        }
+    }
+    return NULL;
+}
+
+/* [guards WHOLE] */
+Test(partition, what_was_cancelled_is_published_at_a_new_position)
+{
+    struct bed bed = bed_make();
+    struct canceller canceller = {.bed = &bed};
+    struct error err = {""};
+    pthread_t thread;
+    uint64_t last = 0;
+    uint64_t until = await_now_ms() + AWAIT_MS;
+    cr_assert_eq(pthread_create(&thread, NULL, cancel_claims, &canceller), 0);
+    while (atomic_load(&bed.slots[1].cancels) < 20 && await_now_ms() < until) {
+        uint64_t pos;
+        cr_assert_eq(append(&bed, 16, (struct partition_wait){.timeout_ns = 1000 * MS}, &pos, &err), EVBUS_OK, "%s",
+                     err.text);
+        cr_assert(pos >= last, "positions go on");
+        last = pos;
+    }
+    atomic_store(&canceller.is_over, true);
+    pthread_join(thread, NULL);
+    cr_expect_geq(atomic_load(&bed.slots[1].cancels), 20, "the test has lost its point");
+    bed_end(&bed);
+}
+
+Test(partition, what_no_waiting_mends_is_told_at_once)
+{
+    static const struct {
+        const char *label;
+        uint64_t tail, released;
+        int code;
+    } rows[] = {
+        {"the positions are used up", ((UINT64_C(1) << WORD_LAP_BITS) - 2) * CELLS,
+         ((UINT64_C(1) << WORD_LAP_BITS) - 2) * CELLS, EVBUS_EEXHAUSTED},
+        {"a gate beyond the tail", 5, 6, EVBUS_ECORRUPT},
+        {"a wild tail", UINT64_MAX, 0, EVBUS_ECORRUPT},
+    };
+    for (size_t i = 0; i < N(rows); i++) {
+        struct bed bed = bed_make();
+        struct error err = {""};
+        uint64_t pos;
+        atomic_store(&bed.ring.head->tail, rows[i].tail);
+        atomic_store(&bed.ring.head->released, RELEASED(rows[i].released, 0));
+        cr_expect_eq(append(&bed, 2, (struct partition_wait){.timeout_ns = UINT64_MAX}, &pos, &err), rows[i].code,
+                     "%s: %s", rows[i].label, err.text);
+        bed_end(&bed);
+    }
+}
+
+Test(partition, waking_rings_who_wants_it_and_makes_room)
+{
+    struct bed bed = bed_make();
+    struct error err = {""};
+    struct topic_set topics = {{0}};
+    uint32_t place;
+    uint64_t pos = 0;
+    topic_set_add(&topics, 3);
+    cr_assert_eq(doorbell_join(bed.log, 9, &place, &err), EVBUS_OK);
+    doorbell_want(bed.log, place, &topics);
+    doorbell_set(bed.log, place);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(append(&bed, 16, (struct partition_wait){0}, &pos, &err), EVBUS_OK);
+    cr_expect_eq(doorbell_read(&bed.slots[9]), 0, "append alone wakes nobody");
+    partition_wake(&bed.ring, bed.log, &topics, pos);
+    cr_expect_eq(doorbell_read(&bed.slots[9]), 1);
+    cr_expect_eq(ring_released(&bed.ring), 16, "a step ends with a whole frame");
+    cr_assert_eq(append(&bed, 1, (struct partition_wait){0}, &pos, &err), EVBUS_OK, "%s", err.text);
+    bed_end(&bed);
+}
