@@ -137,7 +137,7 @@ Test(region, every_page_of_a_new_object_is_there)
         const char *name = own_name("pages");
         struct region region = created(name, lens[i]);
         cr_assert_eq(fstat(region.fd, &found), 0);
-        cr_expect_eq(found.st_size, lens[i]);
+        cr_expect_eq((size_t)found.st_size, lens[i]);
         cr_expect_geq((size_t)found.st_blocks * 512, lens[i], "%zu bytes: %ld blocks", lens[i], (long)found.st_blocks);
         cr_expect_eq(region.len_bytes, lens[i]);
         for (size_t at = 0; at < lens[i]; at += 511)
