@@ -237,7 +237,7 @@ static struct evbus_reader *open_reader(struct storm *storm, bool pin)
 static struct storm make_storm(const char *ring, unsigned n_faults, uint64_t seed)
 {
     struct storm storm = {
-        .f = fixture_make((struct fixture_options){.partitions = PARTITIONS, .ring = ring, .keeper = true}),
+        .f = fixture_make((struct fixture_options){.partitions = PARTITIONS, .ring = ring}),
         .notes = child_shared(sizeof(struct notes)),
         .n_faults = n_faults,
         .seed = seed,
@@ -317,7 +317,10 @@ Test(storm, eight_processes_publish_and_each_event_is_read_once_whole_in_order, 
     storm.notes->n_wanted = trial_count(1000000, 100000) / PRODUCERS;
     struct evbus_reader *reader = open_reader(&storm, true);
     uint64_t start = await_now_ms();
-    struct child controller = child_start(rage, &storm);
+    struct child controller = child_start(rage,
+                                          &storm); /* before we have a second thread: a sanitizer's allocator may be
+                                                            locked by it at the fork, for ever */
+    struct evbus *keeper = fixture_open(&storm.f, "keeper", EVBUS_KEEPER_VOLUNTEER);
     read_all(&storm, reader);
     uint64_t ms = await_now_ms() - start;
     cr_assert_eq(child_join(&controller), 0, "a producer failed");
@@ -326,6 +329,7 @@ Test(storm, eight_processes_publish_and_each_event_is_read_once_whole_in_order, 
     fprintf(stderr, "%lu events of %d processes in %lu ms\n", (unsigned long)ledger.n_events, PRODUCERS,
             (unsigned long)ms);
     evbus_reader_close(reader);
+    evbus_close(keeper);
     fixture_end(&storm.f);
 }
 
@@ -334,7 +338,10 @@ static void storm_with_faults(unsigned n_faults, bool is_paced, const char *name
     struct storm storm = make_storm("1MiB", n_faults, trial_seed(name));
     storm.is_paced = is_paced;
     struct evbus_reader *reader = open_reader(&storm, true);
-    struct child controller = child_start(rage, &storm);
+    struct child controller = child_start(rage,
+                                          &storm); /* before we have a second thread: a sanitizer's allocator may be
+                                                            locked by it at the fork, for ever */
+    struct evbus *keeper = fixture_open(&storm.f, "keeper", EVBUS_KEEPER_VOLUNTEER);
     read_all(&storm, reader);
     cr_assert_eq(child_join(&controller), 0, "a producer failed");
     check_complete(&storm);
@@ -347,6 +354,7 @@ static void storm_with_faults(unsigned n_faults, bool is_paced, const char *name
         cr_assert_lt(gaps.ns[i], 2 * CLOCK_NS_PER_S, "%.1f ms without an event after fault %u (%s)",
                      (double)gaps.ns[i] / 1e6, i, storm.notes->is_kill[i] != 0 ? "SIGKILL" : "SIGSTOP");
     evbus_reader_close(reader);
+    evbus_close(keeper);
     fixture_end(&storm.f);
 }
 
@@ -403,7 +411,10 @@ Test(storm, a_reader_that_is_overtaken_never_sees_a_wrong_byte_and_knows_what_it
         "64KiB", (unsigned)trial_count(100, 20),
         trial_seed("storm/a_reader_that_is_overtaken_never_sees_a_wrong_byte_and_knows_what_it_lost"));
     struct evbus_reader *reader = open_reader(&storm, false);
-    struct child controller = child_start(rage, &storm);
+    struct child controller = child_start(rage,
+                                          &storm); /* before we have a second thread: a sanitizer's allocator may be
+                                                            locked by it at the fork, for ever */
+    struct evbus *keeper = fixture_open(&storm.f, "keeper", EVBUS_KEEPER_VOLUNTEER);
     read_slowly(&storm, reader);
     cr_assert_eq(child_join(&controller), 0, "a producer failed");
     uint64_t lost = 0;
@@ -424,5 +435,6 @@ Test(storm, a_reader_that_is_overtaken_never_sees_a_wrong_byte_and_knows_what_it
             (unsigned long)ledger.n_events, (unsigned long)read, (unsigned long)lost, (unsigned long)tails);
     cr_assert_gt(lost, 0, "the reader was never overtaken: nothing was tested");
     evbus_reader_close(reader);
+    evbus_close(keeper);
     fixture_end(&storm.f);
 }

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,8 +25,8 @@
 #define NOON (UINT64_C(1795600800000) * MS) /* some moment in 2026 */
 
 static struct faults {
-    int n_getrandom;     /* calls so far */
-    int getrandom_fails; /* the call with this number fails with getrandom_errno; 0: none */
+    _Atomic int n_getrandom; /* calls so far, of all threads */
+    int getrandom_fails;     /* the call with this number fails with getrandom_errno; 0: none */
     int getrandom_errno;
     size_t getrandom_cap; /* bytes given at once; 0: all */
     bool is_numbered;     /* instead of random bytes the 32-bit numbers 1, 2, 3 ... */
