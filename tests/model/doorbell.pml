@@ -2,8 +2,9 @@
  *
  * Modelled. Promela is sequentially consistent, so the two stores that matter, a producer's commit and a sleeper's bit,
  * go through a store buffer that empties itself at any later moment, as on x86-64 (TSO). A fence waits until it is empty.
- *   producer   commit, fence, look at each sleeper's bit; set: bell + 1, then futex_wake. It never clears a bit.
- *   sleeper    seq = bell; set my bit, fence, look again; futex_wait(bell, seq), asleep only if the bell is still seq;
+ *   producer   commit, fence, look at each sleeper's bit; set, and this sleep not rung yet: bell + 1, then futex_wake, then
+ *              rung = this sleep. It never clears a bit.
+ *   sleeper    seq = bell; sleeps + 1; set my bit, fence, look again; futex_wait(bell, seq), asleep only if the bell is still seq;
  *              awake: clear my bit
  * Two producers with one event each, two sleepers that must see both. With -DSTOP=1 one producer is stopped or dead between
  * its look and its wake.
@@ -11,6 +12,7 @@
  * by a whole round of looking and ringing (lastRang): a later publish mends a lost ring, a clock is not needed; that
  * burial and keeper ring when there is no later publish (D5) is not modelled.
  *
+ * With -DRUNG one wake ends a sleep (rung); searched with one sleeper, whose state it doubles.
  * Left out: burial and keeper as wakers (D5), bits of the dead (D6), topics that a sleeper names, the 250 ms bound,
  * the futexes of full rings; orders weaker than TSO: there a full fence stands where x86-64 has the locked CAS (D2).
  *
@@ -21,8 +23,11 @@
  *   -DNOBELL                 D1   the wake does not change the futex word
  *   -DSHARED                 D3   two sleepers share a bit, and each clears it
  *   -DWAKERCLEARS -DSTOP=1   D4   the waker clears the bit and stops before the wake: the next one rings nobody
+ *   -DRUNG -DRUNGFIRST -DSTOP=1 D4   the waker says that it has rung, and stops before the wake: the next one rings nobody
  * [guards WOKEN] */
+#ifndef NSL
 #define NSL 2           /* sleepers */
+#endif
 #define NPR 2           /* producers */
 #ifndef STOP
 #define STOP 0
@@ -38,6 +43,8 @@ bool commit_buffered[NPR];              /* a commit that is still in its produce
 bool sbit[NSL];                         /* the sleeper bits */
 bool bit_buffered[NSL];                 /* a bit that is still in its sleeper's store buffer */
 byte bell[NSL];
+byte sleeps[NSL];                       /* counted by the sleeper before its bit */
+byte rung[NSL];                         /* which sleep was ended by a wake; stored by the waker, after it */
 bool asleep[NSL];
 
 /* ghosts: what really happened */
@@ -52,13 +59,15 @@ end:
   :: atomic { commit_buffered[0] -> commit_buffered[0] = false; committed++; lastRang = false }
   :: atomic { commit_buffered[1] -> commit_buffered[1] = false; committed++; lastRang = false }
   :: atomic { bit_buffered[0] -> bit_buffered[0] = false; sbit[BIT(0)] = true }
+#if NSL > 1
   :: atomic { bit_buffered[1] -> bit_buffered[1] = false; sbit[BIT(1)] = true }
+#endif
   od
 }
 
 proctype Producer(byte id)
 {
-  byte i, c0;
+  byte i, c0, s;
   bool b;
   commit_buffered[id] = true;
 #ifndef NOFENCEP
@@ -68,8 +77,15 @@ proctype Producer(byte id)
   do
   :: i < NSL ->
      b = sbit[BIT(i)];
+#ifdef RUNG
+     s = sleeps[i];
+     b = b && rung[i] != s;
+#endif
      if
      :: b ->
+#ifdef RUNGFIRST
+          rung[i] = s;
+#endif
 #ifdef WAKERCLEARS
           sbit[BIT(i)] = false;
 #endif
@@ -77,7 +93,12 @@ proctype Producer(byte id)
 #ifndef NOBELL
           bell[i]++;
 #endif
-          asleep[i] = false             /* futex_wake */
+          asleep[i] = false;            /* futex_wake */
+#ifdef RUNG
+          rung[i] = s
+#else
+          skip
+#endif
      :: else
      fi;
      i++
@@ -96,6 +117,9 @@ end:
   :: saw[id] < committed -> saw[id] = committed
   :: else ->
      seq = bell[id];
+#ifdef RUNG
+     sleeps[id]++;
+#endif
      bit_buffered[id] = true;
 #ifndef NOFENCES
      !bit_buffered[id];
@@ -114,7 +138,11 @@ end:
 byte x;
 init
 {
-  atomic { run Drain(); run Producer(0); run Producer(1); run Sleeper(0); run Sleeper(1) };
+  atomic { run Drain(); run Producer(0); run Producer(1); run Sleeper(0);
+#if NSL > 1
+    run Sleeper(1);
+#endif
+  };
   timeout;
   x = 0;
   do

@@ -40,6 +40,8 @@ slots    |-DSTOPS=1 -DNOREADER -DONECELL -DCAP=2 -DK=2             |  |pass
 slots    |-DNS=1                                                   |  |pass
 doorbell |                                                         |-E|pass
 doorbell |-DSTOP=1                                                 |-E|pass
+doorbell |-DRUNG -DNSL=1                                           |-E|pass
+doorbell |-DRUNG -DNSL=1 -DSTOP=1                                  |-E|pass
 slots    |-DNOREADER                                               |  |pass
 slots    |-DNOREADER -DSTOPS=1                                     |  |pass
 slots    |-DNOREADER -DSTOPS=1 -DNS=1                              |  |pass
@@ -88,6 +90,7 @@ doorbell |-DNOFENCES                                               |-E|fail
 doorbell |-DNOBELL                                                 |-E|fail
 doorbell |-DSHARED                                                 |-E|fail
 doorbell |-DWAKERCLEARS -DSTOP=1                                   |-E|fail
+doorbell |-DRUNG -DNSL=1 -DRUNGFIRST -DSTOP=1                      |-E|fail
 dead     |-DDEADFIRST                                              |-E|fail
 dead     |-DTIDLATE                                                |-E|fail
 dead     |-DTIDEARLY                                               |-E|fail
