@@ -4,12 +4,12 @@
  * use, so that whatever is kept of a partition can be read alone. Checked by tests/unit/test_admin.c. */
 #include <evbus/admin.h>
 
+#include "apply.h"
 #include "burial.h"
 #include "bus.h"
 #include "catalogue_shipped.h"
 #include "clock.h"
-#include "frame.h"
-#include "partition.h"
+#include "group.h"
 #include "slot.h"
 
 #include <dirent.h>
@@ -46,33 +46,6 @@ static int find_group(const char *name, gid_t *out_group, struct error *err)
     return EVBUS_OK;
 }
 
-static int name_topics(struct memory_log *log, uint32_t slot, struct error *err)
-{
-    uint64_t buffer[16 * CELL_WORDS];
-    struct claim claim = {.slot = slot};
-    int rc = EVBUS_OK;
-    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
-    for (uint32_t t = 0; t < n; t++) {
-        char text[256];
-        int len = snprintf(text, sizeof text, "{\"topic\":{\"id\":%u,\"name\":\"%s\"}}", t + 1, log->head->topics[t]);
-        struct frame frame = {
-            .kind = FRAME_NAMES,
-            .timestamp_ns = clock_wall_ns(),
-            .topic = (uint16_t)(t + 1),
-            .major = 1,
-            .payload = text,
-            .payload_len = (uint32_t)len,
-        };
-        uint32_t n_cells = frame_cells(0, 0, frame.payload_len);
-        frame_build(&frame, buffer);
-        for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
-            uint64_t pos;
-            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);
-        }
-    }
-    return rc;
-}
-
 EVBUS_API int evbus_init(const struct evbus_init_options *given)
 {
     struct error *err = error_of_thread();
@@ -97,8 +70,12 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
                            options.mode != 0 ? options.mode : 0660, group, err);
     if (rc == EVBUS_OK) {
         rc = burial_take_slot(&memory, "evbus-init", &slot, err);
-        for (uint32_t i = 0; i < memory.n_logs && rc == EVBUS_OK; i++)
-            rc = name_topics(&memory.logs[i], slot, err);
+        for (uint32_t i = 0; i < memory_n_logs(&memory) && rc == EVBUS_OK; i++)
+            rc = apply_names(&memory.logs[i], 0, slot, err);
+        if (rc == EVBUS_OK) /* behind the names: nobody has to skip them */
+            rc = apply_groups(&memory, catalogue, GROUP_LATEST, NULL, err);
+        if (rc == EVBUS_OK)
+            rc = apply_dead_letter_names(&memory, 0, slot, err);
         if (slot != 0)
             burial_leave_slot(&memory, slot);
         if (rc == EVBUS_OK)

@@ -3,7 +3,7 @@
  *   who      dead = slot.tid set and the lock word's tid another: two loads, anyone. Anyone may PAD a dead slot's words
  *            (ring_pad_if_dead); only the undertaker, who got EOWNERDEAD from trylock, makes the slot free.
  *   order    for each ring: help the tail on until word[tail] is of an older lap; words CLAIMED, CANCELLED -> PAD in
- *            released..tail. Then pins; sleeper bits; ring all doorbells; tid = 0; mutex consistent; it is ours or unlocked
+ *            released..tail. Then leases; pins; sleeper bits; ring all doorbells; tid = 0; mutex consistent; it is ours or unlocked
  *
  * Why that is enough. The dead write no more, so a word that carries the slot changes only by us [keeps WHOLE]. A claim is
  * never beyond tail, for its claimant had loaded that tail, and after the tail is helped on none lies at it either: the walk
@@ -92,12 +92,41 @@ void burial_free_pin(struct memory_log *log, uint32_t index, uint32_t owner)
     atomic_store_explicit(&log->head->pin_owners[index], 0, memory_order_release);
 }
 
-/* Its pins, and its places among the sleepers. */
+/* Its leases, and its membership. The words of a group and partition are the next holder's to mend. */
+static void bury_members(struct memory *memory, uint32_t slot)
+{
+    for (uint32_t g = 0; g < GROUPS_MAX; g++) {
+        struct group_entry *group = &memory->control->groups[g];
+        if (atomic_load_explicit(&group->state, memory_order_acquire) == GROUP_FREE)
+            continue;
+        bool was_member = false;
+        for (uint32_t i = 0; i < MEMBERS_MAX; i++) {
+            uint32_t owner = atomic_load_explicit(&group->members[i].owner, memory_order_acquire);
+            if (PIN_SLOT(owner) == slot)
+                was_member = atomic_compare_exchange_strong_explicit(&group->members[i].owner, &owner, 0,
+                                                                     memory_order_acq_rel, memory_order_relaxed) ||
+                             was_member;
+        }
+        for (uint32_t l = 0; l < memory_n_logs(memory); l++)
+            for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++) {
+                _Atomic uint64_t *lease = &memory_part(&memory->logs[l], p, g)->lease;
+                uint64_t word = atomic_load_explicit(lease, memory_order_acquire);
+                if (LEASE_SLOT(word) == slot)
+                    atomic_compare_exchange_strong_explicit(lease, &word, LEASE_WORD(LEASE_EPOCH(word), 0),
+                                                            memory_order_acq_rel, memory_order_relaxed);
+            }
+        if (was_member)
+            atomic_fetch_add_explicit(&group->changes, 1, memory_order_release);
+    }
+}
+
+/* Its leases and pins, and its places among the sleepers. */
 static void clear_logs(struct memory *memory, uint32_t slot)
 {
-    for (uint32_t i = 0; i < memory->n_logs; i++)
+    bury_members(memory, slot);
+    for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         bury_pins(&memory->logs[i], slot);
-    for (uint32_t i = 0; i < memory->n_logs; i++)
+    for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         doorbell_bury(memory->logs[i].head, slot);
 }
 
@@ -106,32 +135,41 @@ static void ring_all_bells(struct memory *memory)
     for (int i = 1; i <= SLOTS_MAX; i++)
         if (slot_is_used(&memory->control->slots[i]))
             doorbell_ring_slot(&memory->control->slots[i]);
-    for (uint32_t i = 0; i < memory->n_logs; i++)
+    for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         for (uint32_t p = 0; p < memory->logs[i].n_partitions; p++)
             ring_wake_producers(&memory->logs[i].rings[p]);
 }
 
-/* We hold the slot's mutex, and its last owner is dead. */
-static void bury(struct memory *memory, uint32_t slot)
+/* We hold the slot's mutex, and its last owner is dead. false: a log that was added just now cannot be mapped; the slot stays
+ * dead for ever then, which costs a slot and nothing else. */
+static bool bury(struct memory *memory, uint32_t slot)
 {
-    for (uint32_t i = 0; i < memory->n_logs; i++)
+    if (memory_map_new_logs(memory, NULL) != EVBUS_OK) /* an undertaker reaches all rings [R2] */
+        return false;
+    for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         for (uint32_t p = 0; p < memory->logs[i].n_partitions; p++)
             burial_bury_ring(&memory->logs[i].rings[p], slot);
     clear_logs(memory, slot);
     ring_all_bells(memory);
     atomic_fetch_add_explicit(&memory->control->burials, 1, memory_order_relaxed);
     slot_buried(&memory->control->slots[slot]);
+    return true;
 }
 
 int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_slot, struct error *err)
 {
+    int rc = memory_map_new_logs(memory, err); /* before any is taken that must be buried */
+    if (rc != EVBUS_OK)
+        return rc;
     for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
         struct slot *slot = &memory->control->slots[i];
         enum slot_try got = slot_take(slot);
         if (got == SLOT_BUSY)
             continue;
-        if (got == SLOT_DIED)
-            bury(memory, i);
+        if (got == SLOT_DIED && !bury(memory, i)) {
+            slot_lose(slot);
+            continue;
+        }
         slot_enter(slot, service);
         *out_slot = i;
         return EVBUS_OK;
@@ -149,18 +187,22 @@ void burial_leave_slot(struct memory *memory, uint32_t slot)
 unsigned burial_sweep(struct memory *memory)
 {
     unsigned n_buried = 0;
+    if (memory_map_new_logs(memory, NULL) != EVBUS_OK) /* then others bury */
+        return 0;
     for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
         struct slot *slot = &memory->control->slots[i];
         uint32_t lock = atomic_load_explicit(slot_lock_word(slot), memory_order_acquire);
         if (!slot_is_dead(slot) && (lock & SLOT_DIED_BIT) == 0) /* the second: it died before it said who it was */
             continue;
         enum slot_try got = slot_take(slot);
-        if (got == SLOT_DIED) {
-            bury(memory, i);
-            n_buried++;
+        if (got == SLOT_BUSY)
+            continue;
+        if (got == SLOT_DIED && !bury(memory, i)) {
+            slot_lose(slot);
+            continue;
         }
-        if (got != SLOT_BUSY)
-            slot_leave(slot);
+        n_buried += got == SLOT_DIED;
+        slot_leave(slot);
     }
     return n_buried;
 }

@@ -78,11 +78,9 @@ static void free_bus(struct evbus *bus)
     if (bus->has_key)
         pthread_key_delete(bus->key);
     topics_close(bus->topics);
-    for (int i = 0; i < LOGS_MAX; i++)
-        free(bus->announced[i]);
     if (!alive) { /* a forked child: the mappings are not there, and something else may be */
         bus->memory.control_region.base = NULL;
-        for (uint32_t i = 0; i < bus->memory.n_logs; i++)
+        for (uint32_t i = 0; i < memory_n_logs(&bus->memory); i++)
             bus->memory.logs[i].region.base = NULL;
     }
     memory_close(&bus->memory);
@@ -143,11 +141,12 @@ int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *
     if (thread == NULL)
         return error_set(err, EVBUS_ENOSPC, "no memory for a thread's record");
     thread->bus = bus;
-    thread->frame = malloc((size_t)bus->frame_cells_max * CELL_BYTES);
+    thread->frame = malloc((size_t)FRAME_CELLS_MAX *
+                           CELL_BYTES); /* of any log, also one that is added; untouched pages cost nothing */
     int rc = EVBUS_OK;
     int number = 0;
     if (thread->frame == NULL)
-        rc = error_set(err, EVBUS_ENOSPC, "no memory for a frame of %u cells", bus->frame_cells_max);
+        rc = error_set(err, EVBUS_ENOSPC, "no memory for a frame of %u cells", FRAME_CELLS_MAX);
     else
         rc = burial_take_slot(&bus->memory, bus->service, &thread->claim.slot, err);
     if (rc == EVBUS_OK && (number = pthread_setspecific(bus->key, thread)) != 0) {
@@ -206,14 +205,6 @@ static int prepare(struct evbus *bus, const struct evbus_options *options, struc
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, protect_rcu_from_fork);
-    for (uint32_t i = 0; i < bus->memory.n_logs; i++) {
-        const struct memory_log *log = &bus->memory.logs[i];
-        bus->announced[i] = calloc(log->n_partitions, sizeof *bus->announced[i]);
-        if (bus->announced[i] == NULL)
-            return error_set(err, EVBUS_ENOSPC, "no memory for the partitions of %s", log->head->name);
-        if (bus->frame_cells_max < log->rings[0].frame_cells_max)
-            bus->frame_cells_max = log->rings[0].frame_cells_max;
-    }
     const char *service = bus->service[0] != '\0' ? bus->service : NULL;
     int rc = topics_open(&bus->topics, &bus->memory, service, err);
     if (rc == EVBUS_OK)

@@ -16,17 +16,16 @@ struct evbus {
     char service[SERVICE_BYTES]; /* "": nobody */
     enum evbus_wait wait;
     uint64_t spin_ns;
-    uint32_t publisher;       /* our id on this bus; 0: we publish nothing */
-    uint32_t frame_cells_max; /* of the largest ring */
-    const uint8_t *alive;     /* a page of its own that a forked child sees as zero [B8] */
-    pthread_key_t key;        /* -> struct bus_thread */
+    uint32_t publisher;   /* our id on this bus; 0: we publish nothing */
+    const uint8_t *alive; /* a page of its own that a forked child sees as zero [B8] */
+    pthread_key_t key;    /* -> struct bus_thread */
     bool has_key;
-    _Atomic uint64_t n_threads;        /* that ever had a record */
-    _Atomic uint32_t refs;             /* the handle, and each thread that has a record */
-    _Atomic bool *announced[LOGS_MAX]; /* per partition: our NAMES frame is there */
-    pthread_mutex_t admin_mutex;       /* what the calls of admin.h give out */
-    char *catalogue_text;              /* likewise */
-    void *stat_rows;                   /* likewise */
+    _Atomic uint64_t n_threads;                       /* that ever had a record */
+    _Atomic uint32_t refs;                            /* the handle, and each thread that has a record */
+    _Atomic bool announced[LOGS_MAX][PARTITIONS_MAX]; /* our NAMES frame is there */
+    pthread_mutex_t admin_mutex;                      /* what the calls of admin.h give out */
+    char *catalogue_text;                             /* likewise */
+    void *stat_rows;                                  /* likewise */
 };
 
 /* What one thread has on one bus. */

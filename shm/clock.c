@@ -1,5 +1,12 @@
-/* clock.c: wall and monotonic time in ns. Both come from the vDSO: about 23 ns, no system call. */
+/* clock.c: wall and monotonic time in ns. Both come from the vDSO: about 23 ns, no system call. A test may
+ * freeze them. */
 #include "clock.h"
+
+#include <stdatomic.h>
+
+/* Frozen by a test: time of the moment, and what has been added since; 0: real time. Of the process, as time is. */
+static _Atomic uint64_t frozen_wall_ns;
+static _Atomic uint64_t frozen_mono_ns;
 
 static uint64_t read_clock(clockid_t id)
 {
@@ -10,12 +17,36 @@ static uint64_t read_clock(clockid_t id)
 
 uint64_t clock_wall_ns(void)
 {
-    return read_clock(CLOCK_REALTIME);
+    uint64_t frozen = atomic_load_explicit(&frozen_wall_ns, memory_order_relaxed);
+    return frozen != 0 ? frozen : read_clock(CLOCK_REALTIME);
 }
 
 uint64_t clock_mono_ns(void)
 {
-    return read_clock(CLOCK_MONOTONIC);
+    uint64_t frozen = atomic_load_explicit(&frozen_mono_ns, memory_order_relaxed);
+    return frozen != 0 ? frozen : read_clock(CLOCK_MONOTONIC);
+}
+
+void clock_freeze(void)
+{
+    if (atomic_load_explicit(&frozen_mono_ns, memory_order_relaxed) != 0)
+        return;
+    atomic_store_explicit(&frozen_wall_ns, read_clock(CLOCK_REALTIME), memory_order_relaxed);
+    atomic_store_explicit(&frozen_mono_ns, read_clock(CLOCK_MONOTONIC), memory_order_relaxed);
+}
+
+void clock_advance(uint64_t ns)
+{
+    if (atomic_load_explicit(&frozen_mono_ns, memory_order_relaxed) == 0)
+        return; /* real time needs no help */
+    atomic_fetch_add_explicit(&frozen_wall_ns, ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&frozen_mono_ns, ns, memory_order_relaxed);
+}
+
+void clock_release(void)
+{
+    atomic_store_explicit(&frozen_wall_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&frozen_mono_ns, 0, memory_order_relaxed);
 }
 
 uint64_t clock_deadline(uint64_t now_ns, uint64_t timeout_ns)

@@ -22,6 +22,11 @@ uint64_t clock_deadline(uint64_t now_ns, uint64_t timeout_ns);
 /* What is left until a deadline, at most cap_ns, as a timespec. */
 struct timespec clock_left(uint64_t deadline_ns, uint64_t now_ns, uint64_t cap_ns);
 
+/* For tests: time stands still; goes on by so much at once (only where it is frozen); is real again. */
+void clock_freeze(void);
+void clock_advance(uint64_t ns);
+void clock_release(void);
+
 /* Tell the processor that we poll. */
 static inline void clock_relax(void)
 {

@@ -48,8 +48,8 @@ static enum ring_seen take(struct cursor *cursor, uint64_t pos, uint64_t *buffer
     enum ring_seen seen = ring_copy_header(cursor->ring, pos, header);
     if (seen != RING_COMMITTED)
         return seen;
-    *out_is_wanted = header->kind == FRAME_EVENT && header->topic >= 1 && header->topic <= TOPICS_MAX &&
-                     topic_set_has(cursor->wanted, header->topic) && header->timestamp_ns >= cursor->from_time_ns;
+    *out_is_wanted = (header->kind == FRAME_EVENT || header->kind == FRAME_DEAD) &&
+                     cursor_wants(cursor, header->topic) && header->timestamp_ns >= cursor->from_time_ns;
     return *out_is_wanted ? ring_copy_rest(cursor->ring, pos, buffer) : seen;
 }
 

@@ -10,7 +10,8 @@
 
 struct cursor {
     struct ring *ring;
-    const struct topic_set *wanted; /* ids of the log */
+    const struct topic_set *wanted; /* ids of the log; NULL: as `live` says */
+    const _Atomic uint64_t *live;   /* a group's topics in shared memory: they grow while all runs */
     _Atomic uint64_t pos;           /* the reader's thread; evbus-fd looks */
     uint64_t lost;                  /* cells overwritten before we could read them, since the last event */
     unsigned n_overtaken;           /* in a row, without a frame between */
@@ -31,6 +32,16 @@ enum cursor_found {
  * *out_wait_ns is then lowered to what is left of that patience. */
 enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look, struct frame *out_frame,
                               uint64_t *out_wait_ns, struct error *err);
+
+/* Is a frame of this topic one that the cursor gives out? */
+static inline bool cursor_wants(const struct cursor *cursor, uint16_t topic)
+{
+    if (topic < 1 || topic > TOPICS_MAX)
+        return false;
+    if (cursor->wanted != NULL)
+        return topic_set_has(cursor->wanted, topic);
+    return (atomic_load_explicit(&cursor->live[(topic - 1) / 64], memory_order_acquire) >> ((topic - 1) % 64) & 1) != 0;
+}
 
 /* May there be something to read? For whoever sleeps on another's behalf. */
 bool cursor_is_ready(const struct cursor *cursor);

@@ -4,6 +4,7 @@
 
 #include "bus.h"
 #include "clock.h"
+#include "group.h"
 #include "slot.h"
 
 #include <inttypes.h>
@@ -127,6 +128,33 @@ static void examine_front(struct visit *visit, const struct ring *ring, uint64_t
     }
 }
 
+/* Somebody holds more than half of a ring. */
+static void examine_low(struct visit *visit, const struct ring *ring, uint32_t index, uint64_t held)
+{
+    const struct memory *memory = &visit->bus->memory;
+    unsigned percent = (unsigned)(held * 100 / ring->capacity);
+    if (index < PINS_MAX && PIN_SLOT(atomic_load_explicit(&ring->pin_owners[index], memory_order_relaxed)) == 0) {
+        tell(visit, EVBUS_FINDING_WARNING,
+             "nothing of it is released before there is a journal; when it is full, spent events wait where they are",
+             "%s/%u: the log of dead letters is %u%% full", ring->name, ring->partition, percent);
+    } else if (index < PINS_MAX) {
+        tell(visit, EVBUS_FINDING_WARNING, "that reader is slow or stopped: read on, or close it",
+             "%s/%u: a reader that pins holds %u%% of the ring; when it is full, producers get EVBUS_EFULL", ring->name,
+             ring->partition, percent);
+    } else {
+        uint32_t slots[MEMBERS_MAX];
+        uint32_t group = index - PINS_MAX;
+        char name[SERVICE_BYTES] = "";
+        memcpy(name, memory->control->groups[group].name, sizeof name - 1);
+        uint32_t n = group_members(memory, group, slots);
+        tell(visit, EVBUS_FINDING_WARNING,
+             n == 0 ? "start a member; or forget the group and what it has not handled: evbus group rm"
+                    : "its members are slow, stopped, or wait for an event to be tried again: evbus group show",
+             "%s/%u: group %s, with %u members, holds %u%% of the ring; when it is full, producers get EVBUS_EFULL",
+             ring->name, ring->partition, name, n, percent);
+    }
+}
+
 static void examine_partition(struct visit *visit, const struct ring *ring)
 {
     uint64_t released = ring_released(ring);
@@ -141,17 +169,11 @@ static void examine_partition(struct visit *visit, const struct ring *ring)
     if (tail > ring->limit / 10 * 9)
         tell(visit, EVBUS_FINDING_WARNING, "make a new bus before they end",
              "%s/%u has used %" PRIu64 "%% of its positions", ring->name, ring->partition, tail / (ring->limit / 100));
-    uint64_t low = UINT64_MAX;
-    for (int i = 0; i < PINS_MAX; i++) {
-        uint64_t pin = atomic_load_explicit(&ring->head->pins[i], memory_order_relaxed);
-        if (pin != 0 && pin - 1 < low)
-            low = pin - 1;
+    for (uint32_t i = 0; i < LOWS_MAX; i++) {
+        uint64_t behind = LOW_BEHIND(atomic_load_explicit(&ring->head->lows[i], memory_order_relaxed));
+        if (behind != 0 && behind - 1 < tail && tail - (behind - 1) > ring->capacity / 2)
+            examine_low(visit, ring, i, tail - (behind - 1));
     }
-    if (low < tail && tail - low > ring->capacity * 3 / 4)
-        tell(visit, EVBUS_FINDING_WARNING, "that reader is slow or stopped: read on, or close it",
-             "%s/%u: a reader that pins is %" PRIu64 " of %" PRIu64
-             " cells behind; the ring is nearly full for producers",
-             ring->name, ring->partition, tail - low, ring->capacity);
     examine_front(visit, ring, released, tail);
 }
 
@@ -167,7 +189,7 @@ EVBUS_API int evbus_doctor(struct evbus *bus, void (*each)(void *context, const 
         return rc;
     examine_keeper(&visit);
     examine_slots(&visit);
-    for (uint32_t i = 0; i < bus->memory.n_logs; i++)
+    for (uint32_t i = 0; i < memory_n_logs(&bus->memory); i++)
         for (uint32_t p = 0; p < bus->memory.logs[i].n_partitions; p++)
             examine_partition(&visit, &bus->memory.logs[i].rings[p]);
     if (visit.worst > EVBUS_FINDING_NOTE)

@@ -51,7 +51,7 @@ static bool is_ready(const struct fd *fd)
 
 static void set_bits(struct fd *fd, bool on)
 {
-    for (uint32_t i = 0; i < fd->memory->n_logs; i++) {
+    for (uint32_t i = 0; i < memory_n_logs(fd->memory); i++) {
         if (fd->places[i] == 0)
             continue;
         if (on)
@@ -93,7 +93,7 @@ static void watch(struct fd *fd)
 
 static int join(struct fd *fd)
 {
-    for (uint32_t i = 0; i < fd->memory->n_logs; i++) {
+    for (uint32_t i = 0; i < memory_n_logs(fd->memory); i++) {
         static const struct topic_set none;
         if (memcmp(&fd->target.wanted[i], &none, sizeof none) == 0)
             continue;

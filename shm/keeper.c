@@ -21,6 +21,7 @@
 #include "clock.h"
 #include "cursor.h"
 #include "futex.h"
+#include "group.h"
 #include "slot.h"
 
 #include <errno.h>
@@ -48,7 +49,8 @@ struct keeper {
     pthread_t thread;
     _Atomic uint32_t stop; /* private futex */
     uint32_t slot;
-    struct kept_log *kept; /* one per log */
+    struct kept_log *kept; /* LOGS_MAX places */
+    uint32_t n_logs;       /* that we keep: logs are added while all runs */
 };
 
 static bool is_stopped(const struct keeper *keeper)
@@ -196,7 +198,7 @@ static bool look(struct keeper *keeper)
     unsigned n_buried = burial_sweep(memory);
     if (n_buried > 0)
         log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
-    for (uint32_t i = 0; i < memory->n_logs; i++) {
+    for (uint32_t i = 0; i < keeper->n_logs; i++) {
         struct memory_log *log = &memory->logs[i];
         struct topic_set topics = {{0}};
         bool has_sleepers = false;
@@ -239,10 +241,10 @@ static void sleep_until_something(struct keeper *keeper, bool is_idle)
     uint32_t bell = doorbell_read(self);
     bool found = false;
     if (is_idle) {
-        for (uint32_t i = 0; i < memory->n_logs; i++)
+        for (uint32_t i = 0; i < keeper->n_logs; i++)
             doorbell_set(memory->logs[i].head, keeper->kept[i].place);
         atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, to: the keeper that sleeps */
-        for (uint32_t i = 0; i < memory->n_logs && !found; i++)
+        for (uint32_t i = 0; i < keeper->n_logs && !found; i++)
             for (uint32_t p = 0; p < memory->logs[i].n_partitions && !found; p++)
                 found = cursor_is_ready(&keeper->kept[i].cursors[p]);
     }
@@ -250,17 +252,67 @@ static void sleep_until_something(struct keeper *keeper, bool is_idle)
     watches[n++] = (struct futex_watch){&keeper->stop, 0};
     watches[n++] = (struct futex_watch){&self->bell, bell};
     futex_wait_any(watches, n, (struct timespec){.tv_nsec = (long)(is_idle && !found ? IDLE_NS : LOOK_NS)});
-    for (uint32_t i = 0; is_idle && i < memory->n_logs; i++)
+    for (uint32_t i = 0; is_idle && i < keeper->n_logs; i++)
         doorbell_clear(memory->logs[i].head, keeper->kept[i].place);
 }
 
-/* The name of the bus is gone though nobody retired it: tell all [R16]. */
-static void check_name(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
+/* One more log: a place among its sleepers, and a cursor per partition. */
+static int keep_log(struct keeper *keeper, struct memory_log *log, struct error *err)
+{
+    struct kept_log *kept = &keeper->kept[log->index];
+    struct topic_set all;
+    memset(&all, 0xff, sizeof all);
+    if (kept->cursors == NULL && (kept->cursors = calloc(log->n_partitions, sizeof *kept->cursors)) == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for the keeper");
+    int rc = doorbell_join(log->head, keeper->slot, &kept->place, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    doorbell_want(log->head, kept->place, &all);
+    for (uint32_t p = 0; p < log->n_partitions; p++) {
+        kept->cursors[p] = (struct cursor){.ring = &log->rings[p], .pin = CURSOR_NO_PIN};
+        atomic_store_explicit(&kept->cursors[p].pos, ring_released(&log->rings[p]), memory_order_relaxed);
+    }
+    return EVBUS_OK;
+}
+
+static int keep_logs(struct keeper *keeper, struct error *err)
+{
+    int rc = memory_map_new_logs(keeper->memory, err);
+    while (rc == EVBUS_OK && keeper->n_logs < memory_n_logs(keeper->memory))
+        if ((rc = keep_log(keeper, &keeper->memory->logs[keeper->n_logs], err)) == EVBUS_OK)
+            keeper->n_logs++;
+    return rc;
+}
+
+static void leave_logs(struct keeper *keeper)
+{
+    while (keeper->n_logs > 0) {
+        keeper->n_logs--;
+        doorbell_leave(keeper->memory->logs[keeper->n_logs].head, keeper->kept[keeper->n_logs].place);
+    }
+}
+
+/* An ephemeral group whose last member was killed: let go of what it holds. */
+static void end_orphans(struct keeper *keeper)
+{
+    struct memory *memory = keeper->memory;
+    for (uint32_t g = 0; g < GROUPS_MAX; g++) {
+        if (!group_is_orphan(memory, g) || group_lock(memory, false, NULL) != EVBUS_OK)
+            continue;
+        if (group_is_orphan(memory, g))
+            group_remove(memory, g, NULL);
+        group_unlock(memory);
+    }
+}
+
+/* Once a second. The name of the bus is gone though nobody retired it: tell all [R16]. */
+static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
 {
     if (now < *next_ns)
         return;
     *next_ns = now + CLOCK_NS_PER_S;
     struct memory *memory = keeper->memory;
+    end_orphans(keeper);
     if (memory_is_retired(memory) || !region_is_unlinked(&memory->control_region))
         return;
     atomic_store_explicit(&memory->control->retired, 1, memory_order_release);
@@ -274,40 +326,20 @@ static void keep(struct keeper *keeper)
 {
     uint64_t busy_until = 0;
     uint64_t check_ns = 0;
-    for (uint32_t i = 0; i < keeper->memory->n_logs; i++)
-        for (uint32_t p = 0; p < keeper->memory->logs[i].n_partitions; p++) {
-            struct cursor *cursor = &keeper->kept[i].cursors[p];
-            cursor->ring = &keeper->memory->logs[i].rings[p];
-            atomic_store_explicit(&cursor->pos, ring_released(cursor->ring), memory_order_relaxed);
-        }
     log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_INFO, "state=elected slot=%u", keeper->slot);
     while (!is_stopped(keeper)) {
+        if (keeper->n_logs != atomic_load_explicit(&keeper->memory->control->n_logs, memory_order_acquire))
+            keep_logs(keeper, NULL);
         bool is_busy = look(keeper);
         uint64_t now = clock_mono_ns();
         if (is_busy)
             busy_until = now + BUSY_NS;
-        check_name(keeper, now, &check_ns);
+        check_names(keeper, now, &check_ns);
         sleep_until_something(keeper, now >= busy_until);
     }
 }
 
 /* --- the thread ---------------------------------------------------------------------------------------------------- */
-
-static bool join_logs(struct keeper *keeper, struct error *err)
-{
-    struct memory *memory = keeper->memory;
-    struct topic_set all;
-    memset(&all, 0xff, sizeof all);
-    for (uint32_t i = 0; i < memory->n_logs; i++) {
-        if (doorbell_join(memory->logs[i].head, keeper->slot, &keeper->kept[i].place, err) != EVBUS_OK) {
-            while (i-- > 0)
-                doorbell_leave(memory->logs[i].head, keeper->kept[i].place);
-            return false;
-        }
-        doorbell_want(memory->logs[i].head, keeper->kept[i].place, &all);
-    }
-    return true;
-}
 
 static void *candidate(void *context)
 {
@@ -323,15 +355,14 @@ static void *candidate(void *context)
             wait_for_seat(keeper);
             continue;
         }
-        if (join_logs(keeper, &err)) {
+        if (keep_logs(keeper, &err) == EVBUS_OK) {
             keep(keeper);
-            for (uint32_t i = 0; i < keeper->memory->n_logs; i++)
-                doorbell_leave(keeper->memory->logs[i].head, keeper->kept[i].place);
         } else {
             log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_WARNING, "state=none reason=\"%s\"", err.text);
             struct futex_watch stop = {&keeper->stop, 0};
             futex_wait_any(&stop, 1, (struct timespec){.tv_sec = 1});
         }
+        leave_logs(keeper);
         leave_seat(keeper);
     }
     burial_leave_slot(keeper->memory, keeper->slot);
@@ -340,7 +371,7 @@ static void *candidate(void *context)
 
 static void free_keeper(struct keeper *keeper)
 {
-    for (uint32_t i = 0; keeper->kept != NULL && i < keeper->memory->n_logs; i++)
+    for (uint32_t i = 0; keeper->kept != NULL && i < LOGS_MAX; i++)
         free(keeper->kept[i].cursors);
     free(keeper->kept);
     free(keeper);
@@ -355,12 +386,7 @@ int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *
     keeper->memory = memory;
     keeper->log = log;
     strncpy(keeper->service, service != NULL ? service : "", sizeof keeper->service - 1);
-    bool has_memory = (keeper->kept = calloc(memory->n_logs, sizeof *keeper->kept)) != NULL;
-    for (uint32_t i = 0; has_memory && i < memory->n_logs; i++) {
-        keeper->kept[i].cursors = calloc(memory->logs[i].n_partitions, sizeof *keeper->kept[i].cursors);
-        has_memory = keeper->kept[i].cursors != NULL;
-    }
-    if (!has_memory) {
+    if ((keeper->kept = calloc(LOGS_MAX, sizeof *keeper->kept)) == NULL) {
         free_keeper(keeper);
         return error_set(err, EVBUS_ENOSPC, "no memory for the keeper");
     }

@@ -30,14 +30,19 @@
 
 #define LAYOUT_VERSION 1 /* counts what offsets cannot show: a field that changes its meaning */
 
-#define CELL_BYTES      64
-#define CELL_WORDS      8 /* of 8 bytes */
-#define SLOTS_MAX       1023
-#define LOGS_MAX        64
-#define PARTITIONS_MAX  64
-#define TOPICS_MAX      256 /* in one log */
-#define SLEEPERS_MAX    512 /* in one log: a bit each in one cache line [D3] */
-#define PINS_MAX        32  /* in one log */
+#define CELL_BYTES     64
+#define CELL_WORDS     8 /* of 8 bytes */
+#define SLOTS_MAX      1023
+#define LOGS_MAX       64
+#define PARTITIONS_MAX 64
+#define TOPICS_MAX     256                     /* in one log */
+#define SLEEPERS_MAX   512                     /* in one log: a bit each in one cache line [D3] */
+#define PINS_MAX       32                      /* readers that pin, in one log */
+#define GROUPS_MAX     64                      /* of one bus */
+#define LOWS_MAX       (PINS_MAX + GROUPS_MAX) /* positions that `released` respects, in one partition */
+#define MEMBERS_MAX    64                      /* of one group */
+static_assert(LOGS_MAX <= 64, "a member's logs are bits of a word");
+#define PENDING_MAX     64  /* of one group and partition: taken and not finished */
 #define FENCES_MAX      16  /* in one partition */
 #define NAME_BYTES      128 /* of a topic or log, with its NUL */
 #define SERVICE_BYTES   64  /* of a bus, service or group, with its NUL */
@@ -97,6 +102,51 @@ struct publisher {
     _Atomic uint64_t service[SERVICE_BYTES / 8];
 };
 
+/* A group's member: the thread that holds its leases. */
+struct member {
+    _Atomic uint32_t owner; /* CAS 0 -> {number:22, slot:10}; back to 0 by it or its burial */
+    _Atomic uint32_t unused;
+    _Atomic uint64_t logs;        /* its thread, before the group's `changes`: which logs it takes, a bit each */
+    _Atomic uint64_t progress_ns; /* its thread: monotonic time of its last round */
+};
+
+enum { GROUP_FREE = 0, GROUP_MAKING = 1, GROUP_LIVE = 2 };
+enum { GROUP_AD_HOC = 1, GROUP_EPHEMERAL = 2 };
+
+/* One group of the bus. Its number is its index, in every log. */
+struct group_entry {
+    alignas(64) _Atomic uint32_t state; /* under `admin`: GROUP_... */
+    uint32_t flags;                     /* under `admin`, while GROUP_MAKING */
+    _Atomic uint32_t changes;           /* whoever joins, leaves, buries: + 1 */
+    _Atomic uint32_t member_numbers;    /* members: + 1; goes on over a place's lives */
+    _Atomic uint32_t was_joined;        /* its first member: 1 */
+    uint32_t dlq_topic;                 /* as flags: id of its topic in the log of dead letters */
+    char name[SERVICE_BYTES];           /* as flags */
+    struct member members[MEMBERS_MAX];
+};
+
+/* Taken and not finished: what the word has no room for. Written by the lease's holder; never trusted after a takeover [P3]. */
+struct pending_side {
+    _Atomic uint64_t unused;
+    _Atomic uint64_t time_ns; /* monotonic; WAIT: not before. RUN, SOLO: since */
+    _Atomic uint64_t note;    /* {position of its last NOTE + 1:48, cause:8, is solo:1} */
+};
+
+/* One group's state in one partition. Every store to cursor and pending is a CAS that carries the lease's epoch [P3]. */
+struct group_part {
+    /* holder: {position:48, epoch:16}: everything before it has been taken, skipped, or is another group's */
+    alignas(64) _Atomic uint64_t cursor;
+    _Atomic uint64_t lease;                         /* {epoch:16, slot:10}: members (CAS), burial */
+    _Atomic uint64_t n_done, n_redelivered, n_dead; /* counters */
+    /* {position:40, epoch:16, attempts:4, state:3, followers:1} */
+    alignas(64) _Atomic uint64_t pending[PENDING_MAX];
+    struct pending_side side[PENDING_MAX];
+};
+#define LEASE_SLOT(word)        ((uint32_t)((word)&0x3ff))
+#define LEASE_EPOCH(word)       ((uint16_t)((word) >> 10))
+#define LEASE_WORD(epoch, slot) ((uint64_t)(uint16_t)(epoch) << 10 | (slot))
+static_assert(sizeof(struct group_part) == 64 + PENDING_MAX * 32, "a group and partition: 2112 bytes");
+
 struct control {
     /* written once, before `ready` */
     uint64_t magic;
@@ -113,6 +163,8 @@ struct control {
     /* held by the keeper's thread [B9] */
     alignas(64) pthread_mutex_t seat;
     _Atomic uint32_t keeper_slot; /* holder of the seat */
+    /* held by whoever makes or removes a group, or applies a catalogue */
+    alignas(64) pthread_mutex_t admin;
     /* openers: + 1; the last id that was given */
     alignas(64) _Atomic uint32_t publishers;
     _Atomic uint64_t burials; /* undertakers: + 1 */
@@ -120,9 +172,11 @@ struct control {
     alignas(64) char logs[LOGS_MAX][NAME_BYTES];
     struct slot slots[SLOTS_MAX + 1]; /* slots[0] is nobody's */
     struct publisher publisher_names[PUBLISHERS_MAX];
-    /* evbus_init, before generation; readers copy the text and look at the generation again */
-    alignas(64) _Atomic uint32_t catalogue_len;
-    char catalogue[CATALOGUE_BYTES];
+    struct group_entry groups[GROUPS_MAX];
+    /* whoever applies one, before generation: its last bit says which text is the catalogue, the other is written. Readers
+     * copy it and look at the generation again */
+    alignas(64) _Atomic uint32_t catalogue_len[2];
+    char catalogue[2][CATALOGUE_BYTES];
 };
 
 struct log_head {
@@ -143,6 +197,8 @@ struct log_head {
     /* pinning threads: CAS 0 -> {number:22, slot:10}; back to 0 by them or their burial */
     alignas(64) _Atomic uint32_t pin_owners[PINS_MAX];
     _Atomic uint32_t pin_numbers; /* likewise: + 1, so that a pin taken again is another one */
+    /* topic ids that a group receives: whoever makes it, before it is live; none: it does not read this log */
+    alignas(64) _Atomic uint64_t group_topics[GROUPS_MAX][TOPICS_MAX / 64];
 };
 static_assert(SLEEPERS_MAX / 8 == 64, "one cache line of bits");
 
@@ -153,6 +209,11 @@ static_assert(SLEEPERS_MAX / 8 == 64, "one cache line of bits");
 #define RELEASED_POSITION(word)        ((word) >> 16)
 #define RELEASED_GENERATION(word)      ((uint16_t)(word))
 #define RELEASED(position, generation) ((uint64_t)(position) << 16 | (uint16_t)(generation))
+
+/* {tag:16, position + 1:48}; a group's tag is its lease's epoch, so that a fenced holder's late store fails */
+#define LOW_WORD(tag, position) ((uint64_t)(uint16_t)(tag) << POSITION_BITS | ((position) + 1))
+#define LOW_TAG(word)           ((uint16_t)((word) >> POSITION_BITS))
+#define LOW_BEHIND(word)        ((word) & ((UINT64_C(1) << POSITION_BITS) - 1)) /* position + 1; 0: none */
 
 struct ring_head {
     /* all producers (CAS): cells claimed so far [TAIL] */
@@ -168,11 +229,12 @@ struct ring_head {
     alignas(64) _Atomic uint64_t full;
     _Atomic uint64_t cancels;
     _Atomic uint64_t buried;
-    /* owner of the log's pin: least position it needs, + 1; 0: none [PIN] */
-    alignas(64) _Atomic uint64_t pins[PINS_MAX];
+    /* least position that somebody needs: LOW_WORD. Of readers that pin (owner of the log's pin), then of groups (maker,
+     * then the lease's holder) [PIN] */
+    alignas(64) _Atomic uint64_t lows[LOWS_MAX];
 };
 static_assert(offsetof(struct ring_head, released) == 64, "the gate's line is not the producers' line");
-static_assert(offsetof(struct ring_head, pins) == 256, "readers' lows lie apart");
+static_assert(offsetof(struct ring_head, lows) == 256, "readers' lows lie apart");
 
 /* A frame's first cell. Section 1 of the format; the same bytes stand in the journal. Little-endian. */
 struct frame_header {
@@ -232,7 +294,7 @@ static_assert(sizeof(struct representation_header) == 8, "format 1");
 #define LAYOUT_FINGERPRINT                                                                                             \
     LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping),              \
                             offsetof(struct log_head, pin_owners), sizeof(struct ring_head)),                          \
-                offsetof(struct ring_head, space), offsetof(struct ring_head, full), offsetof(struct ring_head, pins), \
+                offsetof(struct ring_head, space), offsetof(struct ring_head, full), offsetof(struct ring_head, lows), \
                 offsetof(struct slot, cancels_in_row))
 
 #endif

@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "doorbell.h"
 #include "slot.h"
+#include "topic.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -24,14 +25,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* One partition: its ring, then a struct group_part for each group. */
+static uint64_t partition_bytes(uint64_t n_cells)
+{
+    return ring_bytes(n_cells) + GROUPS_MAX * sizeof(struct group_part);
+}
+
 static uint64_t log_bytes(uint64_t n_cells, uint32_t n_partitions)
 {
-    return sizeof(struct log_head) + (uint64_t)n_partitions * ring_bytes(n_cells);
+    return sizeof(struct log_head) + (uint64_t)n_partitions * partition_bytes(n_cells);
+}
+
+/* The bus's own rings are as large as the largest of the catalogue: a dead letter holds a whole event. */
+static uint64_t internal_cells(const struct catalogue *catalogue)
+{
+    uint64_t most = RING_CELLS_MIN;
+    for (size_t i = 0; i < catalogue->n_logs; i++)
+        if (most < catalogue->logs[i].ring_bytes / CELL_BYTES)
+            most = catalogue->logs[i].ring_bytes / CELL_BYTES;
+    return most;
 }
 
 uint64_t memory_bytes(const struct catalogue *catalogue)
 {
-    uint64_t sum = sizeof(struct control);
+    uint64_t sum = sizeof(struct control) + 2 * log_bytes(internal_cells(catalogue), 1);
     for (size_t i = 0; i < catalogue->n_logs; i++)
         sum += log_bytes(catalogue->logs[i].ring_bytes / CELL_BYTES, catalogue->logs[i].n_partitions);
     return sum;
@@ -64,24 +81,25 @@ static int random_bytes(void *to, size_t len, struct error *err)
 static void view_log(struct memory_log *log, struct control *control)
 {
     char *at = (char *)(log->head + 1);
-    for (uint32_t i = 0; i < log->n_partitions; i++, at += ring_bytes(log->head->n_cells)) {
+    for (uint32_t i = 0; i < log->n_partitions; i++, at += partition_bytes(log->head->n_cells)) {
         ring_view(&log->rings[i], at, log->head->n_cells, control->slots, log->head->name, i);
         log->rings[i].pin_owners = log->head->pin_owners;
     }
+    log->part_stride = partition_bytes(log->head->n_cells);
+    log->parts = (struct group_part *)((char *)(log->head + 1) + ring_bytes(log->head->n_cells));
 }
 
-static int create_log(struct memory *memory, const struct catalogue *catalogue, size_t index, mode_t mode, gid_t group,
-                      struct error *err)
+/* A new object for a log, mapped as the index-th; it has no topics yet. */
+static int create_log(struct memory *memory, uint32_t index, const char *log_name, uint64_t ring_cells,
+                      uint32_t n_partitions, mode_t mode, gid_t group, struct error *err)
 {
-    const struct catalogue_log *wanted = &catalogue->logs[index];
     struct memory_log *log = &memory->logs[index];
-    uint64_t n_cells = wanted->ring_bytes / CELL_BYTES;
     char name[256];
     if (region_is_unlinked(&memory->control_region))
         return error_set(err, EVBUS_EBUSY, "bus %s was removed while it was made: try again", memory->bus);
-    region_name(memory->bus, wanted->name, name);
-    shm_unlink(name); /* ours to clear: we hold the control object, so it is of a bus that is gone */
-    int rc = region_create(&log->region, name, log_bytes(n_cells, wanted->n_partitions), mode, group, err);
+    region_name(memory->bus, log_name, name);
+    shm_unlink(name); /* ours to clear: we are the only maker, so it is of a bus, or of a maker, that is gone */
+    int rc = region_create(&log->region, name, log_bytes(ring_cells, n_partitions), mode, group, err);
     if (rc != EVBUS_OK)
         return rc;
     close(log->region.fd);
@@ -91,30 +109,148 @@ static int create_log(struct memory *memory, const struct catalogue *catalogue, 
     head->fingerprint = LAYOUT_FINGERPRINT;
     memcpy(head->uuid, memory->control->uuid, sizeof head->uuid);
     head->bytes = log->region.len_bytes;
-    head->n_cells = n_cells;
-    head->n_partitions = wanted->n_partitions;
-    snprintf(head->name, sizeof head->name, "%s", wanted->name);
-    uint32_t n_topics = 0;
-    for (size_t i = 0; i < catalogue->n_topics; i++)
-        if (catalogue->topics[i].log == index)
-            snprintf(head->topics[n_topics++], NAME_BYTES, "%s", catalogue->topics[i].name);
-    atomic_store_explicit(&head->n_topics, n_topics, memory_order_relaxed);
+    head->n_cells = ring_cells;
+    head->n_partitions = n_partitions;
+    snprintf(head->name, sizeof head->name, "%s", log_name);
     char *at = (char *)(head + 1);
-    for (uint32_t i = 0; i < wanted->n_partitions; i++, at += ring_bytes(n_cells)) {
+    for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(ring_cells)) {
         uint64_t salt;
         if ((rc = random_bytes(&salt, sizeof salt, err)) != EVBUS_OK)
             return rc;
         ring_make(at, salt);
     }
     log->head = head;
-    log->index = (uint32_t)index;
-    log->n_partitions = wanted->n_partitions;
-    log->rings = calloc(wanted->n_partitions, sizeof *log->rings);
+    log->index = index;
+    log->n_partitions = n_partitions;
+    log->rings = calloc(n_partitions, sizeof *log->rings);
     if (log->rings == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", wanted->name);
+        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log_name);
     view_log(log, memory->control);
-    snprintf(memory->control->logs[index], NAME_BYTES, "%s", wanted->name);
+    snprintf(memory->control->logs[index], NAME_BYTES, "%s", log_name);
     return EVBUS_OK;
+}
+
+uint32_t memory_add_topic(struct memory_log *log, const char *topic)
+{
+    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
+    if (n >= TOPICS_MAX)
+        return 0;
+    snprintf(log->head->topics[n], NAME_BYTES, "%s", topic);
+    atomic_store_explicit(&log->head->n_topics, n + 1, memory_order_release);
+    return n + 1;
+}
+
+int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, struct memory_log **out_log,
+                   struct error *err)
+{
+    struct stat like;
+    uint32_t index = memory_n_logs(memory);
+    if (index >= LOGS_MAX)
+        return error_set(err, EVBUS_ELIMIT, "bus %s has %d logs, no more fit", memory->bus, LOGS_MAX);
+    if (fstat(memory->control_region.fd, &like) != 0)
+        return error_set(err, EVBUS_EIO, "fstat: %s", strerror(errno));
+    int rc = create_log(memory, index, wanted->name, wanted->ring_bytes / CELL_BYTES, wanted->n_partitions,
+                        like.st_mode & 0777, like.st_gid, err);
+    if (rc != EVBUS_OK) {
+        region_close(&memory->logs[index].region);
+        free(memory->logs[index].rings);
+        memory->logs[index] = (struct memory_log){.region = REGION_NONE};
+        return rc;
+    }
+    *out_log = &memory->logs[index];
+    return EVBUS_OK;
+}
+
+void memory_publish_log(struct memory *memory)
+{
+    uint32_t n = memory_n_logs(memory) + 1;
+    atomic_store_explicit(&memory->n_logs, n, memory_order_release);          /* ours first: it is mapped already */
+    atomic_store_explicit(&memory->control->n_logs, n, memory_order_release); /* edge LOGS, from: the new log's bytes */
+}
+
+/* Logs of the catalogue, then the bus's own. */
+static int create_logs(struct memory *memory, const struct catalogue *catalogue, mode_t mode, gid_t group,
+                       struct error *err)
+{
+    static const char *const internal[] = {MEMORY_DLQ_LOG, MEMORY_NOTES_LOG};
+    uint32_t n = 0;
+    for (; n < catalogue->n_logs; n++) {
+        const struct catalogue_log *wanted = &catalogue->logs[n];
+        int rc = create_log(memory, n, wanted->name, wanted->ring_bytes / CELL_BYTES, wanted->n_partitions, mode, group,
+                            err);
+        for (size_t i = 0; rc == EVBUS_OK && i < catalogue->n_topics; i++)
+            if (catalogue->topics[i].log == n)
+                memory_add_topic(&memory->logs[n], catalogue->topics[i].name);
+        if (rc != EVBUS_OK)
+            return rc;
+    }
+    for (size_t i = 0; i < sizeof internal / sizeof internal[0]; i++, n++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "%s.%s", catalogue->name_space, internal[i]);
+        int rc = create_log(memory, n, name, internal_cells(catalogue), 1, mode, group, err);
+        if (rc != EVBUS_OK)
+            return rc;
+    }
+    char topic[NAME_BYTES];
+    snprintf(topic, sizeof topic, "%s.%s.notes", catalogue->name_space, MEMORY_NOTES_LOG);
+    memory_add_topic(&memory->logs[n - 1], topic);
+    struct memory_log *dlq = &memory->logs[n - 2];
+    atomic_store_explicit(&dlq->head->pin_owners[0], PIN_OWNER(1, 0), memory_order_relaxed); /* nobody's: for ever */
+    ring_pin(&dlq->rings[0], 0, 0);                                                          /* nothing is released */
+    memory->n_logs = n;
+    return EVBUS_OK;
+}
+
+void memory_publisher_name(const struct memory *memory, uint32_t publisher, char out_service[SERVICE_BYTES])
+{
+    const struct publisher *from = &memory->control->publisher_names[publisher % PUBLISHERS_MAX];
+    out_service[0] = '\0';
+    if (publisher == 0 ||
+        atomic_load_explicit(&from->id, memory_order_acquire) != publisher) /* edge NAME, to: readers */
+        return;
+    uint64_t name[SERVICE_BYTES / 8];
+    for (size_t i = 0; i < SERVICE_BYTES / 8; i++)
+        name[i] = atomic_load_explicit(&from->service[i], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&from->id, memory_order_relaxed) != publisher)
+        return;
+    memcpy(out_service, name, SERVICE_BYTES);
+    out_service[SERVICE_BYTES - 1] = '\0';
+}
+
+bool memory_find_topic(const struct memory *memory, const char *topic, uint32_t *out_log, uint32_t *out_id)
+{
+    char name[TOPIC_LEN_MAX + 1];
+    topic_log(topic, name);
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
+        const struct log_head *head = memory->logs[l].head;
+        if (strncmp(head->name, name, NAME_BYTES) != 0)
+            continue;
+        uint32_t n = atomic_load_explicit(&head->n_topics, memory_order_acquire);
+        for (uint32_t i = 0; i < n && i < TOPICS_MAX; i++)
+            if (strncmp(head->topics[i], topic, NAME_BYTES) == 0) {
+                *out_log = l;
+                *out_id = i + 1;
+                return true;
+            }
+    }
+    return false;
+}
+
+bool memory_is_internal(const struct memory_log *log)
+{
+    const char *segment = strchr(log->head->name, '.');
+    return segment != NULL && (strcmp(segment + 1, MEMORY_DLQ_LOG) == 0 || strcmp(segment + 1, MEMORY_NOTES_LOG) == 0);
+}
+
+struct memory_log *memory_internal_log(struct memory *memory, const char *segment)
+{
+    for (uint32_t i = 0; i < memory_n_logs(memory); i++) {
+        const char *found = strchr(memory->logs[i].head->name, '.');
+        if (found != NULL && strcmp(found + 1, segment) == 0)
+            return &memory->logs[i];
+    }
+    return NULL;
 }
 
 static int fill_control(struct memory *memory, const char *text, size_t text_len, struct error *err)
@@ -131,12 +267,25 @@ static int fill_control(struct memory *memory, const char *text, size_t text_len
     control->uuid[6] = (uint8_t)((control->uuid[6] & 0x0f) | 0x40); /* version 4 */
     control->uuid[8] = (uint8_t)((control->uuid[8] & 0x3f) | 0x80);
     rc = slot_mutex_init(&control->seat, err);
+    if (rc == EVBUS_OK)
+        rc = slot_mutex_init(&control->admin, err);
     for (int i = 1; i <= SLOTS_MAX && rc == EVBUS_OK; i++)
         rc = slot_mutex_init(&control->slots[i].mutex, err);
-    memcpy(control->catalogue, text, text_len);
-    atomic_store_explicit(&control->catalogue_len, (uint32_t)text_len, memory_order_relaxed);
+    memcpy(control->catalogue[1], text, text_len);
+    atomic_store_explicit(&control->catalogue_len[1], (uint32_t)text_len, memory_order_relaxed);
     atomic_store_explicit(&control->generation, 1, memory_order_release); /* edge CATALOGUE, from: the text */
     return rc;
+}
+
+/* Places for all the logs that a bus can have: they are added while it runs, and nothing moves. */
+static int prepare_logs(struct memory *memory, struct error *err)
+{
+    memory->logs = calloc(LOGS_MAX, sizeof *memory->logs);
+    if (memory->logs == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for %d logs", LOGS_MAX);
+    for (uint32_t i = 0; i < LOGS_MAX; i++)
+        memory->logs[i].region = REGION_NONE;
+    return EVBUS_OK;
 }
 
 /* A control object that no maker holds and that never became ready: its maker died. `clear`: unlink it, under its lock, so
@@ -186,23 +335,18 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
         return error_set(err, EVBUS_EBUSY, "bus %s is being made by somebody else at the same time: try again", bus);
     }
     memory.control = memory.control_region.base; /* the lock is freed by memory_ready() or our death */
-    memory.n_logs = (uint32_t)catalogue->n_logs;
-    memory.logs = calloc(catalogue->n_logs, sizeof *memory.logs);
-    if (memory.logs == NULL)
-        rc = error_set(err, EVBUS_ENOSPC, "no memory for %zu logs", catalogue->n_logs);
-    else
+    rc = prepare_logs(&memory, err);
+    if (rc == EVBUS_OK)
         rc = fill_control(&memory, text, text_len, err);
-    for (uint32_t i = 0; memory.logs != NULL && i < memory.n_logs; i++)
-        memory.logs[i].region = REGION_NONE;
-    for (uint32_t i = 0; rc == EVBUS_OK && i < memory.n_logs; i++)
-        rc = create_log(&memory, catalogue, i, mode, group, err);
+    if (rc == EVBUS_OK)
+        rc = create_logs(&memory, catalogue, mode, group, err);
     if (rc != EVBUS_OK) {
-        for (uint32_t i = 0; memory.logs != NULL && i < memory.n_logs; i++) {
-            char log_name[256];
-            region_name(bus, catalogue->logs[i].name, log_name);
-            if (memory.logs[i].region.base != NULL && !region_is_unlinked(&memory.control_region))
+        for (uint32_t i = 0; memory.logs != NULL && i < LOGS_MAX; i++)
+            if (memory.logs[i].head != NULL && !region_is_unlinked(&memory.control_region)) {
+                char log_name[256];
+                region_name(bus, memory.logs[i].head->name, log_name);
                 shm_unlink(log_name);
-        }
+            }
         if (!region_is_unlinked(&memory.control_region)) /* else the name is somebody else's bus's by now */
             shm_unlink(name);
         memory_close(&memory);
@@ -313,6 +457,25 @@ static int open_log(struct memory *memory, uint32_t index, struct error *err)
     return EVBUS_OK;
 }
 
+int memory_map_new_logs(struct memory *memory, struct error *err)
+{
+    static pthread_mutex_t mapping = PTHREAD_MUTEX_INITIALIZER; /* the threads of this process, one after the other */
+    uint32_t n_logs = atomic_load_explicit(&memory->control->n_logs,
+                                           memory_order_acquire); /* edge LOGS, to: who maps */
+    if (n_logs < 1 || n_logs > LOGS_MAX)
+        return error_set(err, EVBUS_ECORRUPT, "bus %s says it has %u logs: `evbus -b %s rm` and make it anew",
+                         memory->bus, n_logs, memory->bus);
+    if (n_logs <= memory_n_logs(memory))
+        return EVBUS_OK;
+    int rc = EVBUS_OK;
+    pthread_mutex_lock(&mapping);
+    for (uint32_t i = memory_n_logs(memory); i < n_logs && rc == EVBUS_OK; i++)
+        if ((rc = open_log(memory, i, err)) == EVBUS_OK)
+            atomic_store_explicit(&memory->n_logs, i + 1, memory_order_release);
+    pthread_mutex_unlock(&mapping);
+    return rc;
+}
+
 int memory_open(struct memory *out_memory, const char *bus, struct error *err)
 {
     struct memory memory = {.control_region = REGION_NONE};
@@ -321,20 +484,10 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
         return rc;
     snprintf(memory.bus, sizeof memory.bus, "%s", bus);
     rc = open_control(&memory, err);
-    if (rc == EVBUS_OK) {
-        uint32_t n_logs = atomic_load_explicit(&memory.control->n_logs, memory_order_acquire);
-        if (n_logs < 1 || n_logs > LOGS_MAX)
-            rc = error_set(err, EVBUS_ECORRUPT, "bus %s says it has %u logs: `evbus -b %s rm` and make it anew", bus,
-                           n_logs, bus);
-        else if ((memory.logs = calloc(n_logs, sizeof *memory.logs)) == NULL)
-            rc = error_set(err, EVBUS_ENOSPC, "no memory for %u logs", n_logs);
-        else
-            memory.n_logs = n_logs;
-    }
-    for (uint32_t i = 0; i < memory.n_logs; i++)
-        memory.logs[i].region = REGION_NONE;
-    for (uint32_t i = 0; rc == EVBUS_OK && i < memory.n_logs; i++)
-        rc = open_log(&memory, i, err);
+    if (rc == EVBUS_OK)
+        rc = prepare_logs(&memory, err);
+    if (rc == EVBUS_OK)
+        rc = memory_map_new_logs(&memory, err);
     if (rc != EVBUS_OK && memory.control != NULL &&
         (memory_is_retired(&memory) || region_is_unlinked(&memory.control_region)))
         rc = error_set(err, EVBUS_ESTALE, "bus %s has just been removed: try again", bus);
@@ -348,7 +501,7 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
 
 void memory_close(struct memory *memory)
 {
-    for (uint32_t i = 0; memory->logs != NULL && i < memory->n_logs; i++) {
+    for (uint32_t i = 0; memory->logs != NULL && i < LOGS_MAX; i++) {
         region_close(&memory->logs[i].region);
         free(memory->logs[i].rings);
     }

@@ -11,8 +11,10 @@ struct memory_log {
     struct region region;
     struct log_head *head;
     struct ring *rings;
+    struct group_part *parts; /* of partition 0: see memory_part() */
     uint32_t n_partitions;
-    uint32_t index; /* in struct memory */
+    size_t part_stride; /* bytes from one partition to the next */
+    uint32_t index;     /* in struct memory */
     _Atomic bool prefaulted;
 };
 
@@ -21,9 +23,31 @@ struct memory {
     char bus[SERVICE_BYTES];
     struct region control_region; /* its fd stays open: to see whether the name is gone */
     struct control *control;
-    struct memory_log *logs;
-    uint32_t n_logs;
+    struct memory_log *logs; /* LOGS_MAX places */
+    _Atomic uint32_t n_logs; /* that are mapped; logs are only ever added */
 };
+
+static inline uint32_t memory_n_logs(const struct memory *memory)
+{
+    return atomic_load_explicit(&memory->n_logs, memory_order_acquire);
+}
+
+/* The bus's own logs stand behind the catalogue's: dead letters, and notes. */
+#define MEMORY_DLQ_LOG     "dlq"
+#define MEMORY_NOTES_LOG   "evbus"
+#define MEMORY_NOTES_TOPIC 1 /* id of <namespace>.evbus.notes */
+
+/* The log <namespace>.dlq or <namespace>.evbus; NULL: damaged. */
+struct memory_log *memory_internal_log(struct memory *memory, const char *segment);
+
+/* Where a topic lives: its log's index and its id there. false: nowhere on this bus. */
+bool memory_find_topic(const struct memory *memory, const char *topic, uint32_t *out_log, uint32_t *out_id);
+
+/* The name of a publisher, as long as it is in memory; else "". */
+void memory_publisher_name(const struct memory *memory, uint32_t publisher, char out_service[SERVICE_BYTES]);
+
+/* Is it one of them? */
+bool memory_is_internal(const struct memory_log *log);
 
 /* The shared memory that a catalogue's bus takes, bytes. */
 uint64_t memory_bytes(const struct catalogue *catalogue);
@@ -44,6 +68,16 @@ void memory_ready(struct memory *memory);
 /* Maps an existing bus. EVBUS_ENOBUS, EVBUS_ELAYOUT, EVBUS_EPERM, EVBUS_ESTALE, EVBUS_ECORRUPT, EVBUS_ENOSPC. */
 int memory_open(struct memory *out_memory, const char *bus, struct error *err);
 
+/* Maps what has been added since. EVBUS_OK: memory_n_logs() is as many as there are. Any thread. */
+int memory_map_new_logs(struct memory *memory, struct error *err);
+
+/* For who applies a catalogue, one at a time: makes a log that nobody knows yet, gives it topics, makes it known. The id of a
+ * topic, 0: TOPICS_MAX of them. */
+int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, struct memory_log **out_log,
+                   struct error *err);
+uint32_t memory_add_topic(struct memory_log *log, const char *topic);
+void memory_publish_log(struct memory *memory);
+
 /* Unmaps. Fine on a zeroed one. */
 void memory_close(struct memory *memory);
 
@@ -56,6 +90,12 @@ static inline void memory_prefault(struct memory_log *log)
 {
     if (!atomic_load_explicit(&log->prefaulted, memory_order_relaxed))
         memory_prefault_now(log);
+}
+
+/* A group's state in one partition. */
+static inline struct group_part *memory_part(const struct memory_log *log, uint32_t partition, uint32_t group)
+{
+    return (struct group_part *)((char *)log->parts + partition * log->part_stride) + group;
 }
 
 static inline bool memory_is_retired(const struct memory *memory)

@@ -7,6 +7,7 @@
 #include "partition.h"
 
 #include "clock.h"
+#include "point.h"
 
 #include <inttypes.h>
 
@@ -14,11 +15,12 @@ static int full(struct ring *ring, uint64_t waited_ns, struct error *err)
 {
     atomic_fetch_add_explicit(&ring->head->full, 1, memory_order_relaxed);
     uint64_t released = ring_released(ring);
-    return error_set(
-        err, EVBUS_EFULL,
-        "%s/%u is full: %" PRIu64 " of %" PRIu64 " cells are held by a reader that pins or a claim at %" PRIu64
-        ", waited %" PRIu64 " ms; `evbus doctor` tells who",
-        ring->name, ring->partition, ring_tail(ring) - released, ring->capacity, released, waited_ns / CLOCK_NS_PER_MS);
+    return error_set(err, EVBUS_EFULL,
+                     "%s/%u is full: %" PRIu64 " of %" PRIu64
+                     " cells are held by a group that is behind or absent, a reader that pins, or a claim at %" PRIu64
+                     ", waited %" PRIu64 " ms; `evbus doctor` tells who",
+                     ring->name, ring->partition, ring_tail(ring) - released, ring->capacity, released,
+                     waited_ns / CLOCK_NS_PER_MS);
 }
 
 int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
@@ -27,10 +29,18 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
     uint64_t start_ns = 0; /* 0: we have not waited yet */
     for (;;) {
         int rc = ring_claim(ring, n_cells, claim, err);
+        if (rc == EVBUS_OK && wait.has_points && (rc = point_pass(POINT_PUBLISH_CLAIMED, err)) != EVBUS_OK) {
+            ring_abandon(claim);
+            return rc;
+        }
         if (rc == EVBUS_OK) {
             uint64_t pos = claim->pos;
             ring_write(claim, frame);
+            if (wait.has_points)
+                point_pass(POINT_PUBLISH_WRITTEN, NULL);
             rc = ring_commit(claim, err);
+            if (wait.has_points)
+                point_pass(POINT_PUBLISH_COMMITTED, NULL);
             if (rc == EVBUS_OK)
                 *out_pos = pos;
         }

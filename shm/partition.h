@@ -9,6 +9,7 @@
 struct partition_wait {
     uint64_t timeout_ns;             /* 0: not at all */
     uint64_t spin_ns;                /* before it sleeps; UINT64_MAX: it never sleeps */
+    bool has_points;                 /* a publish of the user's: tests may crash it or make it fail (point.h) */
     const _Atomic uint32_t *retired; /* of the bus: there is nothing to wait for any more. NULL: never */
 };
 

@@ -174,7 +174,12 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
                          "event.payload has %zu bytes: a frame may take a quarter of its ring, %u bytes in "
                          "log %s",
                          len, most * CELL_BYTES, out->place.log->head->name);
-    out->wait = (struct partition_wait){event->timeout_ns, bus_spin_ns(bus), &bus->memory.control->retired};
+    out->wait = (struct partition_wait){
+        .timeout_ns = event->timeout_ns,
+        .spin_ns = bus_spin_ns(bus),
+        .has_points = true,
+        .retired = &bus->memory.control->retired,
+    };
     out->frame = (struct frame){
         .kind = FRAME_EVENT,
         .timestamp_ns = event->timestamp_ns,
@@ -214,7 +219,9 @@ static int announce(struct evbus *bus, struct bus_thread *thread, const struct p
     if (n_cells <= parcel->ring->frame_cells_max) { /* else a ring of a test: nobody reads it without its bus */
         uint64_t pos;
         frame_build(&frame, thread->frame);
-        int rc = partition_append(parcel->ring, &thread->claim, thread->frame, n_cells, parcel->wait, &pos, err);
+        struct partition_wait wait = parcel->wait;
+        wait.has_points = false;
+        int rc = partition_append(parcel->ring, &thread->claim, thread->frame, n_cells, wait, &pos, err);
         if (rc != EVBUS_OK)
             return rc;
     }
@@ -326,7 +333,7 @@ struct unrung {
 static void ring_for(struct evbus *bus, struct unrung *unrung)
 {
     static const struct topic_set none;
-    for (uint32_t log = 0; log < bus->memory.n_logs; log++)
+    for (uint32_t log = 0; log < memory_n_logs(&bus->memory); log++)
         if (memcmp(&unrung->topics[log], &none, sizeof none) != 0)
             doorbell_ring(bus->memory.logs[log].head, bus->memory.control->slots, &unrung->topics[log]);
     memset(unrung, 0, sizeof *unrung);
@@ -339,7 +346,7 @@ static int send_one(struct evbus *bus, struct bus_thread *thread, struct parcel 
     struct partition_wait wait = parcel->wait;
     parcel->wait.timeout_ns = 0;
     int rc = send(bus, thread, parcel, out_pos, err);
-    if (rc == EVBUS_EFULL) {
+    if (rc == EVBUS_EFULL && wait.timeout_ns > 0) {
         ring_for(bus, unrung);
         parcel->wait = wait;
         rc = send(bus, thread, parcel, out_pos, err);

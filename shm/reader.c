@@ -54,6 +54,16 @@ struct evbus_reader {
 
 /* --- open and close ---------------------------------------------------------------------------------------------------- */
 
+/* The bus's own logs are read only by who names them: lomash.dlq.*, not lomash.*.* */
+static bool fits(const struct memory_log *log, const char *pattern, const char *topic)
+{
+    size_t len = strlen(log->head->name);
+    if (topic[0] == '\0' ||
+        (memory_is_internal(log) && (strncmp(pattern, log->head->name, len) != 0 || pattern[len] != '.')))
+        return false;
+    return topic_matches(pattern, topic);
+}
+
 static int want_topics(struct evbus_reader *reader, const struct evbus_reader_options *options, struct error *err)
 {
     bool has_match[64] = {false};
@@ -66,7 +76,7 @@ static int want_topics(struct evbus_reader *reader, const struct evbus_reader_op
         if (rc != EVBUS_OK)
             return rc;
     }
-    for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
+    for (uint32_t l = 0; l < memory_n_logs(&reader->bus->memory); l++) {
         const struct memory_log *log = &reader->bus->memory.logs[l];
         uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
         if (n > TOPICS_MAX)
@@ -79,9 +89,9 @@ static int want_topics(struct evbus_reader *reader, const struct evbus_reader_op
         for (uint32_t t = 0; t < n; t++) {
             char *name = reader->logs[l].names[t];
             memcpy(name, log->head->topics[t], NAME_BYTES - 1);
-            bool is_wanted = n_patterns == 0;
+            bool is_wanted = n_patterns == 0 && !memory_is_internal(log) && name[0] != '\0';
             for (size_t i = 0; i < n_patterns; i++)
-                if (topic_matches(options->patterns[i], name))
+                if (fits(log, options->patterns[i], name))
                     is_wanted = has_match[i] = true;
             if (is_wanted)
                 topic_set_add(&reader->wanted[l], t + 1);
@@ -122,14 +132,14 @@ static int make_cursors(struct evbus_reader *reader, const struct bus_thread *th
 {
     struct memory *memory = &reader->bus->memory;
     size_t n = 0;
-    for (uint32_t l = 0; l < memory->n_logs; l++)
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
         n += is_read(reader, l) ? memory->logs[l].n_partitions : 0;
     reader->cursors = calloc(n != 0 ? n : 1, sizeof *reader->cursors);
     reader->cursor_logs = calloc(n != 0 ? n : 1, sizeof(struct reader_log *));
-    reader->buffer = malloc(((size_t)reader->bus->frame_cells_max + 1) * CELL_BYTES);
+    reader->buffer = malloc(((size_t)FRAME_CELLS_MAX + 1) * CELL_BYTES);
     if (reader->cursors == NULL || reader->cursor_logs == NULL || reader->buffer == NULL)
         return error_set(err, EVBUS_ENOSPC, "no memory for a reader of %zu partitions", n);
-    for (uint32_t l = 0; l < memory->n_logs; l++) {
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         if (!is_read(reader, l))
             continue;
         struct memory_log *log = &memory->logs[l];
@@ -224,19 +234,7 @@ static const char *service_of(struct evbus_reader *reader, uint32_t publisher)
     if (publisher == reader->publisher)
         return reader->service;
     reader->publisher = publisher;
-    reader->service[0] = '\0';
-    const struct publisher *from = &reader->bus->memory.control->publisher_names[publisher % PUBLISHERS_MAX];
-    if (publisher == 0 ||
-        atomic_load_explicit(&from->id, memory_order_acquire) != publisher) /* edge NAME, to: readers */
-        return reader->service;
-    uint64_t name[SERVICE_BYTES / 8];
-    for (size_t i = 0; i < SERVICE_BYTES / 8; i++)
-        name[i] = atomic_load_explicit(&from->service[i], memory_order_relaxed);
-    atomic_thread_fence(memory_order_acquire);
-    if (atomic_load_explicit(&from->id, memory_order_relaxed) == publisher) {
-        memcpy(reader->service, name, sizeof reader->service);
-        reader->service[SERVICE_BYTES - 1] = '\0';
-    }
+    memory_publisher_name(&reader->bus->memory, publisher, reader->service);
     return reader->service;
 }
 
@@ -315,7 +313,7 @@ static int poll_all(struct evbus_reader *reader, bool look, struct evbus_deliver
 static int take_over_pins(struct evbus_reader *reader, const struct bus_thread *thread, struct error *err)
 {
     uint32_t slot = thread->claim.slot;
-    for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
+    for (uint32_t l = 0; l < memory_n_logs(&reader->bus->memory); l++) {
         struct reader_log *log = &reader->logs[l];
         uint32_t before = log->pin_owner;
         uint32_t ours = before - PIN_SLOT(before) + slot;
@@ -353,7 +351,7 @@ static void say_idle(struct evbus_reader *reader)
 
 static int join_logs(struct evbus_reader *reader, struct bus_thread *thread, struct error *err)
 {
-    for (uint32_t l = 0; l < reader->bus->memory.n_logs; l++) {
+    for (uint32_t l = 0; l < memory_n_logs(&reader->bus->memory); l++) {
         if (!is_read(reader, l))
             continue;
         struct log_head *head = reader->logs[l].log->head;
@@ -381,14 +379,14 @@ static int sleep_on_bell(struct evbus_reader *reader, struct bus_thread *thread,
         return rc;
     say_idle(reader);
     uint32_t bell = doorbell_read(self);
-    for (uint32_t l = 0; l < memory->n_logs; l++)
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
         if (is_read(reader, l))
             doorbell_set(memory->logs[l].head, thread->places[l] - 1);
     atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, to: the reader that sleeps */
     rc = poll_all(reader, true, out, &wait_ns, err);
     if (rc == EVBUS_EAGAIN && !memory_is_retired(memory))
         doorbell_sleep(self, bell, clock_left(wait_ns, 0, SLEEP_MAX_NS));
-    for (uint32_t l = 0; l < memory->n_logs; l++)
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
         if (is_read(reader, l))
             doorbell_clear(memory->logs[l].head, thread->places[l] - 1);
     return rc;

@@ -392,7 +392,7 @@ uint64_t ring_resync(const struct ring *ring, uint64_t pos)
 /* Its owner will never read again. The low was read before: whoever has the place now is looked at, or is as dead [B6]. */
 static bool is_pin_dead(const struct ring *ring, int index)
 {
-    if (ring->pin_owners == NULL)
+    if (ring->pin_owners == NULL || index >= PINS_MAX) /* a group needs it, whoever dies */
         return false;
     uint32_t owner = atomic_load_explicit(&ring->pin_owners[index], memory_order_acquire);
     if (owner == 0) /* an owner stands there before its pins do: this is one that has not been wiped yet */
@@ -405,9 +405,9 @@ bool ring_release(struct ring *ring, uint64_t step)
     uint64_t before = atomic_load_explicit(&ring->head->released, memory_order_acquire); /* before the pins [R8] */
     uint64_t from = RELEASED_POSITION(before);
     uint64_t until = ring_tail(ring);
-    for (int i = 0; i < PINS_MAX; i++) {
-        uint64_t low = atomic_load_explicit(&ring->head->pins[i],
-                                            memory_order_acquire); /* edge PIN, to: who releases */
+    for (int i = 0; i < LOWS_MAX; i++) {
+        uint64_t low = LOW_BEHIND(
+            atomic_load_explicit(&ring->head->lows[i], memory_order_acquire)); /* edge PIN, to: who releases */
         if (low != 0 && low - 1 < until && !is_pin_dead(ring, i))
             until = low - 1;
     }
@@ -440,28 +440,51 @@ uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish)
 {
     uint64_t word = atomic_load_explicit(&ring->head->released, memory_order_acquire);
     do
-        atomic_store_explicit(&ring->head->pins[index], RELEASED_POSITION(word) + 1, memory_order_release);
+        atomic_store_explicit(&ring->head->lows[index], RELEASED_POSITION(word) + 1, memory_order_release);
     while (!atomic_compare_exchange_weak_explicit(&ring->head->released, &word,
                                                   RELEASED(RELEASED_POSITION(word), RELEASED_GENERATION(word) + 1),
                                                   memory_order_acq_rel, memory_order_acquire));
     uint64_t start = RELEASED_POSITION(word); /* whoever read the pins before ours has lost its CAS: this holds */
     if (start < wish)
         start = wish;
-    atomic_store_explicit(&ring->head->pins[index], start + 1, memory_order_release);
+    atomic_store_explicit(&ring->head->lows[index], start + 1, memory_order_release);
     return start;
 }
 
 void ring_pin_move(struct ring *ring, uint32_t index, uint64_t pos, bool idle)
 {
-    uint64_t before = atomic_load_explicit(&ring->head->pins[index], memory_order_relaxed) - 1;
+    uint64_t before = atomic_load_explicit(&ring->head->lows[index], memory_order_relaxed) - 1;
     if (pos != before)
-        atomic_store_explicit(&ring->head->pins[index], pos + 1, memory_order_release); /* edge PIN, from: our copies */
+        atomic_store_explicit(&ring->head->lows[index], pos + 1, memory_order_release); /* edge PIN, from: our copies */
     if (idle || (pos ^ before) >> (ring->shift - 3) != 0)                               /* an eighth is read */
+        ring_wake_producers(ring);
+}
+
+void ring_stamp_low(struct ring *ring, uint32_t index, uint16_t tag)
+{
+    uint64_t word = atomic_load_explicit(&ring->head->lows[index], memory_order_acquire);
+    while (LOW_BEHIND(word) != 0 &&
+           !atomic_compare_exchange_weak_explicit(&ring->head->lows[index], &word, LOW_WORD(tag, LOW_BEHIND(word) - 1),
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+    }
+}
+
+void ring_move_low(struct ring *ring, uint32_t index, uint16_t tag, uint64_t pos, bool idle)
+{
+    uint64_t word = atomic_load_explicit(&ring->head->lows[index], memory_order_relaxed);
+    if (LOW_BEHIND(word) == 0 || LOW_TAG(word) != tag)
+        return; /* somebody else's by now, or nobody's */
+    uint64_t before = LOW_BEHIND(word) - 1;
+    if (pos != before)
+        atomic_compare_exchange_strong_explicit(&ring->head->lows[index], &word, LOW_WORD(tag, pos),
+                                                memory_order_release,
+                                                memory_order_relaxed); /* edge PIN, from: what was handled */
+    if (idle || (pos ^ before) >> (ring->shift - 3) != 0)              /* an eighth is done */
         ring_wake_producers(ring);
 }
 
 void ring_unpin(struct ring *ring, uint32_t index)
 {
-    atomic_store_explicit(&ring->head->pins[index], 0, memory_order_release);
+    atomic_store_explicit(&ring->head->lows[index], 0, memory_order_release);
     ring_wake_producers(ring);
 }

@@ -164,6 +164,9 @@ uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish);
 
 /* Everything before pos is read. Wakes producers that wait for room now and then, `idle` at once. */
 void ring_pin_move(struct ring *ring, uint32_t index, uint64_t pos, bool idle);
+/* The same for a group, whose low carries its lease's epoch: only who has that epoch moves it. */
+void ring_stamp_low(struct ring *ring, uint32_t index, uint16_t tag);
+void ring_move_low(struct ring *ring, uint32_t index, uint16_t tag, uint64_t pos, bool idle);
 void ring_unpin(struct ring *ring, uint32_t index);
 
 /* Wakes producers that wait for room. */

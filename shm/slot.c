@@ -111,3 +111,8 @@ void slot_buried(struct slot *slot)
     atomic_store_explicit(&slot->tid, 0, memory_order_release);
     pthread_mutex_consistent(&slot->mutex);
 }
+
+void slot_lose(struct slot *slot)
+{
+    pthread_mutex_unlock(&slot->mutex); /* without pthread_mutex_consistent(): ENOTRECOVERABLE for whoever tries */
+}

@@ -48,6 +48,9 @@ void slot_enter(struct slot *slot, const char *service);
 /* Nothing of ours is left in the rings: give it back. By its owner only. */
 void slot_leave(struct slot *slot);
 
+/* Ours from a dead owner, and it cannot be buried: nobody shall have it again, and it stays dead. */
+void slot_lose(struct slot *slot);
+
 /* Ours from a dead owner, and all is buried: now it is as a free one that we hold. */
 void slot_buried(struct slot *slot);
 

@@ -1,6 +1,6 @@
 /* stat.c: a bus in numbers. Each number is read by itself while others write: right, but not of one moment.
  * Checked by tests/unit/test_stat.c. */
-#include <evbus/admin.h>
+#include "stat.h"
 
 #include "bus.h"
 #include "slot.h"
@@ -40,17 +40,17 @@ static void fill_partition(const struct memory_log *log, uint32_t p, struct evbu
         .cancels = atomic_load_explicit(&ring->head->cancels, memory_order_relaxed),
         .buried = atomic_load_explicit(&ring->head->buried, memory_order_relaxed),
     };
-    for (int i = 0; i < PINS_MAX; i++) {
-        uint64_t low = atomic_load_explicit(&ring->head->pins[i], memory_order_relaxed);
+    for (int i = 0; i < LOWS_MAX; i++) {
+        uint64_t low = LOW_BEHIND(atomic_load_explicit(&ring->head->lows[i], memory_order_relaxed));
         if (low == 0)
             continue;
-        out->n_pins++;
+        out->n_pins += i < PINS_MAX;
         if (low - 1 < out->low)
             out->low = low - 1;
     }
 }
 
-static bool fill_slot(const struct control *control, uint32_t number, struct evbus_slot_stat *out)
+bool stat_fill_slot(const struct control *control, uint32_t number, struct evbus_slot_stat *out)
 {
     const struct slot *slot = &control->slots[number];
     int32_t tid = atomic_load_explicit(&slot->tid, memory_order_acquire);
@@ -74,7 +74,7 @@ static void fill_slots(const struct control *control, struct rows *rows, struct 
 {
     for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
         struct evbus_slot_stat *slot = &rows->slots[rows->n_slots];
-        if (!fill_slot(control, i, slot))
+        if (!stat_fill_slot(control, i, slot))
             continue;
         out->n_processes += slot_is_first_of_process(control->slots, i);
         if (slot->is_keeper) {
@@ -97,7 +97,7 @@ EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat)
         return rc;
     const struct memory *memory = &bus->memory;
     size_t n_partitions = 0;
-    for (uint32_t i = 0; i < memory->n_logs; i++)
+    for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         n_partitions += memory->logs[i].n_partitions;
     struct rows *rows = calloc(1, sizeof *rows + n_partitions * sizeof rows->partitions[0]);
     if (rows == NULL)
@@ -107,11 +107,11 @@ EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat)
         .bus = memory->bus,
         .created_ns = memory->control->created_ns,
         .bytes = memory->control_region.len_bytes,
-        .n_logs = memory->n_logs,
+        .n_logs = memory_n_logs(memory),
         .burials = atomic_load_explicit(&memory->control->burials, memory_order_relaxed),
     };
     memcpy(stat.uuid, memory->control->uuid, sizeof stat.uuid);
-    for (uint32_t i = 0; i < memory->n_logs; i++) {
+    for (uint32_t i = 0; i < memory_n_logs(memory); i++) {
         const struct memory_log *log = &memory->logs[i];
         stat.bytes += log->region.len_bytes;
         stat.n_topics += atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);

@@ -5,8 +5,8 @@
  * table beside the old one, exchanges the pointer, waits for the readers of the old one, and frees it; the others go on with
  * the old one meanwhile.
  *
- *     text -> generation + 1 (release)    whoever applies a catalogue          [edge CATALOGUE]
- *     generation, text, generation        whoever reads it: the same twice, or again
+ *     the other text -> generation + 1 (release)    whoever applies a catalogue          [edge CATALOGUE]
+ *     generation, its text, generation              whoever reads it: the same twice, or again
  *
  * A thread that publishes the topic that it published last finds it in memory of its own, by the same generation.
  *
@@ -71,6 +71,7 @@ struct topics {
     struct memory *memory;
     char service[SERVICE_BYTES];
     struct table *_Atomic current;
+    _Atomic uint32_t seen;  /* generation that current is of */
     pthread_mutex_t reload; /* one thread makes the next table */
 };
 
@@ -83,10 +84,12 @@ int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_l
         return error_set(err, EVBUS_ENOSPC, "no memory for the catalogue");
     for (int tries = 0; tries < 1000; tries++) {
         uint32_t generation = atomic_load_explicit(&control->generation, memory_order_acquire); /* edge CATALOGUE, to */
-        uint32_t len = atomic_load_explicit(&control->catalogue_len, memory_order_relaxed);
+        uint32_t which = generation % 2;
+        uint32_t len = atomic_load_explicit(&control->catalogue_len[which], memory_order_relaxed);
         if (len > CATALOGUE_BYTES)
             break;
-        memcpy(text, control->catalogue, len);
+
+        memcpy(text, control->catalogue[which], len);
         atomic_thread_fence(memory_order_acquire);
         if (atomic_load_explicit(&control->generation, memory_order_relaxed) != generation)
             continue;
@@ -99,25 +102,6 @@ int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_l
     free(text);
     return error_set(err, EVBUS_ECORRUPT, "bus %s: its catalogue's length or generation is damaged; run `evbus doctor`",
                      memory->bus);
-}
-
-static uint16_t find_id(const struct memory_log *log, const char *topic)
-{
-    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
-    for (uint32_t i = 0; i < n && i < TOPICS_MAX; i++)
-        if (strncmp(log->head->topics[i], topic, NAME_BYTES) == 0)
-            return (uint16_t)(i + 1);
-    return 0;
-}
-
-static struct memory_log *find_log(const struct memory *memory, const char *topic)
-{
-    char name[TOPIC_LEN_MAX + 1];
-    topic_log(topic, name);
-    for (uint32_t i = 0; i < memory->n_logs; i++)
-        if (strncmp(memory->logs[i].head->name, name, NAME_BYTES) == 0)
-            return &memory->logs[i];
-    return NULL;
 }
 
 static void free_table(struct table *table)
@@ -151,10 +135,12 @@ static int fill_table(const struct topics *topics, struct table *table, struct e
     for (size_t i = 0; i < n; i++) {
         struct entry *entry = &table->entries[i];
         entry->topic = &table->catalogue->topics[i];
-        entry->place.log = find_log(topics->memory, entry->topic->name);
-        entry->place.id = entry->place.log != NULL ? find_id(entry->place.log, entry->topic->name) : 0;
-        if (entry->place.id == 0)
+        uint32_t log;
+        uint32_t id;
+        if (!memory_find_topic(topics->memory, entry->topic->name, &log, &id))
             continue; /* not made on this bus */
+        entry->place.log = &topics->memory->logs[log];
+        entry->place.id = (uint16_t)id;
         memcpy(entry->name, entry->topic->name, strlen(entry->topic->name) + 1);
         entry->place.payload_max = table->catalogue->payload_max;
         entry->may_publish = catalogue_may_publish(table->catalogue, entry->topic, service);
@@ -178,6 +164,8 @@ static int make_table(const struct topics *topics, struct table **out_table, str
         rc = catalogue_parse(text, len, &table->catalogue, err);
         free(text);
     }
+    if (rc == EVBUS_OK) /* logs are there before the text that names them */
+        rc = memory_map_new_logs(topics->memory, err);
     if (rc == EVBUS_OK)
         rc = fill_table(topics, table, err);
     if (rc != EVBUS_OK) {
@@ -202,6 +190,7 @@ int topics_open(struct topics **out_topics, struct memory *memory, const char *s
         free(topics);
         return rc;
     }
+    atomic_store_explicit(&topics->seen, table->generation, memory_order_relaxed);
     atomic_store_explicit(&topics->current, table, memory_order_release);
     *out_topics = topics;
     return EVBUS_OK;
@@ -224,8 +213,10 @@ static int reload(struct topics *topics, uint32_t generation, struct error *err)
     if (atomic_load_explicit(&topics->current, memory_order_acquire)->generation != generation) {
         struct table *table;
         rc = make_table(topics, &table, err);
-        if (rc == EVBUS_OK)
+        if (rc == EVBUS_OK) {
+            atomic_store_explicit(&topics->seen, table->generation, memory_order_relaxed);
             old = atomic_exchange_explicit(&topics->current, table, memory_order_acq_rel);
+        }
     }
     pthread_mutex_unlock(&topics->reload);
     if (old != NULL) {
@@ -319,4 +310,25 @@ void topics_abandon(struct topics_recent *recent)
     if (recent->is_reading && urcu_bp_read_ongoing())
         urcu_bp_read_unlock();
     recent->is_reading = false;
+}
+
+struct retry topics_retry(struct topics *topics, const char *group)
+{
+    struct retry retry = retry_default;
+    uint32_t generation = atomic_load_explicit(&topics->memory->control->generation, memory_order_acquire);
+    if (atomic_load_explicit(&topics->seen, memory_order_relaxed) != generation)
+        reload(topics, generation, NULL); /* a service that only consumes hears of changes here */
+    urcu_bp_read_lock();
+    const struct catalogue *catalogue = atomic_load_explicit(&topics->current, memory_order_acquire)->catalogue;
+    for (size_t i = 0; i < catalogue->n_groups; i++) {
+        const struct catalogue_group *found = &catalogue->groups[i];
+        if (strcmp(found->name, group) != 0)
+            continue;
+        retry.n_waits = found->n_retry;
+        memcpy(retry.waits_ns, found->retry_ns, sizeof retry.waits_ns);
+        retry.handler_timeout_ns = found->handler_timeout_ns;
+    }
+    GRACE_FROM(topics);
+    urcu_bp_read_unlock();
+    return retry;
 }

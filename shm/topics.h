@@ -3,6 +3,7 @@
 #define EVBUS_TOPICS_H
 
 #include "memory.h"
+#include "retry.h"
 
 struct topics;
 
@@ -32,6 +33,9 @@ void topics_close(struct topics *topics);
  * EVBUS_OK; EVBUS_ENOTFOUND; EVBUS_EDENIED. */
 int topics_find(struct topics *topics, const char *topic, struct topics_recent *recent, struct topics_place *out_place,
                 struct error *err);
+
+/* How a group tries again: as the catalogue has it, or the default. */
+struct retry topics_retry(struct topics *topics, const char *group);
 
 /* The catalogue's text, copied whole, to be freed. */
 int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_len, uint32_t *out_generation,

@@ -152,6 +152,11 @@ static bool read_time(const char *text, uint64_t *out_ns)
     return *out_ns != 0;
 }
 
+static bool read_position(const char *text, uint64_t *out_position)
+{
+    return *text != '\0' && read_digits(&text, out_position) && *text == '\0';
+}
+
 /* "2.0", "2": MAJOR from 1 on. */
 static bool read_version(const char *text, uint16_t out_version[2])
 {
@@ -226,13 +231,18 @@ static int store(struct args *args, const struct arg_option *option, const char 
             expected = "a time as in RFC 3339, e.g. 2026-02-01T09:30:00Z";
         break;
     case ARG_FROM:
+        args->from.is_given = true;
         args->from.where = EVBUS_FROM_LATEST;
         if (strcmp(value, "earliest") == 0) {
             args->from.where = EVBUS_FROM_EARLIEST;
+        } else if (value[0] == '@') {
+            args->from.where = EVBUS_FROM_POSITION;
+            if (!read_position(value + 1, &args->from.position))
+                expected = "a position as receipts tell it, e.g. @123456";
         } else if (strcmp(value, "latest") != 0) {
             args->from.where = EVBUS_FROM_TIME;
             if (!read_time(value, &args->from.time_ns))
-                expected = "earliest, latest or a time as in RFC 3339, e.g. 2026-02-01T09:30:00Z";
+                expected = "earliest, latest, @POSITION or a time as in RFC 3339, e.g. 2026-02-01T09:30:00Z";
         }
         break;
     case ARG_UUID:
@@ -251,44 +261,6 @@ static int store(struct args *args, const struct arg_option *option, const char 
     if (expected != NULL)
         return complain(EXIT_USAGE, "--%s \"%s\": expected %s", option->name, value, expected);
     return 0;
-}
-
-/* --- near misses -------------------------------------------------------------------------------------------------- */
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* How many letters must be put in, taken out, changed or swapped with their neighbour to make a into b. */
-static size_t distance(const char *a, const char *b)
-{
-    enum { LEN_MAX = 40 };
-    size_t d[LEN_MAX + 1][LEN_MAX + 1], a_len = strlen(a), b_len = strlen(b);
-    if (a_len > LEN_MAX || b_len > LEN_MAX)
-        return LEN_MAX;
-    for (size_t i = 0; i <= a_len; ++i)
-        for (size_t j = 0; j <= b_len; ++j) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            d[i][j] = least(least(d[i - 1][j], d[i][j - 1]) + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
-        }
-    return d[a_len][b_len];
-}
-
-void args_nearest(const char *word, const char *candidate, const char **best, size_t *best_distance)
-{
-    size_t word_len = strlen(word), edits = distance(word, candidate);
-    if (word_len >= 3 && strncmp(word, candidate, word_len) == 0)
-        edits = 1; /* somebody abbreviates */
-    if (edits <= 1 + word_len / 4 && edits < word_len && (*best == NULL || edits < *best_distance)) {
-        *best = candidate;
-        *best_distance = edits;
-    }
 }
 
 /* --- options ------------------------------------------------------------------------------------------------------ */

@@ -28,13 +28,18 @@ struct args {
     uint64_t timeout_ns;
     uint64_t count;
     struct {
+        bool is_given;
         enum evbus_from where;
         uint64_t time_ns;
+        uint64_t position;
     } from;
     bool latency;
     bool pin;
     bool watch;
     bool names;
+    const char *exec;
+    bool ephemeral;
+    bool yes;
 
     const char **operands; /* what is no option, in order, without the command */
     size_t n_operands;
@@ -63,7 +68,7 @@ int args_parse(struct args *args, const struct arg_option *own, const struct arg
 /* Fills in what the environment says for what was not given. */
 void args_complete(struct args *args);
 
-/* Of the candidates, the one that is nearly `word`; NULL when none is. Call it for each with the same *best. */
+/* args_nearest.c. Of the candidates, the one that is nearly `word`; NULL when none is. Call it for each with the same *best. */
 void args_nearest(const char *word, const char *candidate, const char **best, size_t *best_distance);
 
 /* The whole file ("-": standard input), NUL-terminated; to be freed. Returns 0, or the exit code after the message. */

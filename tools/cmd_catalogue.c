@@ -1,7 +1,8 @@
-/* cmd_catalogue.c: check a catalogue before it is used; show one as people read it.
+/* cmd_catalogue.c: check a catalogue before it is used; show one as people read it; apply one while all runs.
  *
  * The text is parsed by the library alone; here its topics are only counted and laid out. The table is walked twice:
  * once for the widths of its columns, once to print. */
+#include "changes.h"
 #include "commands.h"
 
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "catalogue check FILE\ncatalogue show [FILE]";
+static const char usage[] = "catalogue check FILE\ncatalogue show [FILE]\ncatalogue apply FILE";
 
 enum { LOGS_MAX = 256 }; /* distinct logs that are counted; a catalogue has fewer */
 
@@ -175,6 +176,42 @@ static int show_bus(const struct args *args)
     return exit_code;
 }
 
+/* --- apply -------------------------------------------------------------------------------------------------------- */
+
+static int apply_text(const struct args *args, const char *path, const char *text, size_t len)
+{
+    struct evbus *bus;
+    struct changes changes;
+    int exit_code = open_bus(args, EVBUS_KEEPER_NEVER, &bus);
+    if (exit_code != EXIT_DONE)
+        return exit_code;
+    exit_code = changes_begin(&changes, bus);
+    if (exit_code == EXIT_DONE) {
+        int rc = evbus_catalogue_apply(bus, text, len, NULL);
+        exit_code = rc == EVBUS_OK ? changes_print(&changes, args, bus, text, len)
+                                   : complain(exit_of(rc, BLAME_DATA), "%s: %s",
+                                              strcmp(path, "-") == 0 ? "standard input" : path, evbus_message(NULL));
+    }
+    changes_end(&changes);
+    evbus_close(bus);
+    return exit_code;
+}
+
+static int apply(const struct args *args, const char *path)
+{
+    char *text;
+    size_t len;
+    struct catalogue_size size;
+    int exit_code = args_read_file(path, CATALOGUE_FILE_BYTES_MAX, &text, &len);
+    if (exit_code != EXIT_DONE)
+        return exit_code;
+    exit_code = catalogue_measure(path, text, len, &size); /* an empty text is one that is wrong */
+    if (exit_code == EXIT_DONE)
+        exit_code = apply_text(args, path, text, len);
+    free(text);
+    return exit_code;
+}
+
 static int run(const struct args *args)
 {
     int exit_code = check_operands(args, 1, 2, usage);
@@ -189,11 +226,17 @@ static int run(const struct args *args)
             return complain(EXIT_USAGE, "which FILE? usage: evbus catalogue check FILE");
         return check(args, args->operands[1]);
     }
+    if (strcmp(verb, "apply") == 0) {
+        if (args->n_operands != 2)
+            return complain(EXIT_USAGE, "which FILE? usage: evbus catalogue apply FILE");
+        return apply(args, args->operands[1]);
+    }
     args_nearest(verb, "check", &best, &best_distance);
+    args_nearest(verb, "apply", &best, &best_distance);
     args_nearest(verb, "show", &best, &best_distance);
     if (best != NULL)
         return complain(EXIT_USAGE, "unknown command \"catalogue %s\"; did you mean catalogue %s?", verb, best);
-    return complain(EXIT_USAGE, "unknown command \"catalogue %s\"; there are check and show", verb);
+    return complain(EXIT_USAGE, "unknown command \"catalogue %s\"; there are check, show and apply", verb);
 }
 
 static const struct arg_option options[] = {
@@ -203,14 +246,17 @@ static const struct arg_option options[] = {
 
 const struct command command_catalogue = {
     .name = "catalogue",
-    .summary = "check or show who may publish and who receives",
+    .summary = "check, show or apply who may publish, who receives",
     .usage = usage,
     .text =
         "check says whether a bus can be made of FILE, and how much memory it takes (exit 78: it cannot, and why).\n"
         "show prints topics, producers and consumers of FILE, else of the bus; with --json the text itself. A FILE\n"
-        "named - is standard input.",
+        "named - is standard input. apply gives the bus what FILE has more: topics, groups, producers, logs; retries "
+        "and\n"
+        "timeouts change. Services see it at their next call, no publish waits for it. All of it or nothing: what a\n"
+        "bus cannot change is refused by name (exit 78). It may be repeated.",
     .examples = "evbus catalogue check catalogue.json\nevbus catalogue show\n"
-                "evbus catalogue show --json > catalogue.json",
+                "evbus catalogue show --json > catalogue.json\nevbus catalogue apply catalogue.json",
     .options = options,
     .run = run,
 };

@@ -74,7 +74,9 @@ const struct command command_doctor = {
     .summary = "examine a bus",
     .usage = usage,
     .text = "Prints findings with their severity (note, warning, problem) and their mend; with --json one object a\n"
-            "line. Exit 1 when something worse than a note was found. Changes nothing.",
+            "line. Exit 1 when something worse than a note was found. Changes nothing. Until\n"
+            "there is a journal an absent group fills its logs, and then producers get EVBUS_EFULL (exit 75): `evbus\n"
+            "group show GROUP` tells how far it is behind. The log of dead letters releases nothing.",
     .examples = "evbus doctor\nevbus doctor --json -b staging",
     .run = run,
 };

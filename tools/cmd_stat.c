@@ -2,9 +2,10 @@
  *
  * How to read it. TAIL is how far the partition's producers have come, in cells of 64 bytes. FREE is what they can
  * claim without anybody making room: it falls to a quarter in a healthy bus, since room is made in steps; 0 with FULL
- * rising means that a pin holds them up. CANCELS counts claims that readers did not wait for, BURIED those of dead
+ * rising means that a group or a pin holds them up. CANCELS counts claims that readers did not wait for, BURIED those of dead
  * threads. stat does not stand for keeper, so "nobody" is the truth about the others. */
 #include "commands.h"
+#include "groups.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,19 +20,6 @@ static uint64_t free_cells(const struct evbus_partition_stat *partition)
 {
     uint64_t used = partition->tail > partition->released ? partition->tail - partition->released : 0;
     return used < partition->capacity ? partition->capacity - used : 0;
-}
-
-static void format_age(uint64_t since_ns, char *out_text, size_t cap)
-{
-    uint64_t now = realtime_ns(), s = now > since_ns ? (now - since_ns) / 1000000000 : 0;
-    if (s < 60)
-        (void)snprintf(out_text, cap, "%" PRIu64 " s", s);
-    else if (s < 3600)
-        (void)snprintf(out_text, cap, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
-    else if (s < 86400)
-        (void)snprintf(out_text, cap, "%" PRIu64 " h %" PRIu64 " min", s / 3600, s / 60 % 60);
-    else
-        (void)snprintf(out_text, cap, "%" PRIu64 " d %" PRIu64 " h", s / 86400, s / 3600 % 24);
 }
 
 /* --- for people --------------------------------------------------------------------------------------------------- */
@@ -59,10 +47,12 @@ static void print_service_row(const struct evbus_stat *stat, size_t first)
                  n_threads, n_processes, n_dead, cancels);
 }
 
-static void print_human(const struct evbus_stat *stat)
+static int print_human(struct evbus *bus, const struct evbus_stat *stat)
 {
+    struct groups_table groups = {.above = "\n"};
     char age[48];
-    format_age(stat->created_ns, age, sizeof age);
+    uint64_t now_ns = realtime_ns();
+    groups_format_age(now_ns > stat->created_ns ? now_ns - stat->created_ns : 0, age, sizeof age);
     (void)printf("bus %s, up %s, %.1f MiB, %" PRIu32 " topics in %" PRIu32 " logs\n", stat->bus, age,
                  mebibytes(stat->bytes), stat->n_topics, stat->n_logs);
     if (stat->keeper_slot == 0)
@@ -85,10 +75,12 @@ static void print_human(const struct evbus_stat *stat)
                      p->capacity > 0 ? 100.0 * (double)free_cells(p) / (double)p->capacity : 0.0, p->full, p->cancels,
                      p->buried, p->n_sleepers, p->n_pins);
     }
+    int rc = evbus_groups(bus, groups_print_row, &groups);
     if (stat->n_slots > 0)
         (void)printf("\n%-28s %8s %10s %8s %8s\n", "SERVICE", "THREADS", "PROCESSES", "DEAD", "CANCELS");
     for (size_t i = 0; i < stat->n_slots; ++i)
         print_service_row(stat, i);
+    return rc;
 }
 
 /* --- for programs ------------------------------------------------------------------------------------------------- */
@@ -130,8 +122,18 @@ static void print_json_thread(const struct evbus_slot_stat *slot)
                  slot->pid, slot->tid, since, slot->cancels, truth(slot->is_dead), truth(slot->is_keeper));
 }
 
-static void print_json_object(const struct evbus_stat *stat)
+static int print_json_group(void *context, const struct evbus_group_stat *group)
 {
+    bool *is_first = context;
+    (void)printf("%s", *is_first ? "" : ",");
+    *is_first = false;
+    groups_print_json(group);
+    return 0;
+}
+
+static int print_json_object(struct evbus *bus, const struct evbus_stat *stat)
+{
+    bool is_first = true;
     char uuid[37], created[32];
     format_id(stat->uuid, uuid);
     format_time(stat->created_ns, created);
@@ -156,7 +158,10 @@ static void print_json_object(const struct evbus_stat *stat)
         (void)printf("%s", i > 0 ? "," : "");
         print_json_thread(&stat->slots[i]);
     }
+    (void)printf("],\"groups\":[");
+    int rc = evbus_groups(bus, print_json_group, &is_first);
     (void)printf("]}\n");
+    return rc;
 }
 
 /* --- once, or every second ---------------------------------------------------------------------------------------- */
@@ -169,11 +174,8 @@ static int print_stat(const struct args *args, struct evbus *bus, bool redraws)
         return complain_of(rc, BLAME_COMMAND_LINE);
     if (redraws)
         (void)printf("\033[H\033[J");
-    if (args->json)
-        print_json_object(&stat);
-    else
-        print_human(&stat);
-    return EXIT_DONE;
+    rc = args->json ? print_json_object(bus, &stat) : print_human(bus, &stat);
+    return rc == EVBUS_OK ? EXIT_DONE : complain_of(rc, BLAME_COMMAND_LINE);
 }
 
 static int watch(const struct args *args, struct evbus *bus)
@@ -216,8 +218,11 @@ const struct command command_stat = {
     .summary = "show how a bus is doing",
     .usage = usage,
     .text = "For each partition: its cells (64 bytes), how far producers have come, what they can claim at once, how\n"
-            "often they found it full, claims cancelled and buried, sleepers and pins. Then the threads that are\n"
-            "attached, by service. With --json one object (with --watch one a second, each on a line).",
+            "often they found it full, claims cancelled and buried, sleepers and pins. For each group: how far it is\n"
+            "behind (cells), what it has in hand, its oldest event that is not done, what was tried again, its dead\n"
+            "letters. Then the threads that are attached, by service. With --json one object (with --watch one a\n"
+            "second, each on a line). An absent group fills its logs, and then producers get EVBUS_EFULL (exit 75),\n"
+            "until there is a journal; the log of dead letters releases nothing.",
     .examples = "evbus stat\nevbus stat --watch -b staging\nevbus stat --json | jq '.partitions[] | select(.full > 0)'",
     .options = options,
     .run = run,

@@ -9,6 +9,7 @@
  * So a busy tail writes 64 KiB at a time, and an idle one holds no line back. The payload's bytes come out as they went
  * in (19.99 stays 19.99); only a raw CR or LF between its tokens becomes a blank, so that a line is an event. */
 #include "commands.h"
+#include "event.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,8 +34,7 @@ struct tail {
     const struct args *args;
     struct evbus *bus;
     struct evbus_reader *reader;
-    char *envelope;
-    size_t envelope_cap;
+    struct event_printer printer;
     struct samples samples;
     uint64_t n_events;
 };
@@ -82,60 +82,8 @@ static void print_latency(struct samples *samples)
 
 /* --- one event ---------------------------------------------------------------------------------------------------- */
 
-/* Returns EXIT_DONE or the exit code after the message. */
-static int print_envelope(struct tail *tail, const struct evbus_delivery *delivery)
-{
-    size_t len = evbus_envelope_format(delivery, tail->envelope, tail->envelope_cap);
-    if (len > tail->envelope_cap) {
-        char *larger = realloc(tail->envelope, len * 2);
-        if (larger == NULL)
-            return complain(EXIT_CANNOT_CREATE, "out of memory");
-        tail->envelope = larger;
-        tail->envelope_cap = len * 2;
-        len = evbus_envelope_format(delivery, tail->envelope, tail->envelope_cap);
-    }
-    (void)fwrite(tail->envelope, 1, len, stdout); /* output_flush() finds out */
-    return EXIT_DONE;
-}
-
-static int print_json_event(struct tail *tail, const struct evbus_delivery *delivery)
-{
-    if (!tail->args->meta)
-        return print_envelope(tail, delivery);
-    (void)printf("{\"envelope\":");
-    int exit_code = print_envelope(tail, delivery);
-    (void)printf(",\"key\":");
-    print_json(delivery->key, delivery->key_len);
-    (void)printf(",\"log\":\"%s\",\"partition\":%" PRIu32 ",\"position\":\"%" PRIu64 "\",\"service\":", delivery->log,
-                 delivery->partition, delivery->position);
-    print_json(delivery->service, strlen(delivery->service));
-    (void)printf(",\"lost\":%" PRIu64 "}", delivery->lost);
-    return exit_code;
-}
-
-static void print_human_event(const struct tail *tail, const struct evbus_delivery *delivery)
-{
-    char when[32], id[37];
-    format_time(delivery->timestamp_ns, when);
-    if (tail->args->meta) {
-        format_id(delivery->id, id);
-        (void)printf("%s/%" PRIu32 "@%" PRIu64 " %s ", delivery->log, delivery->partition, delivery->position, id);
-        print_plain(delivery->service[0] != '\0' ? delivery->service : "-",
-                    delivery->service[0] != '\0' ? strlen(delivery->service) : 1);
-        (void)printf(" %u.%u ", delivery->version_major, delivery->version_minor);
-    }
-    (void)printf("%s %s ", when, delivery->topic);
-    if (delivery->key_len == 0)
-        (void)printf("-");
-    else
-        print_plain(delivery->key, delivery->key_len);
-    (void)printf(" ");
-    print_payload(delivery->payload, delivery->payload_len);
-}
-
 static int print_event(struct tail *tail, const struct evbus_delivery *delivery)
 {
-    int exit_code = EXIT_DONE;
     if (tail->args->latency) {
         uint64_t now = realtime_ns();
         sample(&tail->samples, now > delivery->timestamp_ns ? now - delivery->timestamp_ns : 0);
@@ -144,13 +92,8 @@ static int print_event(struct tail *tail, const struct evbus_delivery *delivery)
         (void)complain(EXIT_DONE,
                        "lost %" PRIu64 " cells of %s/%" PRIu32 " before position %" PRIu64 ": the reader was overtaken",
                        delivery->lost, delivery->log, delivery->partition, delivery->position);
-    if (tail->args->json)
-        exit_code = print_json_event(tail, delivery);
-    else
-        print_human_event(tail, delivery);
-    (void)putchar('\n');
     ++tail->n_events;
-    return exit_code;
+    return event_print(&tail->printer, tail->args, delivery);
 }
 
 /* --- all of them -------------------------------------------------------------------------------------------------- */
@@ -232,7 +175,7 @@ static int run(const struct args *args)
     }
     evbus_reader_close(tail.reader);
     evbus_close(tail.bus);
-    free(tail.envelope);
+    event_printer_end(&tail.printer);
     free(tail.samples.ns);
     return exit_code;
 }

@@ -14,11 +14,12 @@ struct command {
     const char *text;                    /* paragraphs for `evbus NAME --help`; "" when the summary says it all */
     const char *examples;                /* lines */
     const struct arg_option *options;    /* NULL: the global ones only */
+    bool passes_on;                      /* what follows its name is not ours to read: all of it is operands */
     int (*run)(const struct args *args); /* returns the exit code */
 };
 
-extern const struct command command_init, command_rm, command_ls, command_pub, command_tail, command_stat,
-    command_catalogue, command_doctor;
+extern const struct command command_init, command_rm, command_ls, command_pub, command_tail, command_consume,
+    command_group, command_stat, command_catalogue, command_doctor, command_demo;
 
 /* Opens the bus that args name. Only who publishes or stays stands for keeper: who just looks must not change what it
  * sees. Returns 0, or the exit code after the message. */

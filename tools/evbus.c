@@ -13,8 +13,8 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &command_init, &command_rm,   &command_ls,        &command_pub,
-    &command_tail, &command_stat, &command_catalogue, &command_doctor,
+    &command_init,  &command_rm,   &command_ls,        &command_pub,    &command_tail, &command_consume,
+    &command_group, &command_stat, &command_catalogue, &command_doctor, &command_demo,
 };
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 
@@ -63,6 +63,7 @@ static void print_help(void)
     print_lines("  ", "evbus init\n"
                       "evbus tail 'lomash.orders.*' &\n"
                       "evbus pub lomash.orders.created '{\"orderId\":\"10248\"}' --as order-payment-service\n"
+                      "evbus consume notification-service --exec ./notify.sh\n"
                       "evbus stat --watch\n");
     (void)printf("\nexit codes: 0 done, 1 the answer is no, 2 command line, 65 data, 69 no bus, 70 corrupt,\n"
                  "            73 cannot create, 74 input or output, 75 try again, 77 denied, 78 catalogue\n");
@@ -135,6 +136,8 @@ static int run(int argc, char **argv, const char **operands)
         command = find_command(argv[at++], &exit_code);
         if (command == NULL)
             return exit_code;
+        for (; command->passes_on && at < argc; ++at)
+            args.operands[args.n_operands++] = argv[at];
         exit_code = args_parse(&args, command->options, global_options, false, argc, argv, &at);
         if (exit_code != EXIT_DONE)
             return exit_code;

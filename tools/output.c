@@ -57,6 +57,7 @@ int exit_of(int code, enum blame blame)
     case EVBUS_EFULL:
     case EVBUS_EAGAIN:
     case EVBUS_EPAUSED:
+    case EVBUS_EBUSY: /* somebody else is making groups, or applies a catalogue */
         return EXIT_TRY_AGAIN;
     case EVBUS_EDENIED:
     case EVBUS_EPERM:
@@ -65,12 +66,11 @@ int exit_of(int code, enum blame blame)
     case EVBUS_ECONFIG:
         return EXIT_CATALOGUE;
     case EVBUS_ECORRUPT:
-    case EVBUS_EBUSY:
     case EVBUS_EFORKED:
     case EVBUS_EFENCED:
         break;
     }
-    return EXIT_CORRUPT; /* the last three need a bug of ours */
+    return EXIT_CORRUPT; /* the last two need a bug of ours */
 }
 
 int complain(int exit_code, const char *format, ...)
@@ -123,6 +123,13 @@ bool output_has_hung_up(void)
     return stdout_is_closed;
 }
 
+bool output_is_written(void)
+{
+    bool has_failed = ferror(stdout) != 0;
+    output_flush();
+    return !has_failed && !output_is_closed();
+}
+
 int output_end(int exit_code)
 {
     output_flush();
@@ -139,7 +146,7 @@ static void ask_to_stop(int signal_number)
 {
     (void)signal_number;
     int kept = errno;
-    stop_asked = 1;
+    stop_asked = stop_asked == 0 ? 1 : 2;
     ssize_t written = write(stop_pipe[1], "", 1);
     (void)written; /* full: then a byte is there already */
     errno = kept;
@@ -161,6 +168,33 @@ void stop_on_signals(void)
 bool is_stopping(void)
 {
     return stop_asked != 0;
+}
+
+bool is_stopping_now(void)
+{
+    return stop_asked > 1;
+}
+
+void stop_signals_hold(sigset_t *out_before)
+{
+    sigset_t held;
+    (void)sigemptyset(&held);
+    (void)sigaddset(&held, SIGINT);
+    (void)sigaddset(&held, SIGTERM);
+    (void)pthread_sigmask(SIG_BLOCK, &held, out_before); /* cannot fail: SIG_BLOCK is a way to change a mask */
+}
+
+void stop_signals_let_go(const sigset_t *before)
+{
+    (void)pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+bool wait_held(struct pollfd *fds, size_t n_fds, const sigset_t *before)
+{
+    while (!is_stopping_now())
+        if (ppoll(fds, (nfds_t)n_fds, NULL, before) > 0)
+            return true;
+    return false;
 }
 
 bool wait_for(int fd, uint64_t ns)

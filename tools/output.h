@@ -4,6 +4,8 @@
 
 #include <evbus/evbus.h>
 
+#include <signal.h>
+
 /* Exit codes that scripts rely on; most numbers are those of sysexits.h. */
 enum {
     EXIT_DONE = 0,
@@ -39,12 +41,23 @@ int output_end(int exit_code);
 bool output_is_closed(void);
 bool output_has_hung_up(void);
 
+/* Has all that was printed so far been written? Flushes. */
+bool output_is_written(void);
+
 /* Flushes what has been printed. */
 void output_flush(void);
 
-/* From this call on SIGINT and SIGTERM ask us to stop, instead of killing us. */
+/* From this call on SIGINT and SIGTERM ask us to stop, instead of killing us; asked a second time: at once. */
 void stop_on_signals(void);
 bool is_stopping(void);
+bool is_stopping_now(void);
+
+/* For who has something in hand that a signal must not cut in two: between hold and let go the two signals are taken by
+ * wait_held() alone, which sleeps until one of fds is ready (true), or we are asked to stop at once (false). */
+struct pollfd;
+void stop_signals_hold(sigset_t *out_before);
+void stop_signals_let_go(const sigset_t *before);
+bool wait_held(struct pollfd *fds, size_t n_fds, const sigset_t *before);
 
 /* Waits until fd (-1: none) is readable, or ns have passed, or we are asked to stop, or standard output hangs up.
  * True: fd is readable. */

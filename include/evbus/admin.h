@@ -116,6 +116,59 @@ struct evbus_stat {
 /** A snapshot; the numbers are each right, but not of one moment. Pointers live until the next call on this handle. */
 EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat);
 
+/* One group. */
+struct evbus_group_stat {
+    size_t size;
+    const char *group;
+    bool is_ad_hoc;     /**< not of the catalogue */
+    bool is_ephemeral;  /**< ends with its last member */
+    uint32_t n_members; /**< living */
+    uint32_t n_partitions;
+    uint64_t lag;       /**< cells that are committed or claimed and not taken, over all its partitions */
+    uint32_t n_pending; /**< events that are taken and not finished */
+    uint32_t n_running; /**< of those: in a handler */
+    uint32_t n_waiting; /**< of those: to be tried again */
+    uint32_t n_dead; /**< of those: spent, their dead letters still to be published (the log of dead letters is full) */
+    uint32_t attempts_max;     /**< of those: the most attempts that one has had */
+    uint64_t oldest_ns;        /**< age of the oldest event that is not done, by its timestamp; 0: there is none */
+    uint64_t done;             /**< events acknowledged */
+    uint64_t redelivered;      /**< attempts beyond the first */
+    uint64_t dead_letters;     /**< published */
+    const char *const *topics; /**< that it receives */
+    size_t n_topics;
+    const struct evbus_slot_stat *members; /**< n_members of them */
+};
+
+/** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */
+EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const struct evbus_group_stat *group),
+                           void *context);
+
+struct evbus_group_options {
+    size_t size;
+    const char *group;
+    const char *const *patterns; /**< its topics */
+    size_t n_patterns;
+    enum evbus_from from;
+    uint64_t from_time_ns;  /**< for EVBUS_FROM_TIME */
+    uint64_t from_position; /**< for EVBUS_FROM_POSITION */
+};
+
+/** Make an ad hoc group: from now on its logs keep events for it, whether it has members or not. EVBUS_OK; EVBUS_EDUPLICATE;
+ *  EVBUS_EINVAL; EVBUS_ENOTFOUND (a pattern fits no topic); EVBUS_ELIMIT (64 groups); EVBUS_EBUSY. */
+EVBUS_API int evbus_group_add(struct evbus *bus, const struct evbus_group_options *options);
+
+/** Forget a group and everything it has not handled; its logs are free of it, its members get EVBUS_ENOTFOUND. A group of the
+ *  catalogue comes back, empty, when a catalogue that has it is applied. EVBUS_OK; EVBUS_ENOTFOUND; EVBUS_EBUSY. */
+EVBUS_API int evbus_group_remove(struct evbus *bus, const char *group);
+
+/** Apply a catalogue while all runs: topics, logs, groups, producers are added; retries and timeouts change. Services see it at
+ *  their next call, and no publish waits for it. Either all of it or nothing; after a kill it may be repeated. What a bus cannot
+ *  change (partitions, ring, namespace; topics or groups that are gone) is refused by name.
+ *
+ *  out_changes  may be NULL: how many topics, groups and logs were added
+ *  Returns      EVBUS_OK; EVBUS_ECATALOGUE; EVBUS_ENOSPC; EVBUS_ELIMIT; EVBUS_EBUSY (somebody else is at it); EVBUS_ESTALE. */
+EVBUS_API int evbus_catalogue_apply(struct evbus *bus, const char *text, size_t len, uint32_t *out_changes);
+
 enum evbus_severity { EVBUS_FINDING_NOTE = 0, EVBUS_FINDING_WARNING = 1, EVBUS_FINDING_PROBLEM = 2 };
 
 struct evbus_finding {

@@ -15,6 +15,8 @@
  *     evbus_reader_next                      | anything but another call on the same reader: one thread at a time
  *     evbus_fd, evbus_reader_lost            | as evbus_reader_next
  *     evbus_reader_close                     | anything but a call on the same reader
+ *     evbus_run, _run_once, _receive, _finish | anything but another of them on the same subscription
+ *     evbus_stop                             | anything but evbus_unsubscribe on the same subscription
  *     evbus_close                            | nothing on the same bus, nor on a reader of it
  *     evbus_message, evbus_strerror, _version,
  *     evbus_envelope_format, evbus_key_of_member | anything: they touch nothing shared
@@ -184,7 +186,9 @@ EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *e
 enum evbus_from {
     EVBUS_FROM_LATEST = 0,   /**< with what is published after evbus_reader_open() has returned */
     EVBUS_FROM_EARLIEST = 1, /**< with the oldest event that is still in memory */
-    EVBUS_FROM_TIME = 2      /**< with the oldest in memory whose timestamp is at or after from_time_ns */
+    EVBUS_FROM_TIME = 2,     /**< with the oldest in memory whose timestamp is at or after from_time_ns */
+    /** Groups only: in each partition with the first event at or after from_position, as long as it is in memory */
+    EVBUS_FROM_POSITION = 3
 };
 
 struct evbus_reader_options {
@@ -225,6 +229,8 @@ struct evbus_delivery {
     uint64_t position;
     /** Cells of this partition that were overwritten before we could read them, right before this event; 0: none. */
     uint64_t lost;
+    uint32_t attempt; /**< a group's: this is the how-manieth time that a handler gets it, from 1; a reader's: 0 */
+    void *token;      /**< a group's: for evbus_finish(); not yours to look at */
 };
 
 /** The next event. Order holds within a partition, so among events of one key; partitions are served by turns.
@@ -248,6 +254,79 @@ EVBUS_API uint64_t evbus_reader_lost(const struct evbus_reader *reader);
 
 /** Frees the reader and what it pinned. NULL is fine. */
 EVBUS_API void evbus_reader_close(struct evbus_reader *reader);
+
+/* --- groups ------------------------------------------------------------------------------------------------------------ */
+
+/** How the handling of an event ended. */
+enum evbus_outcome {
+    EVBUS_DONE = 0,   /**< acknowledged: after your database has committed */
+    EVBUS_RETRY = 1,  /**< failed: again after the group's wait; the last attempt makes it a dead letter */
+    EVBUS_REJECT = 2, /**< can never work: a dead letter now */
+    EVBUS_RELEASE = 3 /**< not the event's fault: again after the first wait, and no attempt is charged */
+};
+
+#define EVBUS_ERROR_MAX 512 /**< bytes of an attempt's error text that are kept */
+
+/** Handles one event of a group. The delivery lives until it returns.
+ *
+ *  error  may be given a NUL-terminated text of at most EVBUS_ERROR_MAX bytes: why it failed, for the dead letter */
+typedef enum evbus_outcome evbus_handler(void *context, const struct evbus_delivery *event, char *error);
+
+struct evbus_subscription; /**< this process's membership of a group */
+
+struct evbus_subscribe_options {
+    size_t size;            /**< sizeof(struct evbus_subscribe_options) */
+    const char *group;      /**< NULL: the handle's service */
+    evbus_handler *handler; /**< NULL: you call evbus_receive() and evbus_finish() */
+    void *context;          /**< handed to handler */
+    const char *const
+        *patterns; /**< a group that is not there yet is made of these topics (ad hoc); of one that is there
+                                    you take only logs in which they cover all of the group's topics. NULL: all of it */
+    size_t n_patterns;
+    enum evbus_from from;   /**< where a group that is made starts */
+    uint64_t from_time_ns;  /**< for EVBUS_FROM_TIME */
+    bool ephemeral;         /**< a group that is made ends with its last member */
+    uint64_t from_position; /**< for EVBUS_FROM_POSITION */
+};
+
+/** Become a member of a group: each event of its topics goes to one member, in order per key, again until it is done. The
+ *  partitions are shared fairly among the members; those of a member that dies go to the others within milliseconds.
+ *
+ *  Threads  the subscription is used by one thread at a time: its evbus_run(), or its evbus_receive() and _finish().
+ *  Returns  EVBUS_OK; EVBUS_ENOTFOUND (no such group and no patterns; a pattern fits no topic); EVBUS_EINVAL (patterns that cover
+ *           a log's topics in part: the message names those left out); EVBUS_ELIMIT; EVBUS_ENOSPC; EVBUS_EFORKED; EVBUS_ESTALE.
+ *  Source   ADR 003, "Consumers", "Reliability Guarantees". Since 0.1. */
+EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, struct evbus *bus,
+                              const struct evbus_subscribe_options *options);
+
+struct evbus_run_options {
+    size_t size; /**< sizeof(struct evbus_run_options) */
+    unsigned
+        threads; /**< how many handlers may run at once; 0, 1: the caller's thread alone; n: it hands out, n - 1 handle */
+};
+
+/** Handle events until evbus_stop(). What is in a handler then is finished first.
+ *  Returns  EVBUS_OK; EVBUS_ENOTFOUND (the group was removed); EVBUS_ESTALE; EVBUS_EINVAL (no handler); EVBUS_EIO. */
+EVBUS_API int evbus_run(struct evbus_subscription *subscription, const struct evbus_run_options *options);
+
+/** Handle at most one event. EVBUS_OK: one was handled; EVBUS_ETIMEOUT; otherwise as evbus_run(). */
+EVBUS_API int evbus_run_once(struct evbus_subscription *subscription, uint64_t timeout_ns);
+
+/** Makes evbus_run() return. Any thread; from a signal handler, too. */
+EVBUS_API void evbus_stop(struct evbus_subscription *subscription);
+
+/** The next event, for people with a loop of their own. It is in your hands until evbus_finish(); up to 64 per partition may
+ *  be, never two of one key. EVBUS_OK; EVBUS_ETIMEOUT; EVBUS_ENOTFOUND (the group was removed); EVBUS_ESTALE; EVBUS_EFORKED. */
+EVBUS_API int evbus_receive(struct evbus_subscription *subscription, struct evbus_delivery *out_event,
+                            uint64_t timeout_ns);
+
+/** What became of it. The delivery's pointers end here. error: NULL, or why. EVBUS_OK; EVBUS_EFENCED (it took too long, it is
+ *  somebody else's now: nothing was changed); EVBUS_EINVAL. */
+EVBUS_API int evbus_finish(struct evbus_subscription *subscription, const struct evbus_delivery *event,
+                           enum evbus_outcome outcome, const char *error);
+
+/** Leave the group. What was received and not finished is released. NULL is fine. */
+EVBUS_API void evbus_unsubscribe(struct evbus_subscription *subscription);
 
 /** The ADR's envelope of an event as one line of JSON, without a newline:
  *  {"eventId":...,"eventType":...,"timestamp":...,"version":...,"payload":...}; the payload byte for byte, but a raw CR

@@ -3,115 +3,23 @@
 #
 #   EVBUS=build/tools/evbus tests/cli/test_cli.sh [CASE...]
 #
-# A case is a function that begins with it_ and says what holds. It runs in a subshell, in a folder of its own, on a bus of
-# its own ($EVBUS_BUS) which is removed behind it, as are the programs it left running. Nothing sleeps: await polls a
-# condition under a deadline, and the deadline is only ever reached by a failure.
-set -uo pipefail
-
-EVBUS=${EVBUS:-evbus}
-case $EVBUS in
-    */*) EVBUS=$(realpath "$EVBUS") ;;
-    *) EVBUS=$(command -v "$EVBUS" || printf '%s' "$EVBUS") ;;
-esac
-if ! [ -x "$EVBUS" ]; then
-    printf 'EVBUS=%s is no program; e.g. EVBUS=build/tools/evbus %s\n' "$EVBUS" "$0" >&2
-    exit 2
-fi
-self=$(realpath "$0")
-source_root=$(realpath "$(dirname "$self")/../..")
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-unset EVBUS_SERVICE
-export LC_ALL=C.UTF-8
-
-ID=0198c6f2-7d1e-7a44-9b5f-3e6a0c1d2b4f
+# What a case is, and what they share: helpers.sh.
+# shellcheck source=tests/cli/helpers.sh
+. "$(dirname "$0")/helpers.sh"
 
 # Rings of 4 KiB are full after 64 cells. One partition, so that the order of a tail is the order of publishing.
-small_catalogue='{ "namespace": "lomash", "tests": true, "defaults": { "partitions": 1, "ring": "4KiB" },
+catalogue='{ "namespace": "lomash", "tests": true, "defaults": { "partitions": 1, "ring": "4KiB" },
   "topics": { "lomash.orders.created":         { "producers": ["shop", "office"], "groups": ["mailer", "analytics"] },
               "lomash.orders.cancelled":       { "producers": ["shop"], "groups": ["mailer"] },
               "lomash.content.blog.published": { "producers": ["editor"], "groups": [] } },
   "logs": { "lomash.content": { "ring": "1MiB", "partitions": 2 } } }'
 
-# ---- helpers ---------------------------------------------------------------------------------------------------------
+commands='init rm ls pub tail consume group stat catalogue doctor'
 
-fail() { # TEXT...
-    printf '    %s\n' "$*"
-    if [ -f out ]; then printf '    exit code %s; standard output:\n' "${code:-?}" && head -c 2000 out | sed 's/^/      | /'; fi
-    if [ -f err ]; then printf '    standard error:\n' && head -c 2000 err | sed 's/^/      | /'; fi
-    exit 1
-}
-
-run() { # ARGS...: leaves out, err, code
-    last="evbus $*"
-    timeout --foreground 100 "$EVBUS" "$@" >out 2>err
-    code=$?
-}
-
-exits() { if [ "$code" != "$1" ]; then fail "$last: exit $code instead of $1"; fi; }
-says() { if ! grep -qF -e "$1" err; then fail "$last: standard error does not say: $1"; fi; }
-is_silent() { if [ -s err ]; then fail "$last: says something on standard error"; fi; }
-prints() { if ! grep -qF -e "$1" out; then fail "$last: does not print: $1"; fi; }
-prints_nothing() { if [ -s out ]; then fail "$last: prints something"; fi; }
-prints_just() { if [ "$(cat out)" != "$1" ]; then fail "$last: should print just: $1"; fi; }
-
-refused() { # CODE TEXT ARGS...: exits with it, says it after "evbus: ", prints nothing
-    local expected_code=$1 expected_text=$2
-    shift 2
-    run "$@" </dev/null
-    exits "$expected_code"
-    says "$expected_text"
-    prints_nothing
-    if grep -qv '^evbus: ' err; then fail "$last: a line of standard error does not begin with \"evbus: \""; fi
-}
-
-works() { # ARGS...
-    run "$@"
-    exits 0
-}
-
-await() { # COMMAND...: polls it until it succeeds
-    local deadline=$((SECONDS + 60))
-    until "$@"; do
-        if [ "$SECONDS" -ge "$deadline" ]; then fail "waited in vain for: $*"; fi
-        read -rt 0.02 <&"$never" || true # a pipe that nothing is written to
-    done
-}
-
-ends_with() { # PID CODE
-    await is_over "$1"
-    wait "$1"
-    code=$?
-    last="pid $1"
-    exits "$2"
-}
-
-is_over() { ! kill -0 "$1" 2>/dev/null || [ "$(ps -o stat= -p "$1" | cut -c1)" = Z ]; }
-has_line() { grep -qF -e "$2" "$1" 2>/dev/null; }
-n_lines() { [ "$(wc -l <"$1")" -eq "$2" ]; }
-is_stopped() { [ "$(ps -o stat= -p "$1" | cut -c1)" = T ]; }
-
-stat_says() { # PYTHON EXPRESSION over s (stat --json) and logs (the last partition of each by name), e.g. 's["keeper"] is None'
-    "$EVBUS" stat --json 2>/dev/null | python3 -c 'import json, sys
-s = json.load(sys.stdin)
-logs = {p["log"]: p for p in s["partitions"]}
-sys.exit(0 if eval(sys.argv[1]) else 1)' "$1"
-}
-
-is_published() { "$EVBUS" tail --from earliest --timeout 0 2>/dev/null | grep -q -e "$1"; }
-
-make_bus() { printf '%s' "$small_catalogue" | "$EVBUS" init --catalogue - >made 2>&1 || fail "no bus: $(cat made)"; }
-
-position() { grep -oE '@[0-9]+' out | head -n 1 | cut -c2-; } # in what was printed; names of topics and services stand before
-
-pub() { # TOPIC PAYLOAD OPTIONS...: as the shop, must work
-    works pub --as shop "$@"
-}
-
-follow() { # ARGS...: a tail in the background, attached when we go on; its pid in $tail
-    "$EVBUS" tail "$@" >tail.out 2>tail.err &
-    tail=$!
-    await stat_says 'any(p["sleepers"] > 0 for p in s["partitions"])'
+# Nobody is there who would read for the groups: without them a log is released when it fills.
+forget_groups() {
+    works group rm mailer --yes
+    works group rm analytics --yes
 }
 
 # ---- help, commands, options -----------------------------------------------------------------------------------------
@@ -119,7 +27,7 @@ follow() { # ARGS...: a tail in the background, attached when we go on; its pid 
 it_prints_help_for_itself_and_for_every_command() {
     works --help
     is_silent
-    for command in init rm ls pub tail stat catalogue doctor; do
+    for command in $commands; do
         works --help
         prints "  $command "
         works "$command" --help
@@ -135,12 +43,34 @@ it_prints_help_for_itself_and_for_every_command() {
 
 it_has_every_option_of_its_help_in_the_man_page() {
     local page=$source_root/tools/man/evbus.1.scd
-    for command in init rm ls pub tail stat catalogue doctor; do
+    for command in $commands; do
         works "$command" --help
         for option in $(grep -oE '^  .{0,4}--[a-z-]+' out | grep -oE -e '--[a-z-]+'); do
             if ! grep -qF -e "*$option*" "$page"; then fail "$option of evbus $command is not in evbus.1"; fi
         done
     done
+}
+
+it_hands_its_arguments_on_to_the_demonstration() {
+    works --help demo
+    prints 'usage:'
+    prints 'evbus demo'
+    mkdir bin
+    printf '#!/bin/sh\nprintf "%%s\\n" "$EVBUS_BUS $EVBUS_SERVICE" "$@"\n' >bin/evbus-demo
+    chmod +x bin/evbus-demo
+    cp "$EVBUS" bin/evbus # it looks beside itself first
+    ln -s "$(dirname "$EVBUS")/../shm" shm # where a build tree has the library
+    EVBUS=$PWD/bin/evbus works -b other --as shop demo --count 3 -- x '-y z'
+    prints_just $'other shop\n--count\n3\n--\nx\n-y z'
+    mkdir bin/demo
+    mv bin/evbus-demo bin/demo/
+    EVBUS=$PWD/bin/evbus works demo --help
+    prints '--help'
+    mv bin/demo/evbus-demo .
+    PATH=$PWD:$PATH EVBUS=$PWD/bin/evbus works demo last
+    prints 'last'
+    rm evbus-demo
+    PATH=/usr/bin:/bin EVBUS=$PWD/bin/evbus refused 1 'evbus-demo is neither beside this program nor in PATH' demo
 }
 
 it_prints_its_version() {
@@ -160,7 +90,7 @@ it_names_an_unknown_command_and_suggests_the_near_one() {
     refused 2 'unknown command "catalog"; did you mean catalogue?' catalog
     refused 2 'unknown command ""' ''
     refused 2 'unknown command "catalogue shwo"; did you mean catalogue show?' catalogue shwo
-    refused 2 'unknown command "catalogue x"; there are check and show' catalogue x
+    refused 2 'unknown command "catalogue x"; there are check, show and apply' catalogue x
 }
 
 it_names_an_unknown_option_and_suggests_the_near_one() {
@@ -190,8 +120,8 @@ tail|--count|ten|a whole number
 tail|--count|-1|a whole number
 tail|--count|18446744073709551615|a whole number
 tail|--count|18446744073709551616|a whole number
-tail|--from|yesterday|earliest, latest or a time
-tail|--from|2026-02-30T00:00:00Z|earliest, latest or a time
+tail|--from|yesterday|earliest, latest, @POSITION or a time
+tail|--from|2026-02-30T00:00:00Z|earliest, latest, @POSITION or a time
 pub|--time|2026-02-01|a time as in RFC 3339
 pub|--time|2026-02-01T09:30:00|a time as in RFC 3339
 pub|--time|2026-02-01T24:30:00Z|a time as in RFC 3339
@@ -279,7 +209,7 @@ it_makes_a_bus_of_the_shipped_catalogue() {
 }
 
 it_makes_a_bus_of_a_file_and_of_standard_input() {
-    printf '%s\n' "$small_catalogue" >small.json
+    printf '%s\n' "$catalogue" >small.json
     works init --catalogue small.json --json
     is_silent
     prints "{\"bus\":\"$EVBUS_BUS\",\"topics\":3,\"logs\":2,\"bytes\":"
@@ -291,7 +221,7 @@ it_makes_a_bus_of_a_file_and_of_standard_input() {
 }
 
 it_makes_a_bus_with_the_permissions_asked_for() {
-    printf '%s' "$small_catalogue" >small.json
+    printf '%s' "$catalogue" >small.json
     works init --catalogue small.json --mode 0640 --group "$(id -gn)"
     local mode
     for object in /dev/shm/evbus."$EVBUS_BUS".*; do
@@ -340,7 +270,7 @@ it_tells_who_follows_a_bus_that_it_was_removed() {
 # ---- catalogue -------------------------------------------------------------------------------------------------------
 
 it_checks_a_catalogue() {
-    printf '%s' "$small_catalogue" >small.json
+    printf '%s' "$catalogue" >small.json
     works catalogue check small.json
     is_silent
     if ! grep -qE '^small.json: ok, 3 topics, 2 logs, [0-9.]+ MiB$' out; then fail 'another line'; fi
@@ -369,7 +299,7 @@ it_says_what_is_wrong_with_a_catalogue() {
 }
 
 it_shows_a_catalogue() {
-    printf '%s\n' "$small_catalogue" >small.json
+    printf '%s\n' "$catalogue" >small.json
     make_bus
     for where in '' small.json; do
         # shellcheck disable=SC2086
@@ -518,6 +448,7 @@ assert keys == ["10248", "10.50", "true", "\u00fc \"x\""], keys' || fail 'other 
 
 it_waits_for_room_and_gives_up_in_time() {
     make_bus
+    forget_groups
     "$EVBUS" tail lomash.orders.created --pin >tail.out 2>tail.err &
     tail=$!
     await stat_says 'logs["lomash.orders"]["pins"] == 1'
@@ -547,6 +478,7 @@ it_waits_for_room_and_gives_up_in_time() {
 
 it_stops_waiting_for_room_when_told_to() {
     make_bus
+    forget_groups
     "$EVBUS" tail lomash.orders.created --pin >tail.out 2>tail.err &
     tail=$!
     await stat_says 'logs["lomash.orders"]["pins"] == 1'
@@ -732,6 +664,7 @@ it_never_writes_to_what_took_the_place_of_a_closed_output() {
 
 it_says_how_much_it_lost_when_it_is_overtaken() {
     make_bus
+    forget_groups
     follow lomash.orders.created
     kill -STOP "$tail"
     await is_stopped "$tail"
@@ -753,12 +686,12 @@ it_shows_how_the_bus_is_doing() {
     local tail_position=$(($(position) + 2))
     works stat
     is_silent
-    if ! grep -qE "^bus $EVBUS_BUS, up [0-9]+ s, [0-9.]+ MiB, 3 topics in 2 logs$" out; then fail 'another heading'; fi
+    if ! grep -qE "^bus $EVBUS_BUS, up [0-9]+ s, [0-9.]+ MiB, 6 topics in 4 logs$" out; then fail 'another heading'; fi
     prints 'keeper nobody'
     if ! grep -qE "^lomash.orders/0 +64 +$tail_position +[0-9]+%( +0){5}\$" out; then fail 'another row'; fi
     prints 'lomash.content/1 '
     follow
-    stat_says 's["topics"] == 3 and s["logs"] == 2 and s["keeper"]["pid"] > 0 and s["processes"] >= 1' || fail 'bus'
+    stat_says 's["topics"] == 6 and s["logs"] == 4 and s["keeper"]["pid"] > 0 and s["processes"] >= 1' || fail 'bus'
     stat_says 'logs["lomash.orders"]["tail"] == "'"$tail_position"'" and logs["lomash.orders"]["capacity"] == 64' || fail 'partition'
     stat_says 'any(t["pid"] == s["keeper"]["pid"] and t["keeper"] for t in s["threads"])' || fail 'threads'
     works stat
@@ -820,13 +753,22 @@ it_completes_commands_options_topics_and_buses() {
     # shellcheck source=/dev/null
     source "$source_root/tools/completion/evbus"
     completes 'stat' st
-    completes 'init rm ls pub tail stat catalogue doctor' ''
+    completes 'init rm ls pub tail consume group stat catalogue doctor demo' ''
     completes '--timeout' tail --tim
     completes '--key --key-field' pub lomash.orders.created --ke
     completes '--watch' -b x stat --w
     completes '--json' --js
     completes 'earliest' tail --from e
-    completes 'check show' catalogue ''
+    completes 'check show apply' catalogue ''
+    completes 'ls show add rm' group ''
+    completes 'analytics mailer' group show ''
+    completes 'mailer' group rm m
+    completes '' group add m
+    completes 'lomash.content.blog.published' group add new lomash.con
+    completes 'mailer' consume m
+    completes 'lomash.orders.created lomash.orders.cancelled' consume mailer lomash.o
+    completes 'earliest latest' consume mailer --from ''
+    completes '--exec --ephemeral' consume --e
     completes 'lomash.orders.created lomash.orders.cancelled' pub lomash.orders.c
     completes 'lomash.content.blog.published' tail lomash.orders.created lomash.con
     completes "$EVBUS_BUS" --bus "$EVBUS_BUS"
@@ -835,31 +777,4 @@ it_completes_commands_options_topics_and_buses() {
     EVBUS_BUS=none completes '' pub lomash
 }
 
-# ---- all of them -----------------------------------------------------------------------------------------------------
-
-run_case() { # NUMBER NAME: in a subshell
-    export EVBUS_BUS=cli-$$-$1
-    mkdir "$scratch/$1" && cd "$scratch/$1" || exit 1
-    exec {never}<>"$(mkfifo never && echo never)"
-    trap 'for child in $(jobs -p); do kill -KILL "$child"; done 2>/dev/null; wait 2>/dev/null
-          "$EVBUS" rm -b "cli-'$$-$1'" >/dev/null 2>&1' EXIT
-    "$2"
-    exit 0 # a case fails by fail()
-}
-
-n_passed=0 n_failed=0 number=0
-if [ $# -eq 0 ]; then
-    # shellcheck disable=SC2046
-    set -- $(sed -n 's/^\(it_[a-z0-9_]*\)().*/\1/p' "$self")
-fi
-for name in "$@"; do
-    number=$((number + 1))
-    if story=$(run_case "$number" "$name" 2>&1); then
-        n_passed=$((n_passed + 1))
-    else
-        n_failed=$((n_failed + 1))
-        printf 'FAILED %s\n%s\n' "$name" "$story"
-    fi
-done
-printf '%d passed, %d failed\n' "$n_passed" "$n_failed"
-[ "$n_failed" -eq 0 ]
+run_cases "$@"

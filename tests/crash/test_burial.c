@@ -105,7 +105,7 @@ static uint64_t picture(const struct watch *watch)
     hash = mixed(hash, (const void *)log->sleepers, 4 * sizeof(struct sleeper));
     hash = mixed(hash, (const void *)log->pin_owners, 16);
     hash = mixed(hash, (const void *)ring->words, ring->capacity * 8);
-    return mixed(hash, ring->head, offsetof(struct ring_head, pins) + 64);
+    return mixed(hash, ring->head, offsetof(struct ring_head, lows) + 64);
 }
 
 static bool note_changes(void *context, uint64_t n, uintptr_t pc)
@@ -206,14 +206,14 @@ static bool is_clean(struct trial *trial)
     if (word_lap(word) == ring_lap(ring, trial->notes->pos) && word_state(word) != WORD_PAD)
         clean = false;
     for (int i = 0; i < PINS_MAX; i++)
-        clean = clean && atomic_load(&log->pin_owners[i]) == 0 && atomic_load(&ring->head->pins[i]) == 0;
+        clean = clean && atomic_load(&log->pin_owners[i]) == 0 && atomic_load(&ring->head->lows[i]) == 0;
     for (int i = 0; i < 8; i++) {
         uint32_t slot = atomic_load(&log->sleepers[i].slot);
         clean = clean && (slot == 0 || slot != trial->notes->slot);
     }
     if (!clean)
         fprintf(stderr, "%u slots in use, %u before; word %#lx, bits %#lx, pin %lu\n", n, trial->baseline,
-                (unsigned long)word, (unsigned long)log->sleeping[0], (unsigned long)ring->head->pins[0]);
+                (unsigned long)word, (unsigned long)log->sleeping[0], (unsigned long)ring->head->lows[0]);
     return clean;
 }
 

@@ -276,7 +276,11 @@ static int jump_and_reload(void *context)
     int rc;
     for (jump_at = 1; was_left && jump_at < 700; jump_at += step) /* where the topic is looked up */
         was_left = leave_publish(++number, &rc);
-    atomic_fetch_add(&bus->memory.control->generation, 1); /* as whoever applies a catalogue does */
+    struct control *control = bus->memory.control; /* as whoever applies a catalogue does */
+    uint32_t next = atomic_load(&control->generation) + 1;
+    memcpy(control->catalogue[next % 2], control->catalogue[1 - next % 2], CATALOGUE_BYTES);
+    atomic_store(&control->catalogue_len[next % 2], atomic_load(&control->catalogue_len[1 - next % 2]));
+    atomic_store(&control->generation, next);
     rc = publish(++number);
     return rc == EVBUS_OK ? 0 : fail(0, "a publish after a change of the catalogue: %d %s", rc, evbus_message(bus));
 }
@@ -482,6 +486,7 @@ static uint32_t places_taken(struct fixture *f)
     return n;
 }
 
+/* Beside the one that keeps dead letters for ever. */
 static uint32_t pins_taken(struct fixture *f)
 {
     struct evbus_stat stat = {.size = sizeof stat};
@@ -489,7 +494,8 @@ static uint32_t pins_taken(struct fixture *f)
     cr_assert_eq(evbus_stat(f->bus, &stat), EVBUS_OK);
     for (size_t i = 0; i < stat.n_partitions; i++)
         n += stat.partitions[i].n_pins;
-    return n;
+    cr_assert_gt(n, 0, "dead letters are not kept any more");
+    return n - 1;
 }
 
 /* Uses all that a thread can have: a slot, a place among the sleepers, a pin. */

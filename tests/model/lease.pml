@@ -33,7 +33,7 @@
  *   -DDEADFIRST             B6   a helper sees the slot dead, then loads the lease: it frees a living one's
  *   -DHANDRUN               P3   a lease is handed over with something in RUN
  * Run pan with -E: who has nothing to do stands for ever.
- * Guards ONE-HOLDER. */
+ * [guards ONE-HOLDER] */
 #ifndef P
 #define P 1             /* partitions */
 #endif

@@ -38,7 +38,7 @@
  *   -DNODEAD           P10   REJECT publishes its dead letter from RUN: the handler is called again after a crash
  *   -DDEADLATE         P10   the entry is emptied, then its dead letter is published
  * Run pan with -E: threads of the dead, and handlers without work, stand for ever.
- * Guards ORDER. */
+ * [guards ORDER] */
 #ifndef NE
 #define NE 3            /* events */
 #endif

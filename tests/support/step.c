@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -11,6 +12,8 @@ extern const char __executable_start[], etext[]; /* the linker's */
 static step_callback *callback;
 static void *callback_context;
 static uint64_t n_steps;
+static unsigned char *breakpoint; /* where the stepping is to begin; NULL: it has */
+static unsigned char under_breakpoint;
 
 bool step_is_ours(uintptr_t pc)
 {
@@ -19,19 +22,28 @@ bool step_is_ours(uintptr_t pc)
 
 #if STEP_WORKS
 
-#define TRAP_FLAG 0x100u
+#define TRAP_FLAG  0x100u
+#define INT3       0xccu
+#define PAGE_BYTES 4096u
 
 static void on_trap(int number, siginfo_t *info, void *context)
 {
     ucontext_t *thread = context;
     (void)number;
     (void)info;
+    if (breakpoint != NULL) {
+        *breakpoint = under_breakpoint;
+        thread->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)breakpoint;
+        thread->uc_mcontext.gregs[REG_EFL] |= (greg_t)TRAP_FLAG;
+        breakpoint = NULL;
+        return;
+    }
     n_steps++;
     if (!callback(callback_context, n_steps, (uintptr_t)thread->uc_mcontext.gregs[REG_RIP]))
         thread->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
 }
 
-void step_begin(step_callback *at, void *context)
+static void catch_traps(step_callback *at, void *context)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -42,7 +54,23 @@ void step_begin(step_callback *at, void *context)
     callback = at;
     callback_context = context;
     n_steps = 0;
+}
+
+void step_begin(step_callback *at, void *context)
+{
+    catch_traps(at, context);
     __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | TRAP_FLAG);
+}
+
+void step_begin_at(uintptr_t function, step_callback *at, void *context)
+{
+    catch_traps(at, context);
+    void *page = (void *)(function & ~(uintptr_t)(PAGE_BYTES - 1));
+    if (mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
+        return; /* then there are no steps, which the caller sees */
+    breakpoint = (unsigned char *)function;
+    under_breakpoint = *breakpoint;
+    *breakpoint = INT3;
 }
 
 uint64_t step_end(void)
@@ -57,6 +85,12 @@ void step_begin(step_callback *at, void *context)
 {
     callback = at;
     callback_context = context;
+}
+
+void step_begin_at(uintptr_t function, step_callback *at, void *context)
+{
+    (void)function;
+    step_begin(at, context);
 }
 
 uint64_t step_end(void)

@@ -21,6 +21,9 @@ typedef bool step_callback(void *context, uint64_t n, uintptr_t pc);
 
 void step_begin(step_callback *at, void *context);
 
+/* The same from the next call of this function on: what comes before it runs at full speed. Once. */
+void step_begin_at(uintptr_t function, step_callback *at, void *context);
+
 /* Returns how many instructions there were. Fine when the stepping has ended before. */
 uint64_t step_end(void);
 

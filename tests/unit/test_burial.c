@@ -275,7 +275,7 @@ Test(burial, a_killed_threads_claims_pins_and_bits_are_cleared_and_all_bells_run
         cr_expect_eq(ring_look(ring, pos, &word), RING_SKIP);
         cr_expect_eq(word_state(word), WORD_PAD);
         cr_expect_eq(ring_tail(ring), pos + 3);
-        cr_expect_eq(atomic_load(&ring->head->pins[5]), 0);
+        cr_expect_eq(atomic_load(&ring->head->lows[5]), 0);
         cr_expect_eq(atomic_load(&memory->logs[0].head->pin_owners[5]), 0);
         for (uint32_t i = 0; i < SLEEPERS_MAX; i++)
             cr_assert_neq(atomic_load(&memory->logs[0].head->sleepers[i].slot), slot);

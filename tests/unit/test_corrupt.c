@@ -110,7 +110,7 @@ static void scribble(const struct target *target, uint64_t *seed)
         atomic_store(&head->released, draw(seed) % 2 == 0 ? edge(seed, 0) : RELEASED(edge(seed, tail), draw(seed)));
         break;
     case 5:
-        atomic_store(&head->pins[draw(seed) % PINS_MAX], edge(seed, tail));
+        atomic_store(&head->lows[draw(seed) % PINS_MAX], edge(seed, tail));
         break;
     case 6:
         head->salt = draw(seed);
@@ -374,10 +374,10 @@ static void set_field(struct bed *bed, enum field field, uint64_t value)
         atomic_store(&head->release_turn, value);
         break;
     case PIN_0:
-        atomic_store(&head->pins[0], value);
+        atomic_store(&head->lows[0], value);
         break;
     case PIN_LAST:
-        atomic_store(&head->pins[PINS_MAX - 1], value);
+        atomic_store(&head->lows[PINS_MAX - 1], value);
         break;
     case WORD:
         atomic_store(&bed->ring.words[ring_index(&bed->ring, released)], value);

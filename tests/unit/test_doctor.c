@@ -147,7 +147,14 @@ Test(doctor, a_reader_that_holds_a_ring_nearly_full_is_a_warning)
     struct findings findings = examine(f.bus, EVBUS_ENOTFOUND);
     cr_expect_eq(findings.n_of[EVBUS_FINDING_WARNING], 1u, "%s", findings.text);
     says(&findings, "test.a/0");
-    says(&findings, "of 64 cells behind");
+    struct evbus_stat stat = {.size = sizeof stat};
+    char holds[64];
+    cr_assert_eq(evbus_stat(f.bus, &stat), EVBUS_OK);
+    const struct evbus_partition_stat *row = &stat.partitions[0];
+    cr_expect_geq(row->tail - row->low, 50u);
+    snprintf(holds, sizeof holds, "a reader that pins holds %u%% of the ring",
+             (unsigned)((row->tail - row->low) * 100 / row->capacity));
+    says(&findings, holds);
     says(&findings, "read on, or close it");
     while (evbus_reader_next(reader, &got, 0) == EVBUS_OK) {
     }

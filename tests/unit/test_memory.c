@@ -24,6 +24,9 @@
     "{\"namespace\":\"test\",\"open\":true,\"tests\":true,\"defaults\":{\"partitions\":2,\"ring\":\"64KiB\"}," \
     "\"topics\":{\"test.a.one\":{},\"test.a.two\":{},\"test.b.one\":{}}}"
 
+/* Every object of that bus: two logs of the catalogue, then its own. */
+static const char *const parts[] = {"control", "test.a", "test.b", "test.dlq", "test.evbus"};
+
 /* A bus name of this test's own. */
 static const char *bus_of_test(void)
 {
@@ -93,7 +96,7 @@ Test(memory, what_was_made_is_opened_with_its_logs_and_rings)
     struct memory memory;
     struct error err = {""};
     cr_assert_eq(memory_open(&memory, bus_of_test(), &err), EVBUS_OK, "%s", err.text);
-    cr_expect_eq(memory.n_logs, 2);
+    cr_expect_eq(memory_n_logs(&memory), 4);
     cr_expect_str_eq(memory.logs[0].head->name, "test.a");
     cr_expect_str_eq(memory.logs[1].head->name, "test.b");
     cr_expect_str_eq(memory.logs[0].head->topics[1], "test.a.two");
@@ -102,26 +105,80 @@ Test(memory, what_was_made_is_opened_with_its_logs_and_rings)
     cr_expect_eq(memory.logs[1].rings[1].capacity, 1024);
     cr_expect_eq(memory.logs[1].rings[1].partition, 1);
     cr_expect_str_eq(memory.logs[1].rings[1].name, "test.b");
+    cr_expect_not(memory_is_internal(&memory.logs[0]));
+    cr_expect_not(memory_is_internal(&memory.logs[1]));
+    for (uint32_t i = 0; i < 4; i++)
+        cr_expect_eq(memory.logs[i].index, i);
     cr_expect_arr_eq(memory.control->uuid, maker.control->uuid, 16);
     cr_expect_eq(memory.control->uuid[6] >> 4, 4, "a UUID of version 4");
-    cr_expect_str_eq(memory.control->catalogue, CATALOGUE);
-    cr_expect_eq(atomic_load(&memory.control->catalogue_len), sizeof CATALOGUE - 1);
+    cr_expect_str_eq(memory.control->catalogue[1], CATALOGUE);
+    cr_expect_eq(atomic_load(&memory.control->catalogue_len[1]), sizeof CATALOGUE - 1);
     cr_expect_neq(memory.control, maker.control);
     memory_close(&memory);
     memory_close(&memory);
     end(&maker);
 }
 
+/* What a dead letter needs is there before anybody dies. */
+Test(memory, the_buss_own_logs_stand_behind_the_catalogues_and_dead_letters_are_kept_for_ever)
+{
+    struct memory maker = made(bus_of_test());
+    struct memory memory;
+    struct error err = {""};
+    cr_assert_eq(memory_open(&memory, bus_of_test(), &err), EVBUS_OK, "%s", err.text);
+    struct memory_log *dlq = memory_internal_log(&memory, MEMORY_DLQ_LOG);
+    struct memory_log *notes = memory_internal_log(&memory, MEMORY_NOTES_LOG);
+    cr_assert_eq(dlq, &memory.logs[2]);
+    cr_assert_eq(notes, &memory.logs[3]);
+    cr_expect_str_eq(dlq->head->name, "test.dlq");
+    cr_expect_str_eq(notes->head->name, "test.evbus");
+    for (uint32_t i = 2; i < 4; i++) {
+        cr_expect(memory_is_internal(&memory.logs[i]));
+        cr_expect_eq(memory.logs[i].n_partitions, 1, "%s", memory.logs[i].head->name);
+        cr_expect_eq(memory.logs[i].rings[0].capacity, 1024, "as large as the largest: %s", memory.logs[i].head->name);
+    }
+    cr_expect_eq(atomic_load(&dlq->head->n_topics), 0, "one for each group: there is none");
+    cr_expect_eq(atomic_load(&notes->head->n_topics), 1);
+    cr_expect_str_eq(notes->head->topics[MEMORY_NOTES_TOPIC - 1], "test.evbus.notes");
+    cr_expect_eq(atomic_load(&dlq->head->pin_owners[0]), PIN_OWNER(1, 0));
+    cr_expect_eq(LOW_BEHIND(atomic_load(&dlq->rings[0].head->lows[0])), 1, "pinned at 0");
+    cr_expect_eq(atomic_load(&notes->head->pin_owners[0]), 0);
+    cr_expect_eq(atomic_load(&notes->rings[0].head->lows[0]), 0);
+    memory_close(&memory);
+    end(&maker);
+}
+
+/* Behind each ring, where neither the ring nor the next partition lies. */
+Test(memory, each_partition_has_a_place_for_each_group)
+{
+    struct memory memory = made(bus_of_test());
+    for (uint32_t l = 0; l < memory_n_logs(&memory); l++) {
+        const struct memory_log *log = &memory.logs[l];
+        const char *object_end = (const char *)log->region.base + log->region.len_bytes;
+        for (uint32_t p = 0; p < log->n_partitions; p++) {
+            const char *first = (const char *)memory_part(log, p, 0);
+            const char *behind = (const char *)memory_part(log, p, GROUPS_MAX);
+            const char *ring_end = (const char *)log->rings[p].head + ring_bytes(log->rings[p].capacity);
+            const char *next = p + 1 < log->n_partitions ? (const char *)log->rings[p + 1].head : object_end;
+            cr_expect_eq((uintptr_t)first % alignof(struct group_part), 0u, "log %u partition %u", l, p);
+            cr_expect_eq(first, ring_end, "log %u partition %u", l, p);
+            cr_expect_leq((const void *)behind, (const void *)next, "log %u partition %u", l, p);
+            cr_expect_eq((size_t)(behind - first), GROUPS_MAX * sizeof(struct group_part));
+        }
+    }
+    end(&memory);
+}
+
 /* [R19] */
 Test(memory, each_ring_has_a_salt_of_its_own_and_each_bus_a_name_of_its_own)
 {
     struct memory first = made(bus_of_test());
-    uint64_t salts[4];
+    uint64_t salts[6];
     uint8_t uuid[16];
     memcpy(uuid, first.control->uuid, sizeof uuid);
-    for (int i = 0; i < 4; i++)
-        salts[i] = first.logs[i / 2].rings[i % 2].salt;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 6; i++)
+        salts[i] = i < 4 ? first.logs[i / 2].rings[i % 2].salt : first.logs[i - 2].rings[0].salt;
+    for (int i = 0; i < 6; i++)
         for (int j = 0; j < i; j++)
             cr_expect_neq(salts[i], salts[j], "rings %d and %d", i, j);
     end(&first);
@@ -136,7 +193,6 @@ Test(memory, its_objects_take_what_was_said_and_every_page_is_there)
 {
     struct memory memory = made(bus_of_test());
     struct catalogue *catalogue = parsed();
-    static const char *const parts[] = {"control", "test.a", "test.b"};
     uint64_t sum = 0;
     for (size_t i = 0; i < N(parts); i++) {
         struct stat found;
@@ -162,7 +218,6 @@ Test(memory, mode_is_as_asked_for_every_object_whatever_the_umask)
         int rc = create(&memory, bus_of_test(), modes[i], &err);
         umask(before);
         cr_assert_eq(rc, EVBUS_OK, "%s", err.text);
-        static const char *const parts[] = {"control", "test.a", "test.b"};
         for (size_t k = 0; k < N(parts); k++) {
             struct stat found;
             char path[300];
@@ -280,12 +335,12 @@ Test(memory, what_a_dead_maker_left_is_told_and_made_anew)
     memory_remove(bus, NULL);
     struct child child = child_start(make_and_die, bus);
     cr_assert_eq(child_join(&child), 0);
-    cr_expect_eq(count_objects(bus), 3);
+    cr_expect_eq(count_objects(bus), (int)N(parts));
     cr_expect_eq(memory_open(&memory, bus, &err), EVBUS_ENOBUS);
     cr_expect_not_null(strstr(err.text, "half made"), "%s", err.text);
-    cr_expect_eq(count_objects(bus), 3, "opening clears nothing away");
+    cr_expect_eq(count_objects(bus), (int)N(parts), "opening clears nothing away");
     memory = made(bus);
-    cr_expect_eq(count_objects(bus), 3);
+    cr_expect_eq(count_objects(bus), (int)N(parts));
     end(&memory);
 }
 
@@ -300,6 +355,8 @@ Test(memory, objects_that_a_dead_maker_had_just_begun_are_in_nobodys_way)
         {"a control object without a content", "control", (off_t)sizeof(struct control)},
         {"a log without a size", "test.a", 0},
         {"a log without a content", "test.b", 1 << 20},
+        {"dead letters without a size", "test.dlq", 0},
+        {"notes without a content", "test.evbus", 1 << 20},
     };
     for (size_t i = 0; i < N(rows); i++) {
         char name[256];
@@ -546,15 +603,14 @@ Test(memory, removing_what_is_not_there_is_told)
 
 Test(memory, what_a_killed_remove_left_is_removed_by_the_next)
 {
-    static const char *const gone[] = {"control", "test.a", "test.b"};
-    for (size_t i = 0; i < N(gone); i++) {
+    for (size_t i = 0; i < N(parts); i++) {
         struct memory memory = made(bus_of_test());
         struct error err = {""};
         char name[256];
-        region_name(bus_of_test(), gone[i], name);
+        region_name(bus_of_test(), parts[i], name);
         cr_assert_eq(shm_unlink(name), 0);
-        cr_expect_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "without %s: %s", gone[i], err.text);
-        cr_expect_eq(count_objects(bus_of_test()), 0, "without %s", gone[i]);
+        cr_expect_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "without %s: %s", parts[i], err.text);
+        cr_expect_eq(count_objects(bus_of_test()), 0, "without %s", parts[i]);
         memory_close(&memory);
     }
 }
@@ -567,7 +623,7 @@ Test(memory, removing_a_bus_leaves_those_whose_names_begin_alike)
     snprintf(longer, sizeof longer, "%s-2", bus_of_test());
     struct memory other = made(longer);
     cr_assert_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "%s", err.text);
-    cr_expect_eq(count_objects(longer), 3);
+    cr_expect_eq(count_objects(longer), (int)N(parts));
     cr_expect_not(memory_is_retired(&other));
     memory_close(&memory);
     end(&other);

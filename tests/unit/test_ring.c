@@ -999,7 +999,7 @@ Test(ring, a_pin_starts_where_something_is_left)
             publish(&bed, 1, 16, k);
         cr_assert(ring_release(&bed.ring, 16));
         cr_expect_eq(ring_pin(&bed.ring, 0, rows[i].wish), rows[i].start, "%s", rows[i].label);
-        cr_expect_eq(atomic_load(&bed.ring.head->pins[0]), rows[i].start + 1, "%s", rows[i].label);
+        cr_expect_eq(atomic_load(&bed.ring.head->lows[0]), rows[i].start + 1, "%s", rows[i].label);
         ring_release(&bed.ring, CELLS);
         cr_expect_eq(ring_released(&bed.ring), rows[i].start, "%s", rows[i].label);
         bed_end(&bed);

@@ -40,8 +40,8 @@ Test(stat, an_idle_bus_is_told_as_it_was_made)
     cr_expect_str_eq(stat.bus, f.name);
     cr_expect_eq(stat.uuid[6] >> 4, 4, "a uuid of version 4");
     cr_expect(before <= stat.created_ns && stat.created_ns <= wall_ns());
-    cr_expect_eq(stat.n_logs, 2u);
-    cr_expect_eq(stat.n_topics, 3u);
+    cr_expect_eq(stat.n_logs, 4u, "the catalogue's and its own: dead letters, notes");
+    cr_expect_eq(stat.n_topics, 4u, "and the notes; dead letters have none without a group");
     cr_expect_eq(stat.n_slots, 0u);
     cr_expect_eq(stat.n_processes, 0u);
     cr_expect_eq(stat.keeper_slot, 0u);
@@ -53,17 +53,21 @@ Test(stat, an_idle_bus_is_told_as_it_was_made)
     cr_assert_eq(evbus_catalogue_check(text, len, &bytes), EVBUS_OK);
     cr_expect_eq(stat.bytes, bytes);
     stat = stat_of(f.bus);
-    cr_assert_eq(stat.n_partitions, 6u);
-    for (size_t i = 0; i < 6; i++) {
+    cr_assert_eq(stat.n_partitions, 8u);
+    static const char *const logs[] = {"test.a", "test.a", "test.a",   "test.b",
+                                       "test.b", "test.b", "test.dlq", "test.evbus"};
+    for (size_t i = 0; i < 8; i++) {
         const struct evbus_partition_stat *row = &stat.partitions[i];
+        bool is_dlq = i == 6;
         cr_expect_eq(row->size, sizeof *row);
-        cr_expect_str_eq(row->log, i < 3 ? "test.a" : "test.b");
-        cr_expect_eq(row->partition, i % 3);
+        cr_expect_str_eq(row->log, logs[i]);
+        cr_expect_eq(row->partition, i < 6 ? i % 3 : 0);
         cr_expect_eq(row->capacity, 1024u);
-        cr_expect_gt(row->tail, 0u, "its names stand in front");
+        cr_expect(is_dlq ? row->tail == 0 : row->tail > 0, "%s: its names stand in front", logs[i]);
         cr_expect_eq(row->released, 0u);
-        cr_expect_eq(row->low, UINT64_MAX);
-        cr_expect_eq(row->n_pins + row->n_sleepers, 0u);
+        cr_expect_eq(row->low, is_dlq ? 0 : UINT64_MAX, "%s", logs[i]);
+        cr_expect_eq(row->n_pins, is_dlq ? 1u : 0u, "%s: dead letters are kept", logs[i]);
+        cr_expect_eq(row->n_sleepers, 0u);
         cr_expect_eq(row->full + row->cancels + row->buried, 0u);
     }
     fixture_end(&f);
@@ -140,6 +144,7 @@ Test(stat, sleepers_are_counted)
         pthread_create(&threads[i], NULL, sleep_until_event, &sleepers[i]);
     }
     cr_expect(await_that((stat = stat_of(f.bus)).partitions[0].n_sleepers == 3 && stat.partitions[1].n_sleepers == 3));
+    cr_expect_eq(stat.partitions[2].n_sleepers + stat.partitions[3].n_sleepers, 0u, "nobody asked for the bus's own");
     cr_expect_eq(stat.n_slots, 3u);
     cr_assert_eq(fixture_publish(f.bus, NULL, "1"), EVBUS_OK);
     for (int i = 0; i < 3; i++) {
@@ -231,12 +236,12 @@ Test(stat, an_older_callers_struct_is_written_as_far_as_it_goes)
     memset(&stat, 0xaa, sizeof stat);
     stat.size = offsetof(struct evbus_stat, n_slots);
     cr_assert_eq(evbus_stat(f.bus, &stat), EVBUS_OK);
-    cr_expect_eq(stat.n_topics, 3u);
+    cr_expect_eq(stat.n_topics, 4u);
     for (size_t i = offsetof(struct evbus_stat, n_slots); i < sizeof stat; i++)
         cr_assert_eq(((unsigned char *)&stat)[i], 0xaa, "byte %zu was written", i);
     stat.size = 0;
     cr_assert_eq(evbus_stat(f.bus, &stat), EVBUS_OK);
-    cr_expect_eq(stat.n_partitions, 2u);
+    cr_expect_eq(stat.n_partitions, 4u);
     fixture_end(&f);
 }
 

@@ -1,0 +1,285 @@
+/* apply.c: a catalogue becomes what the bus is, at init and while all runs.
+ *
+ *   who      one at a time, under the admin's robust mutex
+ *   order    check all of it against the bus (nothing is changed when anything is refused)
+ *            logs that are new: made whole, then known (n_logs)    topics that are new: named, then counted (n_topics)
+ *            groups: made, or given topics                         the other text; generation + 1 (release)
+ *
+ * Why that is enough. Everything before the generation only adds what nobody uses yet: a maker that dies leaves places that the
+ * next apply of the same text finds and goes on from. Publishers look at the generation with each publish and read the text anew
+ * when it has changed; the old table serves them meanwhile, so none of them waits. A text that is half written is nobody's: the
+ * generation still says the other one.
+ * A group is there before anybody may publish on its new topic: it misses nothing of it.
+ * Checked by tests/unit/test_apply.c, tests/crash/test_apply.c. */
+#include "apply.h"
+
+#include <evbus/admin.h>
+
+#include "bus.h"
+#include "clock.h"
+#include "frame.h"
+#include "partition.h"
+#include "topic.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int apply_names(struct memory_log *log, uint32_t from, uint32_t slot, struct error *err)
+{
+    uint64_t buffer[16 * CELL_WORDS];
+    struct claim claim = {.slot = slot};
+    int rc = EVBUS_OK;
+    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
+    for (uint32_t t = from; t < n; t++) {
+        char text[256];
+        int len = snprintf(text, sizeof text, "{\"topic\":{\"id\":%u,\"name\":\"%s\"}}", t + 1, log->head->topics[t]);
+        struct frame frame = {
+            .kind = FRAME_NAMES,
+            .timestamp_ns = clock_wall_ns(),
+            .topic = (uint16_t)(t + 1),
+            .major = 1,
+            .payload = text,
+            .payload_len = (uint32_t)len,
+        };
+        uint32_t n_cells = frame_cells(0, 0, frame.payload_len);
+        frame_build(&frame, buffer);
+        for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
+            uint64_t pos;
+            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);
+        }
+    }
+    return rc;
+}
+
+uint32_t apply_n_dead_letter_topics(struct memory *memory)
+{
+    const struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
+    return dlq != NULL ? atomic_load_explicit(&dlq->head->n_topics, memory_order_acquire) : 0;
+}
+
+int apply_dead_letter_names(struct memory *memory, uint32_t from, uint32_t slot, struct error *err)
+{
+    struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
+    int rc = dlq != NULL ? apply_names(dlq, from, slot, err) : EVBUS_OK;
+    return rc == EVBUS_EFULL ? EVBUS_OK : rc; /* its readers know the name from memory */
+}
+
+/* Does a group live on this host? */
+static bool is_here(const struct catalogue *catalogue, const char *group)
+{
+    for (size_t i = 0; i < catalogue->n_here; i++)
+        if (strcmp(catalogue->here[i], "*") == 0 || strcmp(catalogue->here[i], group) == 0)
+            return true;
+    return catalogue->n_here == 0;
+}
+
+/* The topics of the catalogue that a group receives, by log. */
+static void wanted_by(const struct memory *memory, const struct catalogue *catalogue, const char *group,
+                      struct topic_set out_wanted[LOGS_MAX])
+{
+    memset(out_wanted, 0, LOGS_MAX * sizeof *out_wanted);
+    for (size_t t = 0; t < catalogue->n_topics; t++) {
+        const struct catalogue_topic *topic = &catalogue->topics[t];
+        for (size_t g = 0; g < topic->n_groups; g++) {
+            uint32_t log;
+            uint32_t id;
+            if (strcmp(topic->groups[g], group) == 0 && memory_find_topic(memory, topic->name, &log, &id))
+                topic_set_add(&out_wanted[log], id);
+        }
+    }
+}
+
+int apply_groups(struct memory *memory, const struct catalogue *catalogue, enum group_from from, uint32_t *inout_n,
+                 struct error *err)
+{
+    struct topic_set wanted[LOGS_MAX];
+    int rc = EVBUS_OK;
+    for (size_t i = 0; i < catalogue->n_groups && rc == EVBUS_OK; i++) {
+        struct group_plan plan = {
+            .name = catalogue->groups[i].name,
+            .wanted = wanted,
+            .n_logs = memory_n_logs(memory),
+            .from = from,
+        };
+        if (!is_here(catalogue, plan.name))
+            continue;
+        wanted_by(memory, catalogue, plan.name, wanted);
+        uint32_t group = group_find(memory, plan.name);
+        uint32_t n = 1;
+        if (group == GROUP_NONE)
+            rc = group_make(memory, &plan, &group, err);
+        else
+            n = group_add_topics(memory, group, wanted, plan.n_logs);
+        if (inout_n != NULL)
+            *inout_n += n;
+    }
+    return rc;
+}
+
+/* --- while all runs ------------------------------------------------------------------------------------------------------ */
+
+static const struct catalogue_log *log_named(const struct catalogue *catalogue, const char *name)
+{
+    for (size_t i = 0; i < catalogue->n_logs; i++)
+        if (strcmp(catalogue->logs[i].name, name) == 0)
+            return &catalogue->logs[i];
+    return NULL;
+}
+
+/* What a bus cannot change, by name. */
+static int check_against(const struct memory *memory, const struct catalogue *old, const struct catalogue *new,
+                         struct error *err)
+{
+    if (strcmp(old->name_space, new->name_space) != 0)
+        return error_set(err, EVBUS_ECATALOGUE, "namespace is \"%s\" and was \"%s\": that needs a new bus",
+                         new->name_space, old->name_space);
+    for (size_t i = 0; i < old->n_topics; i++)
+        if (catalogue_find_topic(new, old->topics[i].name) < 0)
+            return error_set(err, EVBUS_ECATALOGUE,
+                             "topic %s is missing: a bus keeps its topics; take its producers away, or make a new bus",
+                             old->topics[i].name);
+    for (size_t i = 0; i < old->n_groups; i++) {
+        bool is_there = group_find(memory, old->groups[i].name) == GROUP_NONE; /* forgotten by hand */
+        for (size_t j = 0; j < new->n_groups; j++)
+            is_there = is_there || strcmp(old->groups[i].name, new->groups[j].name) == 0;
+        if (!is_there)
+            return error_set(
+                err, EVBUS_ECATALOGUE,
+                "group %s is missing: the bus still holds its events for it; `evbus group rm %s` forgets it",
+                old->groups[i].name, old->groups[i].name);
+    }
+    uint32_t n_groups = 0;
+    for (uint32_t g = 0; g < GROUPS_MAX; g++)
+        n_groups += atomic_load_explicit(&memory->control->groups[g].state, memory_order_acquire) != GROUP_FREE;
+    for (size_t i = 0; i < new->n_groups; i++)
+        n_groups += group_find(memory, new->groups[i].name) == GROUP_NONE;
+    if (n_groups > GROUPS_MAX)
+        return error_set(err, EVBUS_ELIMIT, "the bus would have %u groups; at most %d fit", n_groups, GROUPS_MAX);
+    size_t n_new = 0;
+    for (size_t i = 0; i < new->n_logs; i++) {
+        const struct catalogue_log *log = &new->logs[i];
+        const struct catalogue_log *before = log_named(old, log->name);
+        n_new += before == NULL;
+        if (before != NULL && before->n_partitions != log->n_partitions)
+            return error_set(err, EVBUS_ECATALOGUE, "log %s: partitions is %u and was %u: that needs a new bus",
+                             log->name, log->n_partitions, before->n_partitions);
+        if (before != NULL && before->ring_bytes != log->ring_bytes)
+            return error_set(err, EVBUS_ECATALOGUE, "log %s: ring is %llu bytes and was %llu: that needs a new bus",
+                             log->name, (unsigned long long)log->ring_bytes, (unsigned long long)before->ring_bytes);
+    }
+    if (memory_n_logs(memory) + n_new > LOGS_MAX)
+        return error_set(err, EVBUS_ELIMIT, "the bus would have %zu logs; at most %d fit",
+                         memory_n_logs(memory) + n_new, LOGS_MAX);
+    return EVBUS_OK;
+}
+
+/* Logs that are new, and topics that are new in logs that are there. */
+static int add_topics(struct memory *memory, const struct catalogue *new, uint32_t slot, uint32_t *inout_n,
+                      struct error *err)
+{
+    for (size_t l = 0; l < new->n_logs; l++) {
+        struct memory_log *log = NULL;
+        for (uint32_t i = 0; i < memory_n_logs(memory); i++)
+            if (strncmp(memory->logs[i].head->name, new->logs[l].name, NAME_BYTES) == 0)
+                log = &memory->logs[i];
+        bool is_new = log == NULL;
+        int rc = is_new ? memory_add_log(memory, &new->logs[l], &log, err) : EVBUS_OK;
+        if (rc != EVBUS_OK)
+            return rc;
+        uint32_t before = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
+        for (size_t t = 0; t < new->n_topics; t++) {
+            uint32_t found_log;
+            uint32_t found_id;
+            if (new->topics[t].log != l ||
+                (!is_new && memory_find_topic(memory, new->topics[t].name, &found_log, &found_id)))
+                continue;
+            if (memory_add_topic(log, new->topics[t].name) == 0)
+                return error_set(err, EVBUS_ELIMIT, "log %s has %d topics, no more fit", new->logs[l].name, TOPICS_MAX);
+            *inout_n += 1;
+        }
+        rc = apply_names(log, before, slot, err);
+        if (rc != EVBUS_OK && rc != EVBUS_EFULL) /* a full ring's readers know the name from memory */
+            return rc;
+        if (is_new) {
+            *inout_n += 1;
+            memory_publish_log(memory);
+        }
+    }
+    return EVBUS_OK;
+}
+
+static void write_text(struct control *control, const char *text, size_t len)
+{
+    uint32_t generation = atomic_load_explicit(&control->generation, memory_order_relaxed) + 1;
+    memcpy(control->catalogue[generation % 2], text, len);
+    atomic_store_explicit(&control->catalogue_len[generation % 2], (uint32_t)len, memory_order_relaxed);
+    atomic_store_explicit(&control->generation, generation, memory_order_release); /* edge CATALOGUE, from: the text */
+}
+
+/* The catalogue as it was. */
+static int old_catalogue(const struct memory *memory, struct catalogue **out_old, struct error *err)
+{
+    char *text;
+    size_t len;
+    uint32_t generation;
+    int rc = topics_copy_text(memory, &text, &len, &generation, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    rc = catalogue_parse(text, len, out_old, err);
+    free(text);
+    return rc;
+}
+
+static int apply(struct evbus *bus, const struct catalogue *new, const char *text, size_t len, uint32_t *out_n,
+                 struct error *err)
+{
+    struct memory *memory = &bus->memory;
+    struct catalogue *old = NULL;
+    struct bus_thread *thread;
+    int rc = memory_map_new_logs(memory, err);
+    if (rc == EVBUS_OK)
+        rc = bus_thread(bus, &thread, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    if ((rc = old_catalogue(memory, &old, err)) == EVBUS_OK)
+        rc = check_against(memory, old, new, err);
+    catalogue_free(old);
+    if (rc == EVBUS_OK)
+        rc = add_topics(memory, new, thread->claim.slot, out_n, err);
+    uint32_t n_before = apply_n_dead_letter_topics(memory);
+    if (rc == EVBUS_OK)
+        rc = apply_groups(memory, new, GROUP_LATEST, out_n, err);
+    if (rc == EVBUS_OK)
+        rc = apply_dead_letter_names(memory, n_before, thread->claim.slot, err);
+    if (rc == EVBUS_OK) {
+        write_text(memory->control, text, len);
+        for (uint32_t g = 0; g < GROUPS_MAX; g++) /* members read their group's settings anew */
+            atomic_fetch_add_explicit(&memory->control->groups[g].changes, 1, memory_order_release);
+    }
+    return rc;
+}
+
+EVBUS_API int evbus_catalogue_apply(struct evbus *bus, const char *text, size_t len, uint32_t *out_changes)
+{
+    struct error *err = error_of_thread();
+    struct catalogue *catalogue = NULL;
+    uint32_t n = 0;
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && text == NULL)
+        rc = error_set(err, EVBUS_EINVAL, "text is NULL");
+    if (rc == EVBUS_OK && len == 0)
+        len = strlen(text);
+    if (rc == EVBUS_OK)
+        rc = catalogue_parse(text, len, &catalogue, err);
+    if (rc == EVBUS_OK)
+        rc = group_lock(&bus->memory, true, err);
+    if (rc == EVBUS_OK) {
+        rc = apply(bus, catalogue, text, len, &n, err);
+        group_unlock(&bus->memory);
+    }
+    catalogue_free(catalogue);
+    if (rc == EVBUS_OK && out_changes != NULL)
+        *out_changes = n;
+    return rc;
+}

@@ -1,0 +1,299 @@
+/* group.c: who wants which topics, from where.
+ *
+ *   who      one maker at a time, under the admin's robust mutex; members join and leave by one CAS each
+ *   order    make: state MAKING, name; in each partition: words empty, low pinned (R8), cursor; topics; state LIVE (release)
+ *            remove: state FREE; then topics and lows
+ *
+ * Why that is enough. A group's low is pinned before its start is promised (ring_pin) [R8, P11; model pin.pml], and its state
+ * says LIVE after all of it: a maker that dies leaves MAKING, which the next holder of the mutex clears away. Nobody reads a
+ * group that is not LIVE. Lows hold `released` for a group whoever dies: an absent group fills its log.
+ * Checked by tests/unit/test_group.c. */
+#include "group.h"
+
+#include "clock.h"
+#include "frame.h"
+#include "pending.h"
+#include "slot.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct group_entry *entry_of(const struct memory *memory, uint32_t group)
+{
+    return &memory->control->groups[group];
+}
+
+bool group_is_live(const struct memory *memory, uint32_t group)
+{
+    return atomic_load_explicit(&entry_of(memory, group)->state, memory_order_acquire) == GROUP_LIVE;
+}
+
+struct topic_set group_topics(const struct memory_log *log, uint32_t group)
+{
+    struct topic_set topics;
+    for (int i = 0; i < DOORBELL_TOPIC_WORDS; i++)
+        topics.bits[i] = atomic_load_explicit(&log->head->group_topics[group][i], memory_order_acquire);
+    return topics;
+}
+
+static bool is_none(const struct topic_set *topics)
+{
+    static const struct topic_set none;
+    return memcmp(topics, &none, sizeof none) == 0;
+}
+
+static void set_topics(struct memory_log *log, uint32_t group, const struct topic_set *topics)
+{
+    for (int i = 0; i < DOORBELL_TOPIC_WORDS; i++)
+        atomic_store_explicit(&log->head->group_topics[group][i], topics->bits[i], memory_order_release);
+}
+
+/* --- the admin's mutex --------------------------------------------------------------------------------------------- */
+
+static void clear(struct memory *memory, uint32_t group)
+{
+    static const struct topic_set none;
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
+        struct memory_log *log = &memory->logs[l];
+        set_topics(log, group, &none);
+        for (uint32_t p = 0; p < log->n_partitions; p++)
+            ring_unpin(&log->rings[p], group_low_index(group));
+    }
+    atomic_store_explicit(&entry_of(memory, group)->state, GROUP_FREE, memory_order_release);
+}
+
+int group_lock(struct memory *memory, bool wait, struct error *err)
+{
+    struct timespec until;
+    int rc = memory_map_new_logs(memory, err); /* what a dead maker left may lie in any of them */
+    if (rc != EVBUS_OK)
+        return rc;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += wait ? 5 : 0;
+    int number = pthread_mutex_timedlock(&memory->control->admin, &until);
+    if (number == EOWNERDEAD) {
+        for (uint32_t i = 0; i < GROUPS_MAX; i++)
+            if (atomic_load_explicit(&entry_of(memory, i)->state, memory_order_acquire) == GROUP_MAKING)
+                clear(memory, i);
+        pthread_mutex_consistent(&memory->control->admin);
+    } else if (number != 0) {
+        return error_set(
+            err, EVBUS_EBUSY,
+            "bus %s: somebody else changes its groups or catalogue for 5 s already (%s); if he is stopped, "
+            "`evbus doctor` names him",
+            memory->bus, strerror(number));
+    }
+    return EVBUS_OK;
+}
+
+void group_unlock(struct memory *memory)
+{
+    pthread_mutex_unlock(&memory->control->admin);
+}
+
+/* --- make and remove -------------------------------------------------------------------------------------------------- */
+
+uint32_t group_find(const struct memory *memory, const char *name)
+{
+    for (uint32_t i = 0; i < GROUPS_MAX; i++)
+        if (group_is_live(memory, i) && strncmp(entry_of(memory, i)->name, name, SERVICE_BYTES) == 0)
+            return i;
+    return GROUP_NONE;
+}
+
+/* The first frame from pos on whose event is not older; or that stands at or after a position. */
+static uint64_t first_from(const struct ring *ring, uint64_t pos, uint64_t time_ns, uint64_t position)
+{
+    for (;;) {
+        uint64_t word;
+        struct frame_header header;
+        enum ring_seen seen = ring_look(ring, pos, &word);
+        if (pos >= position)
+            return pos;
+        if (seen == RING_COMMITTED && (ring_copy_header(ring, pos, &header) != RING_COMMITTED ||
+                                       (header.kind == FRAME_EVENT && header.timestamp_ns >= time_ns)))
+            return pos;
+        if (seen != RING_COMMITTED && seen != RING_SKIP)
+            return pos;
+        pos += word_cells(word);
+    }
+}
+
+/* The group's place in every partition of one log. */
+static void make_parts(struct memory_log *log, uint32_t group, enum group_from from, uint64_t position)
+{
+    for (uint32_t p = 0; p < log->n_partitions; p++) {
+        struct group_part *part = memory_part(log, p, group);
+        struct ring *ring = &log->rings[p];
+        uint64_t wish = from == GROUP_LATEST ? ring_tail(ring) : 0;
+        uint64_t start = ring_pin(ring, group_low_index(group), wish);
+        uint64_t tail = ring_tail(ring);
+        if (start > tail)
+            start = tail;
+        if (from == GROUP_TIME)
+            start = first_from(ring, start, position, UINT64_MAX);
+        if (from == GROUP_POSITION) /* it may point into a frame */
+            start = first_from(ring, start, UINT64_MAX, position);
+        ring_pin_move(ring, group_low_index(group), start, false);
+        /* Epochs go on over a group's lives in a place: whoever held it in the last one stays fenced. */
+        uint16_t epoch = (uint16_t)(LEASE_EPOCH(atomic_load_explicit(&part->lease, memory_order_relaxed)) + 1);
+        for (uint32_t i = 0; i < PENDING_MAX; i++)
+            atomic_store_explicit(&part->pending[i], (uint64_t)epoch << 8, memory_order_relaxed);
+        atomic_store_explicit(&part->lease, LEASE_WORD(epoch, 0), memory_order_relaxed);
+        ring_stamp_low(ring, group_low_index(group), epoch);
+        atomic_store_explicit(&part->n_done, 0, memory_order_relaxed);
+        atomic_store_explicit(&part->n_redelivered, 0, memory_order_relaxed);
+        atomic_store_explicit(&part->n_dead, 0, memory_order_relaxed);
+        atomic_store_explicit(&part->cursor, CURSOR_WORD(start, epoch), memory_order_release);
+    }
+}
+
+/* The id of <namespace>.dlq.<group>: once given it is never another group's. 0: there is none left. */
+static uint32_t dead_letter_topic(struct memory *memory, const char *name)
+{
+    struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
+    char topic[NAME_BYTES];
+    uint32_t log;
+    uint32_t id;
+    if (dlq == NULL)
+        return 0;
+    int len = snprintf(topic, sizeof topic, "%.62s.%.63s", dlq->head->name, name);
+    return len > 0 && memory_find_topic(memory, topic, &log, &id) ? id : memory_add_topic(dlq, topic);
+}
+
+int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err)
+{
+    uint32_t group = group_find(memory, plan->name);
+    if (group != GROUP_NONE) {
+        *out_group = group;
+        return error_set(err, EVBUS_EDUPLICATE, "group %s exists already", plan->name);
+    }
+    for (group = 0; group < GROUPS_MAX; group++)
+        if (atomic_load_explicit(&entry_of(memory, group)->state, memory_order_acquire) == GROUP_FREE)
+            break;
+    if (group == GROUPS_MAX)
+        return error_set(err, EVBUS_ELIMIT,
+                         "bus %s has %d groups, no more fit: `evbus group ls` lists them, rm removes one", memory->bus,
+                         GROUPS_MAX);
+    struct group_entry *entry = entry_of(memory, group);
+    atomic_store_explicit(&entry->state, GROUP_MAKING, memory_order_release);
+    snprintf(entry->name, sizeof entry->name, "%s", plan->name);
+    entry->flags = plan->flags;
+    for (uint32_t i = 0; i < MEMBERS_MAX; i++)
+        atomic_store_explicit(&entry->members[i].owner, 0, memory_order_relaxed);
+    entry->dlq_topic = dead_letter_topic(memory, plan->name);
+    atomic_store_explicit(&entry->was_joined, 0, memory_order_relaxed);
+    if (entry->dlq_topic == 0) {
+        atomic_store_explicit(&entry->state, GROUP_FREE, memory_order_release);
+        return error_set(err, EVBUS_ELIMIT,
+                         "the log of dead letters has had %d groups' topics, no more fit: make a new bus", TOPICS_MAX);
+    }
+    for (uint32_t l = 0; l < plan->n_logs && l < memory_n_logs(memory); l++) {
+        if (is_none(&plan->wanted[l]))
+            continue;
+        make_parts(&memory->logs[l], group, plan->from, plan->position);
+        set_topics(&memory->logs[l], group, &plan->wanted[l]);
+    }
+    atomic_store_explicit(&entry->state, GROUP_LIVE, memory_order_release); /* edge GROUP, from: its places */
+    *out_group = group;
+    return EVBUS_OK;
+}
+
+uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs)
+{
+    bool has_changed = false;
+    for (uint32_t l = 0; l < n_logs && l < memory_n_logs(memory); l++) {
+        struct topic_set before = group_topics(&memory->logs[l], group);
+        struct topic_set after = before;
+        for (int i = 0; i < DOORBELL_TOPIC_WORDS; i++)
+            after.bits[i] |= wanted[l].bits[i];
+        if (memcmp(&before, &after, sizeof after) == 0)
+            continue;
+        if (is_none(&before))
+            make_parts(&memory->logs[l], group, GROUP_LATEST, 0);
+        set_topics(&memory->logs[l], group, &after);
+        has_changed = true;
+    }
+    if (has_changed)
+        atomic_fetch_add_explicit(&entry_of(memory, group)->changes, 1, memory_order_release);
+    return has_changed;
+}
+
+static void ring_members(struct memory *memory, uint32_t group)
+{
+    uint32_t slots[MEMBERS_MAX];
+    uint32_t n = group_members(memory, group, slots);
+    for (uint32_t i = 0; i < n; i++)
+        doorbell_ring_slot(&memory->control->slots[slots[i]]);
+}
+
+int group_remove(struct memory *memory, uint32_t group, struct error *err)
+{
+    if (!group_is_live(memory, group))
+        return error_set(err, EVBUS_ENOTFOUND, "there is no such group");
+    struct group_entry *entry = entry_of(memory, group);
+    atomic_store_explicit(&entry->state, GROUP_MAKING, memory_order_release); /* half done: cleared whoever dies */
+    atomic_fetch_add_explicit(&entry->changes, 1, memory_order_release);
+    ring_members(memory, group);
+    clear(memory, group);
+    return EVBUS_OK;
+}
+
+/* --- members ----------------------------------------------------------------------------------------------------------- */
+
+int group_join(struct memory *memory, uint32_t group, uint32_t slot, uint64_t logs, uint32_t *out_member,
+               uint32_t *out_owner, struct error *err)
+{
+    struct group_entry *entry = entry_of(memory, group);
+    if (!group_is_live(memory, group)) /* edge GROUP, to: its members */
+        return error_set(err, EVBUS_ENOTFOUND, "the group has been removed");
+    uint32_t number = atomic_fetch_add_explicit(&entry->member_numbers, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < MEMBERS_MAX; i++) {
+        uint32_t nobody = 0;
+        if (!atomic_compare_exchange_strong_explicit(&entry->members[i].owner, &nobody, PIN_OWNER(number, slot),
+                                                     memory_order_acq_rel, memory_order_relaxed))
+            continue;
+        atomic_store_explicit(&entry->members[i].logs, logs, memory_order_relaxed);
+        atomic_store_explicit(&entry->members[i].progress_ns, clock_mono_ns(), memory_order_relaxed);
+        atomic_store_explicit(&entry->was_joined, 1, memory_order_release);
+        atomic_fetch_add_explicit(&entry->changes, 1, memory_order_release);
+        ring_members(memory, group);
+        *out_member = i;
+        *out_owner = PIN_OWNER(number, slot);
+        return EVBUS_OK;
+    }
+    return error_set(err, EVBUS_ELIMIT, "group %s has %d members, no more fit", entry->name, MEMBERS_MAX);
+}
+
+void group_leave(struct memory *memory, uint32_t group, uint32_t member, uint32_t owner)
+{
+    struct group_entry *entry = entry_of(memory, group);
+    if (!atomic_compare_exchange_strong_explicit(&entry->members[member].owner, &owner, 0, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return; /* of another life */
+    atomic_fetch_add_explicit(&entry->changes, 1, memory_order_release);
+    if (group_is_live(memory, group))
+        ring_members(memory, group);
+}
+
+uint32_t group_members(const struct memory *memory, uint32_t group, uint32_t out_slots[MEMBERS_MAX])
+{
+    uint32_t n = 0;
+    const struct group_entry *entry = entry_of(memory, group);
+    for (uint32_t i = 0; i < MEMBERS_MAX; i++) {
+        uint32_t slot = PIN_SLOT(atomic_load_explicit(&entry->members[i].owner, memory_order_acquire));
+        if (slot != 0 && !slot_is_dead(&memory->control->slots[slot]))
+            out_slots[n++] = slot;
+    }
+    return n;
+}
+
+bool group_is_orphan(const struct memory *memory, uint32_t group)
+{
+    const struct group_entry *entry = entry_of(memory, group);
+    uint32_t slots[MEMBERS_MAX];
+    return group_is_live(memory, group) && (entry->flags & GROUP_EPHEMERAL) != 0 &&
+           atomic_load_explicit(&entry->was_joined, memory_order_acquire) != 0 &&
+           group_members(memory, group, slots) == 0;
+}

@@ -1,0 +1,185 @@
+/* groups.c: groups in numbers, made and forgotten by hand. For the CLI and dashboards.
+ * Checked by tests/unit/test_groups.c. */
+#include <evbus/admin.h>
+
+#include "bus.h"
+#include "clock.h"
+#include "frame.h"
+#include "group.h"
+#include "pending.h"
+#include "slot.h"
+#include "stat.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TOPICS_SHOWN 512
+
+/* What one call of each() is shown. */
+struct shown {
+    struct evbus_group_stat stat;
+    char name[SERVICE_BYTES];
+    const char *topics[TOPICS_SHOWN];
+    struct evbus_slot_stat members[MEMBERS_MAX];
+};
+
+#define FRAMES_LOOKED_AT 64
+
+/* The age of the first event at or after a position, as far as it is near. */
+static void see_age(const struct ring *ring, uint64_t pos, uint64_t now_ns, uint64_t *inout_oldest_ns)
+{
+    for (int i = 0; i < FRAMES_LOOKED_AT; i++) {
+        uint64_t word;
+        struct frame_header header;
+        enum ring_seen seen = ring_look(ring, pos, &word);
+        if (seen != RING_COMMITTED && seen != RING_SKIP)
+            return;
+        if (seen == RING_COMMITTED && ring_copy_header(ring, pos, &header) == RING_COMMITTED &&
+            header.kind == FRAME_EVENT) {
+            if (header.timestamp_ns < now_ns && now_ns - header.timestamp_ns > *inout_oldest_ns)
+                *inout_oldest_ns = now_ns - header.timestamp_ns;
+            return;
+        }
+        pos += word_cells(word);
+    }
+}
+
+static void add_part(const struct ring *ring, const struct group_part *part, uint64_t now_ns,
+                     struct evbus_group_stat *stat)
+{
+    uint64_t cursor = pending_cursor(part);
+    uint64_t tail = ring_tail(ring);
+    stat->n_partitions++;
+    stat->lag += tail > cursor ? tail - cursor : 0;
+    stat->done += atomic_load_explicit(&part->n_done, memory_order_relaxed);
+    stat->redelivered += atomic_load_explicit(&part->n_redelivered, memory_order_relaxed);
+    stat->dead_letters += atomic_load_explicit(&part->n_dead, memory_order_relaxed);
+    if (tail > cursor)
+        see_age(ring, cursor, now_ns, &stat->oldest_ns);
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        struct pending found = pending_load(part, i, cursor);
+        if (found.state == PENDING_EMPTY || found.pos >= cursor)
+            continue;
+        stat->n_pending++;
+        stat->n_running += found.state == PENDING_RUN || found.state == PENDING_SOLO;
+        stat->n_waiting += found.state == PENDING_WAIT;
+        stat->n_dead += found.state == PENDING_DEAD;
+        if (found.attempts > stat->attempts_max)
+            stat->attempts_max = found.attempts;
+        see_age(ring, found.pos, now_ns, &stat->oldest_ns);
+    }
+}
+
+static void fill(const struct memory *memory, uint32_t group, struct shown *shown)
+{
+    const struct group_entry *entry = &memory->control->groups[group];
+    struct evbus_group_stat *stat = &shown->stat;
+    uint64_t now_ns = clock_wall_ns();
+    uint32_t slots[MEMBERS_MAX];
+    memset(stat, 0, sizeof *stat);
+    memcpy(shown->name, entry->name, sizeof shown->name - 1);
+    stat->size = sizeof *stat;
+    stat->group = shown->name;
+    stat->is_ad_hoc = (entry->flags & GROUP_AD_HOC) != 0;
+    stat->is_ephemeral = (entry->flags & GROUP_EPHEMERAL) != 0;
+    stat->topics = shown->topics;
+    stat->members = shown->members;
+    uint32_t n = group_members(memory, group, slots);
+    for (uint32_t i = 0; i < n; i++)
+        stat->n_members += stat_fill_slot(memory->control, slots[i], &shown->members[stat->n_members]);
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
+        const struct memory_log *log = &memory->logs[l];
+        struct topic_set topics = group_topics(log, group);
+        bool reads = false;
+        for (uint32_t id = 1; id <= TOPICS_MAX; id++) {
+            if (!topic_set_has(&topics, id))
+                continue;
+            reads = true;
+            if (stat->n_topics < TOPICS_SHOWN)
+                shown->topics[stat->n_topics++] = log->head->topics[id - 1];
+        }
+        for (uint32_t p = 0; reads && p < log->n_partitions; p++)
+            add_part(&log->rings[p], memory_part(log, p, group), now_ns, stat);
+    }
+}
+
+EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const struct evbus_group_stat *group),
+                           void *context)
+{
+    struct error *err = error_of_thread();
+    uint32_t groups[GROUPS_MAX];
+    uint32_t n = 0;
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && each == NULL)
+        rc = error_set(err, EVBUS_EINVAL, "each is NULL");
+    if (rc == EVBUS_OK)
+        rc = memory_map_new_logs(&bus->memory, err);
+    struct shown *shown = rc == EVBUS_OK ? calloc(1, sizeof *shown) : NULL;
+    if (rc == EVBUS_OK && shown == NULL)
+        rc = error_set(err, EVBUS_ENOSPC, "no memory for a group");
+    for (uint32_t g = 0; rc == EVBUS_OK && g < GROUPS_MAX; g++) {
+        if (!group_is_live(&bus->memory, g))
+            continue;
+        uint32_t at = n++;
+        for (; at > 0 && strncmp(bus->memory.control->groups[groups[at - 1]].name, bus->memory.control->groups[g].name,
+                                 SERVICE_BYTES) > 0;
+             at--)
+            groups[at] = groups[at - 1];
+        groups[at] = g;
+    }
+    for (uint32_t i = 0; i < n && rc == EVBUS_OK; i++) {
+        fill(&bus->memory, groups[i], shown);
+        rc = each(context, &shown->stat);
+    }
+    free(shown);
+    return rc;
+}
+
+EVBUS_API int evbus_group_add(struct evbus *bus, const struct evbus_group_options *given)
+{
+    struct error *err = error_of_thread();
+    struct evbus_group_options options = {0};
+    struct evbus_subscription *member;
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && given != NULL)
+        rc = bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_group_options", err);
+    if (rc == EVBUS_OK && (options.group == NULL || options.patterns == NULL || options.n_patterns == 0))
+        rc = error_set(err, EVBUS_EINVAL, "options.%s is missing", options.group == NULL ? "group" : "patterns");
+    if (rc == EVBUS_OK && group_find(&bus->memory, options.group) != GROUP_NONE)
+        rc = error_set(err, EVBUS_EDUPLICATE, "group %s exists already", options.group);
+    if (rc != EVBUS_OK)
+        return rc;
+    rc = evbus_subscribe(&member, bus, /* made by its first member, who leaves again */
+                         &(struct evbus_subscribe_options){
+                             .size = sizeof(struct evbus_subscribe_options),
+                             .group = options.group,
+                             .patterns = options.patterns,
+                             .n_patterns = options.n_patterns,
+                             .from = options.from,
+                             .from_time_ns = options.from_time_ns,
+                             .from_position = options.from_position,
+                         });
+    if (rc == EVBUS_OK)
+        evbus_unsubscribe(member);
+    return rc;
+}
+
+EVBUS_API int evbus_group_remove(struct evbus *bus, const char *name)
+{
+    struct error *err = error_of_thread();
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && name == NULL)
+        rc = error_set(err, EVBUS_EINVAL, "group is NULL");
+    if (rc == EVBUS_OK)
+        rc = memory_map_new_logs(&bus->memory, err);
+    if (rc == EVBUS_OK)
+        rc = group_lock(&bus->memory, true, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    uint32_t group = group_find(&bus->memory, name);
+    rc = group != GROUP_NONE
+             ? group_remove(&bus->memory, group, err)
+             : error_set(err, EVBUS_ENOTFOUND, "there is no group %s; `evbus group ls` lists them", name);
+    group_unlock(&bus->memory);
+    return rc;
+}

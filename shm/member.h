@@ -1,0 +1,86 @@
+/* member.h: a subscription from inside: what it holds, and what its three files do with it. See member.c, receive.c, run.c. */
+#ifndef EVBUS_MEMBER_H
+#define EVBUS_MEMBER_H
+
+#include "bus.h"
+#include "group.h"
+#include "share.h"
+
+#define MEMBER_THREADS_MAX 64 /* that handle */
+
+/* What an item shows its handler. */
+struct hand {
+    struct item item;
+    char key[FRAME_KEY_MAX + 1];
+    char topic[NAME_BYTES];
+    char service[SERVICE_BYTES];
+    char error[EVBUS_ERROR_MAX + 1];
+    struct hand *next; /* of all of this subscription */
+};
+
+/* A group's settings as they were at some time; freed with the subscription. */
+struct settings_of {
+    struct retry retry;
+    struct settings_of *next;
+};
+
+struct worker {
+    struct evbus_subscription *of;
+    pthread_t thread;
+    _Atomic uint32_t state; /* futex: 0 idle, 1 has a hand, 2 stop */
+    struct hand *hand;
+};
+
+struct evbus_subscription {
+    struct evbus *bus;
+    struct share_group of;
+    struct settings_of *settings; /* every one that of.retry has pointed to: handlers may still read them */
+    evbus_handler *handler;
+    void *context;
+    uint32_t member;
+    uint32_t owner;            /* our word there: of this life of the group */
+    struct bus_thread *thread; /* the lease thread's record */
+    uint64_t thread_number;
+    uint64_t takes;                 /* logs that we may take, a bit each */
+    struct share *by_log[LOGS_MAX]; /* of each log that the group reads, its partitions; NULL: none */
+    struct share **shares;          /* those that we may take */
+    size_t n_shares;
+    struct topic_set wanted[LOGS_MAX];
+    uint32_t n_logs;  /* that shares were made for */
+    uint32_t changes; /* of the group, when we looked last */
+    bool is_settled;  /* nothing is left to take or to give */
+    size_t turn;
+    unsigned n_events; /* since the last round */
+    struct hand *hands;
+    struct worker workers[MEMBER_THREADS_MAX];
+    _Atomic uint32_t stop;
+};
+
+/* An event's memory that is not in use; its buffer has room for the largest frame. NULL: no memory, the message is set. */
+struct hand *member_free_hand(struct evbus_subscription *sub, struct error *err);
+
+/* The group's settings as the catalogue has them now. */
+int member_read_settings(struct evbus_subscription *sub, struct error *err);
+
+/* The shares of the group's logs that we may take; again whenever the group has changed. */
+int member_make_shares(struct evbus_subscription *sub, struct error *err);
+
+/* The thread that calls becomes the lease thread. EVBUS_EBUSY: another one has events in hand. */
+int member_check_thread(struct evbus_subscription *sub, struct error *err);
+
+/* We are alive; the group's changes are heard; what is due to us is taken, what is due to others given. EVBUS_ENOTFOUND: the
+ * group has been removed. */
+int member_round(struct evbus_subscription *sub, uint64_t now_ns, struct error *err);
+void member_say_alive(struct evbus_subscription *sub, uint64_t now_ns);
+
+/* The next event into a hand. EVBUS_OK; EVBUS_ETIMEOUT; EVBUS_EAGAIN (stopped); as evbus_receive(). */
+int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct hand **out, struct error *err);
+
+/* What the handler sees of a hand. */
+void member_show(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out);
+
+/* The handler's outcome, by the thread that owns `claim`. EVBUS_OK; EVBUS_EFENCED. The hand is free then. */
+int member_finish(struct hand *hand, enum evbus_outcome outcome, const char *error, struct claim *claim,
+                  struct error *err);
+
+#endif

@@ -1,0 +1,96 @@
+/* notes.c: what happened to an event, kept for dead letters and whoever asks why.
+ *
+ * A note is a frame of kind NOTE in the bus's own log <namespace>.evbus, published before its entry's word says WAIT, and chained:
+ * the entry's side field holds the position of the newest, each note that of the one before. Until there is a journal the ring
+ * may overwrite old notes; a dead letter then says less, never something wrong: what is read is checked like any frame, and must
+ * be a note of the same event. Checked by tests/unit/test_notes.c. */
+#include "notes.h"
+
+#include "clock.h"
+#include "frame.h"
+#include "partition.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A note's payload, little-endian as all frames. It is read by evbus alone, until there is a command for it. */
+struct note_payload {
+    uint64_t before; /* position + 1 of the event's note before; 0: none */
+    uint64_t took_ns;
+    uint32_t attempt;
+    uint32_t cause;
+    uint32_t slot;
+    uint32_t error_len;
+    char member[SERVICE_BYTES];
+    char error[NOTES_TEXT_MAX];
+};
+
+uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note *note, const uint8_t event_id[16],
+                   uint64_t before)
+{
+    struct memory_log *log = memory_internal_log(memory, MEMORY_NOTES_LOG);
+    if (log == NULL)
+        return before;
+    struct note_payload payload = {
+        .before = before,
+        .took_ns = note->took_ns,
+        .attempt = note->attempt,
+        .cause = (uint32_t)note->cause,
+        .slot = note->slot,
+        .error_len = (uint32_t)strnlen(note->error, NOTES_TEXT_MAX),
+    };
+    memcpy(payload.member, note->member, sizeof payload.member);
+    memcpy(payload.error, note->error, payload.error_len);
+    struct frame frame = {
+        .kind = FRAME_NOTE,
+        .timestamp_ns = note->at_ns,
+        .topic = MEMORY_NOTES_TOPIC,
+        .major = 1,
+        .payload = &payload,
+        .payload_len = (uint32_t)(offsetof(struct note_payload, error) + payload.error_len),
+    };
+    memcpy(frame.id, event_id, sizeof frame.id);
+    uint64_t buffer[16 * CELL_WORDS];
+    uint64_t pos;
+    uint32_t n_cells = frame_cells(0, 0, frame.payload_len);
+    if (n_cells > log->rings[0].frame_cells_max)
+        return before;
+    frame_build(&frame, buffer);
+    int rc = partition_append(&log->rings[0], claim, buffer, n_cells, (struct partition_wait){0}, &pos, NULL);
+    return rc == EVBUS_OK ? pos + 1 : before;
+}
+
+uint32_t notes_read(struct memory *memory, uint64_t last, const uint8_t event_id[16], struct note *out_notes,
+                    uint32_t n)
+{
+    struct memory_log *log = memory_internal_log(memory, MEMORY_NOTES_LOG);
+    uint64_t buffer[16 * CELL_WORDS];
+    uint32_t n_read = 0;
+    while (log != NULL && last != 0 && n_read < n) {
+        struct frame frame;
+        struct note_payload payload = {0};
+        if (ring_copy_header(&log->rings[0], last - 1, (struct frame_header *)buffer) != RING_COMMITTED ||
+            ((const struct frame_header *)buffer)->n_cells > sizeof buffer / CELL_BYTES ||
+            ring_copy_rest(&log->rings[0], last - 1, buffer) != RING_COMMITTED ||
+            frame_parse(buffer, &frame, NULL) != EVBUS_OK || frame.kind != FRAME_NOTE ||
+            memcmp(frame.id, event_id, sizeof frame.id) != 0 ||
+            frame.payload_len < offsetof(struct note_payload, error) || frame.payload_len > sizeof payload)
+            break;
+        memcpy(&payload, frame.payload, frame.payload_len);
+        struct note *note = &out_notes[n_read++];
+        *note = (struct note){
+            .attempt = payload.attempt,
+            .cause = (enum pending_cause)payload.cause,
+            .at_ns = frame.timestamp_ns,
+            .took_ns = payload.took_ns,
+            .slot = payload.slot,
+        };
+        memcpy(note->member, payload.member, sizeof note->member - 1);
+        size_t text_len = frame.payload_len - offsetof(struct note_payload, error);
+        memcpy(note->error, payload.error, text_len);
+        if (payload.before >= last) /* a chain goes backwards */
+            break;
+        last = payload.before;
+    }
+    return n_read;
+}

@@ -1,0 +1,66 @@
+/* pending.h: events of a group and partition that are taken and not finished. See pending.c. */
+#ifndef EVBUS_PENDING_H
+#define EVBUS_PENDING_H
+
+#include "error.h"
+#include "layout.h"
+
+enum pending_state {
+    PENDING_EMPTY = 0,
+    PENDING_TAKEN = 1, /* stored, the cursor perhaps not moved yet, no handler has begun */
+    PENDING_RUN = 2,   /* in a handler */
+    PENDING_SOLO = 3,  /* in a handler, and nothing else of its group and partition is */
+    PENDING_WAIT = 4,  /* to be tried (again) */
+    PENDING_SCAN = 5,  /* done, its followers are still to be found */
+    PENDING_DEAD = 6   /* spent or rejected; its dead letter is still to be published */
+};
+
+/* Why an attempt ended badly, in a note's and dead letter's words. */
+enum pending_cause { CAUSE_NONE = 0, CAUSE_FAILED = 1, CAUSE_CRASHED = 2, CAUSE_TIMEOUT = 3, CAUSE_REJECTED = 4 };
+const char *pending_cause_name(enum pending_cause cause);
+
+#define PENDING_ATTEMPTS_MAX 15 /* what the word can count */
+
+/* A word taken apart. */
+struct pending {
+    uint64_t pos; /* 0 where the state is EMPTY */
+    uint16_t epoch;
+    uint32_t attempts; /* begun */
+    enum pending_state state;
+    bool followers; /* events of its key stand between it and the cursor, and were skipped */
+};
+
+/* cursor: any position of this partition within 2^39 cells of the entry: the group's cursor [P6]. */
+struct pending pending_unpack(uint64_t word, uint64_t cursor);
+uint64_t pending_pack(const struct pending *pending);
+
+#define CURSOR_POSITION(word)        ((word) >> 16)
+#define CURSOR_EPOCH(word)           ((uint16_t)(word))
+#define CURSOR_WORD(position, epoch) ((uint64_t)(position) << 16 | (uint16_t)(epoch))
+
+static inline uint64_t pending_cursor(const struct group_part *part)
+{
+    return CURSOR_POSITION(atomic_load_explicit(&part->cursor, memory_order_acquire));
+}
+
+static inline struct pending pending_load(const struct group_part *part, uint32_t index, uint64_t cursor)
+{
+    return pending_unpack(atomic_load_explicit(&part->pending[index], memory_order_acquire), cursor);
+}
+
+/* One step of an entry: from exactly this to that. false: somebody else has changed it, or fenced us. */
+bool pending_step(struct group_part *part, uint32_t index, const struct pending *from, const struct pending *to);
+
+/* Moves the cursor on. false: we are fenced. */
+bool pending_move_cursor(struct group_part *part, uint16_t epoch, uint64_t from, uint64_t to);
+
+/* The least position that the group still needs: its cursor, read first, or an entry's [P5]. */
+uint64_t pending_low(const struct group_part *part);
+
+/* side.note taken apart */
+#define NOTE_POSITION(note)          ((note) >> 16) /* + 1; 0: none */
+#define NOTE_CAUSE(note)             ((enum pending_cause)((note) >> 8 & 0xff))
+#define NOTE_IS_SOLO(note)           (((note)&1) != 0)
+#define NOTE(position1, cause, solo) ((uint64_t)(position1) << 16 | (uint64_t)(cause) << 8 | ((solo) ? 1 : 0))
+
+#endif

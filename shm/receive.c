@@ -1,0 +1,243 @@
+/* receive.c: the next event of a group, and what became of it.
+ *
+ *     poll the shares by turns; nothing: spin for the bus's spin time, then sleep on the bell, at most until an entry falls due.
+ *     What the group still needs is told to the rings now and then, and before each sleep.
+ * Checked by tests/unit/test_subscribe.c. */
+#include "member.h"
+
+#include "clock.h"
+
+#include <string.h>
+
+#define SLEEP_MAX_NS     (250 * CLOCK_NS_PER_MS)
+#define UNSETTLED_NS     (10 * CLOCK_NS_PER_MS) /* while a partition is still to be taken or given */
+#define ROUNDS_PER_LOOK  64
+#define EVENTS_PER_ROUND 64 /* after so many the members are looked at again */
+
+static bool is_none(const struct topic_set *topics)
+{
+    static const struct topic_set none;
+    return memcmp(topics, &none, sizeof none) == 0;
+}
+
+void member_show(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out)
+{
+    const struct item *item = &hand->item;
+    const struct frame *frame = &item->frame;
+    size_t size = out->size != 0 ? out->size : sizeof *out;
+    if (frame->key_len != 0)
+        memcpy(hand->key, frame->key, frame->key_len);
+    hand->key[frame->key_len] = '\0';
+    hand->error[0] = '\0';
+    memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
+    memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
+    *((char *)item->buffer + ((const char *)frame->payload - (const char *)item->buffer) + frame->payload_len) = '\0';
+    struct evbus_delivery delivery = {
+        .size = out->size,
+        .topic = hand->topic,
+        .service = hand->service,
+        .timestamp_ns = frame->timestamp_ns,
+        .version_major = frame->major,
+        .version_minor = frame->minor,
+        .key = hand->key,
+        .key_len = frame->key_len,
+        .payload = frame->payload,
+        .payload_len = frame->payload_len,
+        .log = item->share->ring->name,
+        .partition = item->share->ring->partition,
+        .position = item->running.pos,
+        .attempt = item->running.attempts,
+        .token = hand,
+    };
+    memcpy(delivery.id, frame->id, sizeof delivery.id);
+    memcpy(out, &delivery, size < sizeof delivery ? size : sizeof delivery);
+}
+
+/* --- receiving ------------------------------------------------------------------------------------------------------------ */
+
+/* One look over the shares by turns. EVBUS_OK: *out is in a handler; EVBUS_EAGAIN. */
+static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_ns, uint64_t *out_due_ns,
+                       struct hand **out, struct error *err)
+{
+    struct hand *hand = member_free_hand(sub, err);
+    if (hand == NULL)
+        return EVBUS_ENOSPC;
+    for (size_t i = 0; i < sub->n_shares; i++) {
+        size_t k = sub->turn + i < sub->n_shares ? sub->turn + i : sub->turn + i - sub->n_shares;
+        struct share *share = sub->shares[k];
+        if (!share->held)
+            continue;
+        enum share_step step = share_next(share, &hand->item, look, now_ns, out_due_ns, err);
+        if (step == SHARE_LOST) {
+            share->held = false;
+            sub->is_settled = false;
+        }
+        share->n_since_low += step == SHARE_EVENT;
+        if (step != SHARE_LOST && share_has_news(share, look && step == SHARE_NOTHING))
+            share_tell_low(share, true);
+        if (step != SHARE_EVENT)
+            continue;
+        sub->turn = sub->n_events % 16 == 15 && k + 1 < sub->n_shares ? k + 1 : sub->n_events % 16 == 15 ? 0 : k;
+        sub->n_events++;
+        atomic_store_explicit(&hand->item.is_used, true, memory_order_relaxed);
+        *out = hand;
+        return EVBUS_OK;
+    }
+    return EVBUS_EAGAIN;
+}
+
+static void say_idle(struct evbus_subscription *sub)
+{
+    for (size_t i = 0; i < sub->n_shares; i++)
+        if (sub->shares[i]->held)
+            share_tell_low(sub->shares[i], true);
+}
+
+static int join_logs(struct evbus_subscription *sub, struct error *err)
+{
+    struct bus_thread *thread = sub->thread;
+    for (uint32_t l = 0; l < sub->n_logs; l++) {
+        if (is_none(&sub->wanted[l]))
+            continue;
+        struct log_head *head = sub->bus->memory.logs[l].head;
+        if (thread->places[l] == 0) {
+            uint32_t place;
+            int rc = doorbell_join(head, thread->claim.slot, &place, err);
+            if (rc != EVBUS_OK)
+                return rc;
+            thread->places[l] = place + 1;
+        }
+        doorbell_want(head, thread->places[l] - 1, &sub->wanted[l]);
+    }
+    return EVBUS_OK;
+}
+
+static void set_bits(struct evbus_subscription *sub, bool on)
+{
+    for (uint32_t l = 0; l < sub->n_logs; l++) {
+        if (is_none(&sub->wanted[l]))
+            continue;
+        struct log_head *head = sub->bus->memory.logs[l].head;
+        if (on)
+            doorbell_set(head, sub->thread->places[l] - 1);
+        else
+            doorbell_clear(head, sub->thread->places[l] - 1);
+    }
+}
+
+static int sleep_on_bell(struct evbus_subscription *sub, uint64_t now_ns, uint64_t left_ns, struct hand **out,
+                         struct error *err)
+{
+    struct memory *memory = &sub->bus->memory;
+    const struct slot *self = &memory->control->slots[sub->of.slot];
+    uint64_t due_ns = UINT64_MAX;
+    int rc = join_logs(sub, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    say_idle(sub);
+    uint32_t bell = doorbell_read(self);
+    set_bits(sub, true);
+    atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, to: the member that sleeps */
+    rc = poll_shares(sub, true, now_ns, &due_ns, out, err);
+    if (rc == EVBUS_EAGAIN && due_ns > now_ns && !memory_is_retired(memory) &&
+        group_changes(memory, sub->of.group) == sub->changes &&
+        atomic_load_explicit(&sub->stop, memory_order_acquire) == 0) {
+        uint64_t cap = due_ns - now_ns < SLEEP_MAX_NS ? due_ns - now_ns : SLEEP_MAX_NS;
+        if (!sub->is_settled && cap > UNSETTLED_NS)
+            cap = UNSETTLED_NS;
+        doorbell_sleep(self, bell, clock_left(left_ns, 0, cap));
+    }
+    set_bits(sub, false);
+    return rc;
+}
+
+int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct hand **out, struct error *err)
+{
+    int rc = member_check_thread(sub, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    uint64_t now = clock_mono_ns();
+    if (sub->of.retry->handler_timeout_ns != 0) /* or a backlog of slow events would look like a hung handler */
+        member_say_alive(sub, now);
+    uint64_t deadline = clock_deadline(now, timeout_ns);
+    uint64_t spin_until = clock_deadline(now, bus_spin_ns(sub->bus));
+    bool is_spinning = spin_until > now;
+    for (unsigned round = 0;; round++) {
+        uint64_t due_ns = UINT64_MAX;
+        bool look = round % ROUNDS_PER_LOOK == 0;
+        if (look || !is_spinning) {
+            now = clock_mono_ns();
+            if (sub->n_events >= EVENTS_PER_ROUND || round > 0 || !sub->is_settled ||
+                group_changes(&sub->bus->memory, sub->of.group) != sub->changes)
+                rc = member_round(sub, now, err);
+            if (rc != EVBUS_OK)
+                return rc;
+        }
+        rc = poll_shares(sub, look, now, &due_ns, out, err);
+        if (rc != EVBUS_EAGAIN)
+            return rc;
+        rc = EVBUS_OK;
+        if (atomic_load_explicit(&sub->stop, memory_order_acquire) != 0)
+            return EVBUS_EAGAIN;
+        clock_relax();
+        if (is_spinning && !look)
+            continue;
+        if ((rc = bus_check(sub->bus, err)) != EVBUS_OK)
+            return rc;
+        if (round > 0 && now >= deadline)
+            return EVBUS_ETIMEOUT;
+        if (round > 0 && due_ns > now && now >= spin_until) {
+            rc = sleep_on_bell(sub, now, deadline - now, out, err);
+            if (rc != EVBUS_EAGAIN)
+                return rc;
+            rc = EVBUS_OK;
+        }
+    }
+}
+
+EVBUS_API int evbus_receive(struct evbus_subscription *sub, struct evbus_delivery *out_event, uint64_t timeout_ns)
+{
+    struct error *err = error_of_thread();
+    struct hand *hand;
+    if (sub == NULL || out_event == NULL || out_event->size > 4096)
+        return error_set(err, EVBUS_EINVAL,
+                         sub == NULL         ? "subscription is NULL"
+                         : out_event == NULL ? "out_event is NULL"
+                                             : "delivery.size must be sizeof the struct, or 0");
+    int rc = member_receive(sub, timeout_ns, &hand, err);
+    if (rc == EVBUS_OK)
+        member_show(sub, hand, out_event);
+    else if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN)
+        rc = error_set(err, EVBUS_ETIMEOUT, "no event came in time");
+    return rc;
+}
+
+int member_finish(struct hand *hand, enum evbus_outcome outcome, const char *error, struct claim *claim,
+                  struct error *err)
+{
+    int rc = share_finish(&hand->item, (int)outcome, error, claim, err);
+    atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
+    return rc;
+}
+
+EVBUS_API int evbus_finish(struct evbus_subscription *sub, const struct evbus_delivery *event,
+                           enum evbus_outcome outcome, const char *error)
+{
+    struct error *err = error_of_thread();
+    if (sub == NULL || event == NULL || event->token == NULL || (unsigned)outcome > EVBUS_RELEASE)
+        return error_set(err, EVBUS_EINVAL, "%s",
+                         sub == NULL            ? "subscription is NULL"
+                         : event == NULL        ? "event is NULL"
+                         : event->token == NULL ? "event.token is NULL: it did not come from evbus_receive()"
+                                                : "outcome is no enum evbus_outcome");
+    struct hand *hand = event->token;
+    if (!atomic_load_explicit(&hand->item.is_used, memory_order_acquire) || hand->item.running.pos != event->position ||
+        hand->item.running.attempts != event->attempt || hand->item.share->ring->partition != event->partition ||
+        hand->item.share->ring->name != event->log)
+        return error_set(err, EVBUS_EINVAL, "the event is finished already");
+    struct bus_thread *thread;
+    int rc = bus_check(sub->bus, err);
+    if (rc == EVBUS_OK)
+        rc = bus_thread(sub->bus, &thread, err);
+    return rc == EVBUS_OK ? member_finish(hand, outcome, error, &thread->claim, err) : rc;
+}

@@ -1,0 +1,27 @@
+/* retry.h: when an event is tried again. Pure functions. */
+#ifndef EVBUS_RETRY_H
+#define EVBUS_RETRY_H
+
+#include "catalogue.h"
+
+/* How a group tries. */
+struct retry {
+    uint64_t waits_ns[14]; /* before attempts 2, 3, ... */
+    uint32_t n_waits;
+    uint64_t handler_timeout_ns; /* 0: none */
+};
+
+/* 1 s, 10 s: three attempts; no timeout. */
+extern const struct retry retry_default;
+
+/* Attempts before an event is dead. */
+uint32_t retry_attempts(const struct retry *retry);
+
+/* The wait after `attempts` attempts, +- 20 % by random (any 32 bits). */
+uint64_t retry_wait_ns(const struct retry *retry, uint32_t attempts, uint32_t random);
+
+/* A stored not-before, bounded: further away than the longest wait (and its jitter) means that it was scribbled on, or is of
+ * another boot: now. */
+uint64_t retry_bound_ns(const struct retry *retry, uint64_t not_before_ns, uint64_t now_ns);
+
+#endif

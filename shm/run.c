@@ -1,0 +1,184 @@
+/* run.c: handle a group's events until it is stopped.
+ *
+ * One thread receives, handles, finishes. With threads = n the caller's thread (the lease thread) hands out and n - 1 threads of
+ * the call handle, each finishes its own event by one CAS and rings the lease thread's bell; they end with the call.
+ * Checked by tests/unit/test_subscribe.c, under ThreadSanitizer too. */
+#include "member.h"
+
+#include "clock.h"
+#include "futex.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+static int handle(struct evbus_subscription *sub, struct hand *hand, struct claim *claim, struct error *err)
+{
+    struct evbus_delivery delivery = {.size = sizeof delivery};
+    member_show(sub, hand, &delivery);
+    enum evbus_outcome outcome = sub->handler(sub->context, &delivery, hand->error);
+    if ((unsigned)outcome > EVBUS_RELEASE)
+        outcome = EVBUS_RETRY;
+    hand->error[EVBUS_ERROR_MAX] = '\0';
+    return member_finish(hand, outcome, hand->error, claim, err);
+}
+
+static int run_one(struct evbus_subscription *sub, uint64_t timeout_ns, struct error *err)
+{
+    struct hand *hand;
+    int rc = member_receive(sub, timeout_ns, &hand, err);
+    if (rc == EVBUS_OK)
+        rc = handle(sub, hand, &sub->thread->claim, err);
+    return rc == EVBUS_EFENCED ? EVBUS_OK : rc; /* it is somebody else's: we go on */
+}
+
+EVBUS_API int evbus_run_once(struct evbus_subscription *sub, uint64_t timeout_ns)
+{
+    struct error *err = error_of_thread();
+    if (sub == NULL || sub->handler == NULL)
+        return error_set(err, EVBUS_EINVAL, sub == NULL ? "subscription is NULL" : "the subscription has no handler");
+    int rc = run_one(sub, timeout_ns, err);
+    if (rc == EVBUS_EAGAIN || rc == EVBUS_ETIMEOUT)
+        rc = error_set(err, EVBUS_ETIMEOUT, "no event came in time");
+    return rc;
+}
+
+static void *worker_of(void *context)
+{
+    struct worker *worker = context;
+    struct evbus_subscription *sub = worker->of;
+    struct error *err = error_of_thread();
+    struct bus_thread *thread = NULL;
+    prctl(PR_SET_NAME, "evbus-handler");
+    int rc = bus_thread(sub->bus, &thread, err);
+    for (;;) {
+        uint32_t state = atomic_load_explicit(&worker->state, memory_order_acquire);
+        if (state == 0) {
+            futex_wait(&worker->state, 0, (struct timespec){.tv_sec = 3600});
+            continue;
+        }
+        if (state == 2)
+            return NULL;
+        if (rc == EVBUS_OK)
+            handle(sub, worker->hand, &thread->claim, err);
+        else /* no slot was left for us: the event goes back */
+            member_finish(worker->hand, EVBUS_RELEASE, NULL, &sub->thread->claim, err);
+        uint32_t has_hand = 1;
+        atomic_compare_exchange_strong_explicit(&worker->state, &has_hand, 0, memory_order_acq_rel,
+                                                memory_order_relaxed);
+        doorbell_ring_slot(&sub->bus->memory.control->slots[sub->of.slot]);
+    }
+}
+
+static struct worker *idle_worker(struct evbus_subscription *sub, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (atomic_load_explicit(&sub->workers[i].state, memory_order_acquire) == 0)
+            return &sub->workers[i];
+    return NULL;
+}
+
+/* Until a worker is idle, or a millisecond: entries may fall due, and the members be told that we live. */
+static void wait_for_worker(struct evbus_subscription *sub, unsigned n)
+{
+    const struct slot *self = &sub->bus->memory.control->slots[sub->of.slot];
+    uint32_t bell = doorbell_read(self);
+    if (idle_worker(sub, n) == NULL)
+        doorbell_sleep(self, bell, (struct timespec){.tv_nsec = 10000000});
+}
+
+static int hand_out(struct evbus_subscription *sub, unsigned n, struct error *err)
+{
+    int rc = EVBUS_OK;
+    while (atomic_load_explicit(&sub->stop, memory_order_acquire) == 0 && rc == EVBUS_OK) {
+        struct worker *worker = idle_worker(sub, n);
+        struct hand *hand;
+        if (worker == NULL) {
+            uint64_t now = clock_mono_ns();
+            wait_for_worker(sub, n);
+            rc = member_round(sub, now, err);
+            for (size_t i = 0; rc == EVBUS_OK && sub->of.retry->handler_timeout_ns != 0 && i < sub->n_shares; i++)
+                if (sub->shares[i]->held)
+                    share_watch(sub->shares[i], now);
+            continue;
+        }
+        rc = member_receive(sub, 50 * CLOCK_NS_PER_MS, &hand, err);
+        if (rc == EVBUS_OK) {
+            worker->hand = hand;
+            atomic_store_explicit(&worker->state, 1, memory_order_release);
+            futex_wake(&worker->state, 1);
+        } else if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN) {
+            rc = EVBUS_OK;
+        }
+    }
+    return rc;
+}
+
+static int run_with_workers(struct evbus_subscription *sub, unsigned n, struct error *err)
+{
+    unsigned n_started = 0;
+    int rc = member_check_thread(sub, err);
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all); /* signals are for the host's own threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (; n_started < n && rc == EVBUS_OK; n_started++) {
+        struct worker *worker = &sub->workers[n_started];
+        worker->of = sub;
+        atomic_store_explicit(&worker->state, 0, memory_order_relaxed);
+        int number = pthread_create(&worker->thread, NULL, worker_of, worker);
+        if (number != 0) {
+            rc = error_set(err, EVBUS_EIO, "cannot start a handler's thread: %s", strerror(number));
+            break;
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == EVBUS_OK)
+        rc = hand_out(sub, n, err);
+    for (unsigned i = 0; i < n_started; i++) { /* what is in a handler is finished first */
+        uint32_t idle = 0;
+        while (!atomic_compare_exchange_strong_explicit(&sub->workers[i].state, &idle, 2, memory_order_acq_rel,
+                                                        memory_order_relaxed)) {
+            wait_for_worker(sub, i + 1 < n ? i + 1 : n);
+            idle = 0;
+        }
+        futex_wake(&sub->workers[i].state, 1);
+        pthread_join(sub->workers[i].thread, NULL);
+    }
+    return rc;
+}
+
+EVBUS_API int evbus_run(struct evbus_subscription *sub, const struct evbus_run_options *given)
+{
+    struct error *err = error_of_thread();
+    struct evbus_run_options options = {0};
+    int rc = sub != NULL && sub->handler != NULL
+                 ? EVBUS_OK
+                 : error_set(err, EVBUS_EINVAL,
+                             sub == NULL ? "subscription is NULL" : "the subscription has no handler");
+    if (rc == EVBUS_OK && given != NULL)
+        rc = bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_run_options", err);
+    if (rc == EVBUS_OK && options.threads > MEMBER_THREADS_MAX)
+        rc = error_set(err, EVBUS_EINVAL, "options.threads is %u; at most %d are allowed", options.threads,
+                       MEMBER_THREADS_MAX);
+    if (rc != EVBUS_OK)
+        return rc;
+    if (options.threads > 1) {
+        rc = run_with_workers(sub, options.threads - 1, err);
+    } else {
+        while (rc == EVBUS_OK && atomic_load_explicit(&sub->stop, memory_order_acquire) == 0) {
+            rc = run_one(sub, UINT64_MAX, err);
+            if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN)
+                rc = EVBUS_OK;
+        }
+    }
+    atomic_store_explicit(&sub->stop, 0, memory_order_release);
+    return rc;
+}
+
+EVBUS_API void evbus_stop(struct evbus_subscription *sub)
+{
+    atomic_store_explicit(&sub->stop, 1, memory_order_release);
+    if (sub->of.slot != 0)
+        doorbell_ring_slot(&sub->bus->memory.control->slots[sub->of.slot]);
+}

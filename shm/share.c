@@ -1,0 +1,506 @@
+/* share.c: one partition of a group, in the hands of its lease's holder.
+ *
+ *     next   entries first: SCAN finds the key's next event, DEAD gets its letter, WAIT that is due runs
+ *            then the cursor: an event whose key is held is skipped (followers bit, then the cursor); else it is taken:
+ *            word TAKEN, cursor, word RUN with attempts + 1
+ *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD
+ *
+ * So several events are in flight and never two of one key; a held key holds nobody else. What was in a handler when others
+ * were, and its process died, comes back alone (SOLO): while it runs, or is due to, nothing else of the partition starts.
+ * Scanning, skipping and taking are the lease thread's alone [P2]; a word's change by another thread is seen by its next look.
+ * [keeps ORDER] [keeps ONE-HOLDER] Rules P1-P8. Checked by tests/unit/test_share.c, tests/crash/test_groups.c. */
+#include "share.h"
+
+#include "clock.h"
+#include "deadletter.h"
+#include "json.h"
+#include "notes.h"
+#include "point.h"
+#include "slot.h"
+#include "topic.h"
+
+#include <evbus/evbus.h>
+
+#include <string.h>
+
+#define LOW_EVERY 16 /* events */
+
+/* A side field: private for us, shared for whoever takes over. */
+static void set_side(struct share *share, uint32_t i, uint64_t time_ns, uint64_t note)
+{
+    atomic_store_explicit(&share->times[i], time_ns, memory_order_relaxed);
+    atomic_store_explicit(&share->notes[i], note, memory_order_relaxed);
+    atomic_store_explicit(&share->part->side[i].time_ns, time_ns, memory_order_relaxed);
+    atomic_store_explicit(&share->part->side[i].note, note, memory_order_relaxed);
+}
+
+static uint64_t time_of(const struct share *share, uint32_t i)
+{
+    return atomic_load_explicit(&share->times[i], memory_order_relaxed);
+}
+
+static uint64_t note_of(const struct share *share, uint32_t i)
+{
+    return atomic_load_explicit(&share->notes[i], memory_order_relaxed);
+}
+
+static struct pending entry(const struct share *share, uint32_t i)
+{
+    return pending_load(share->part, i, share->moved_to);
+}
+
+/* Everything before pos is taken, skipped or not ours. false: we are fenced. */
+static bool move_cursor(struct share *share, uint64_t pos)
+{
+    if (pos == share->moved_to)
+        return true;
+    if (!pending_move_cursor(share->part, share->epoch, share->moved_to, pos))
+        return false;
+    share->moved_to = pos;
+    return true;
+}
+
+/* The least position that the group needs here, behind what nobody wanted. */
+static uint64_t low_of(const struct share *share)
+{
+    uint64_t low = cursor_pos(&share->cursor);
+    for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
+        struct pending found = entry(share, (uint32_t)__builtin_ctzll(bits));
+        if (found.state != PENDING_EMPTY && found.pos < low)
+            low = found.pos;
+    }
+    return low;
+}
+
+bool share_has_news(const struct share *share, bool idle)
+{
+    uint64_t pos = cursor_pos(&share->cursor);
+    return share->n_since_low >= LOW_EVERY || pos - share->told >= share->ring->capacity / 8 ||
+           (idle && low_of(share) != share->low);
+}
+
+void share_tell_low(struct share *share, bool idle)
+{
+    if (!move_cursor(share, cursor_pos(&share->cursor)))
+        return; /* fenced: it is the next holder's to tell */
+    share->n_since_low = 0;
+    share->told = share->moved_to;
+    share->low = low_of(share);
+    ring_move_low(share->ring, PINS_MAX + share->of->group, share->epoch, share->low, idle);
+}
+
+/* --- reading an entry's event ------------------------------------------------------------------------------------------- */
+
+/* A committed frame copied and parsed. */
+static bool read_event(const struct share *share, uint64_t pos, uint64_t *buffer, struct frame *out)
+{
+    return ring_copy_header(share->ring, pos, (struct frame_header *)buffer) == RING_COMMITTED &&
+           ring_copy_rest(share->ring, pos, buffer) == RING_COMMITTED && frame_parse(buffer, out, NULL) == EVBUS_OK;
+}
+
+static uint64_t key_of(const struct frame *frame)
+{
+    return topic_key_hash(frame->key, frame->key_len, frame->id);
+}
+
+static bool is_ours(const struct share *share, const struct frame_header *header)
+{
+    return header->kind == FRAME_EVENT && cursor_wants(&share->cursor, header->topic);
+}
+
+/* --- taking over and handing over ------------------------------------------------------------------------------------------ */
+
+bool share_take(struct share *share, uint32_t from, uint64_t *buffer, uint64_t now_ns)
+{
+    const struct share_group *of = share->of;
+    if (!lease_take(share->part, of->memory->control->slots, of->slot, from, &share->epoch))
+        return false;
+    ring_stamp_low(share->ring, PINS_MAX + of->group, share->epoch);
+    lease_recover(share->part, share->epoch, now_ns, retry_attempts(of->retry),
+                  from != 0 && from != of->slot ? CAUSE_TIMEOUT : CAUSE_CRASHED);
+    share->held = true;
+    share->leaving = false;
+    share->busy = 0;
+    share->dead_after_ns = 0;
+    share->moved_to = pending_cursor(share->part);
+    share->cursor = (struct cursor){
+        .ring = share->ring, .live = share->log->head->group_topics[of->group], .pin = CURSOR_NO_PIN};
+    atomic_store_explicit(&share->cursor.pos, share->moved_to, memory_order_relaxed);
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        struct pending found = entry(share, i);
+        struct frame frame;
+        if (found.state == PENDING_EMPTY)
+            continue;
+        share->busy |= UINT64_C(1) << i;
+        /* The key from the frame, never from the side, where a fenced holder may have written; the rest is bounded [P3]. */
+        share->keys[i] = read_event(share, found.pos, buffer, &frame) ? key_of(&frame) : 0;
+        set_side(share, i,
+                 retry_bound_ns(of->retry, atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed),
+                                now_ns),
+                 atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed));
+    }
+    share_tell_low(share, false);
+    return true;
+}
+
+void share_give(struct share *share)
+{
+    share_tell_low(share, true);
+    lease_give(share->part, share->epoch, share->of->slot);
+    share->held = false;
+}
+
+bool share_is_running(const struct share *share)
+{
+    for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
+        struct pending found = entry(share, (uint32_t)__builtin_ctzll(bits));
+        if (found.epoch == share->epoch && (found.state == PENDING_RUN || found.state == PENDING_SOLO))
+            return true;
+    }
+    return false;
+}
+
+/* --- entries ---------------------------------------------------------------------------------------------------------------- */
+
+static struct pending emptied(const struct pending *from)
+{
+    return (struct pending){.epoch = from->epoch};
+}
+
+/* Done: the next event of the key between it and the cursor, if there is one, is what the same word stands for now [P1]. */
+static bool scan(struct share *share, uint32_t i, const struct pending *done, uint64_t *buffer)
+{
+    uint64_t pos = done->pos;
+    struct pending next = emptied(done);
+    while (pos < share->moved_to) {
+        uint64_t word;
+        struct frame frame;
+        enum ring_seen seen = ring_look(share->ring, pos, &word);
+        if (seen != RING_COMMITTED && seen != RING_SKIP)
+            break;
+        if (seen == RING_COMMITTED && pos != done->pos && read_event(share, pos, buffer, &frame) &&
+            is_ours(share, (const struct frame_header *)buffer) && key_of(&frame) == share->keys[i]) {
+            next = (struct pending){.pos = pos, .epoch = done->epoch, .state = PENDING_WAIT, .followers = true};
+            break;
+        }
+        pos += word_cells(word);
+    }
+    if (!pending_step(share->part, i, done, &next))
+        return false;
+    set_side(share, i, 0, 0);
+    return true;
+}
+
+/* Dead: its letter, then as if it were done. */
+static bool bury_event(struct share *share, uint32_t i, const struct pending *dead, uint64_t *buffer, uint64_t now_ns)
+{
+    struct error err = {""};
+    struct frame frame;
+    char topic[NAME_BYTES] = "";
+    if (now_ns < share->dead_after_ns)
+        return true;
+    if (read_event(share, dead->pos, buffer, &frame)) {
+        if (frame.topic >= 1 && frame.topic <= TOPICS_MAX)
+            memcpy(topic, share->log->head->topics[frame.topic - 1], sizeof topic - 1);
+        uint64_t note = note_of(share, i);
+        struct deadletter letter = {
+            .topic_id = share->of->dlq_topic,
+            .group_name = share->of->name,
+            .topic = topic,
+            .log = share->ring->name,
+            .partition = share->ring->partition,
+            .position = dead->pos,
+            .cause = NOTE_CAUSE(note) != CAUSE_NONE ? NOTE_CAUSE(note) : CAUSE_FAILED,
+            .attempts = dead->attempts,
+            .note = NOTE_POSITION(note),
+            .event = &frame,
+        };
+        if (deadletter_publish(share->of->memory, share->of->claim, &letter, &err) != EVBUS_OK ||
+            point_pass(POINT_DEAD_PUBLISHED, &err) != EVBUS_OK) {
+            share->dead_after_ns = now_ns + CLOCK_NS_PER_S; /* it stays DEAD, and holds its key */
+            return true;
+        }
+        atomic_fetch_add_explicit(&share->part->n_dead, 1, memory_order_relaxed);
+    }
+    struct pending next = *dead;
+    next.state = PENDING_SCAN;
+    return pending_step(share->part, i, dead, dead->followers ? &next : &(struct pending){.epoch = dead->epoch});
+}
+
+void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns)
+{
+    for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        struct pending found = entry(share, i);
+        if (found.epoch == share->epoch && found.state == PENDING_DEAD)
+            bury_event(share, i, &found, buffer, now_ns);
+    }
+}
+
+/* An entry that is due goes into a handler. */
+static enum share_step run_again(struct share *share, uint32_t i, const struct pending *waiting, bool solo,
+                                 struct item *item, uint64_t now_ns)
+{
+    struct pending next = *waiting;
+    if (!read_event(share, waiting->pos, item->buffer, &item->frame) ||
+        !is_ours(share, (const struct frame_header *)item->buffer)) { /* damaged: nobody could ever handle it */
+        next.state = PENDING_SCAN;
+        if (!waiting->followers)
+            next = emptied(waiting);
+        return pending_step(share->part, i, waiting, &next) ? SHARE_NOTHING : SHARE_LOST;
+    }
+    next.state = solo ? PENDING_SOLO : PENDING_RUN;
+    next.attempts++;
+    set_side(share, i, now_ns, note_of(share, i));
+    if (!pending_step(share->part, i, waiting, &next))
+        return SHARE_LOST;
+    point_pass(POINT_GROUP_RUNNING, NULL);
+    if (next.attempts > 1)
+        atomic_fetch_add_explicit(&share->part->n_redelivered, 1, memory_order_relaxed);
+    item->share = share;
+    item->index = i;
+    item->running = next;
+    item->since_ns = now_ns;
+    item->retry = share->of->retry;
+    return SHARE_EVENT;
+}
+
+/* A handler that takes too long: its entry is fenced, its neighbours go on [P8]. */
+static bool fence_entry(struct share *share, uint32_t i, const struct pending *running, uint64_t now_ns)
+{
+    const struct retry *retry = share->of->retry;
+    struct pending next = *running;
+    next.state = running->attempts >= retry_attempts(retry) ? PENDING_DEAD : PENDING_WAIT;
+    if (!pending_step(share->part, i, running, &next))
+        return false;
+    set_side(share, i, now_ns + retry_wait_ns(retry, running->attempts, (uint32_t)now_ns * 2654435761u),
+             NOTE(NOTE_POSITION(note_of(share, i)), CAUSE_TIMEOUT, false));
+    return true;
+}
+
+void share_watch(struct share *share, uint64_t now_ns)
+{
+    for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        struct pending found = entry(share, i);
+        uint64_t since = time_of(share, i);
+        if (found.epoch == share->epoch && (found.state == PENDING_RUN || found.state == PENDING_SOLO) &&
+            now_ns >= since + share->of->retry->handler_timeout_ns)
+            fence_entry(share, i, &found, now_ns);
+    }
+}
+
+/* --- the cursor --------------------------------------------------------------------------------------------------------------- */
+
+/* The entry that holds a key, or -1. */
+static int holder_of(const struct share *share, uint64_t key)
+{
+    for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
+        int i = __builtin_ctzll(bits);
+        if (share->keys[i] == key)
+            return i;
+    }
+    return -1;
+}
+
+enum held { HELD, FREE, FENCED };
+
+/* Somebody waits behind entry i [P2]. FREE: it has just been finished. */
+static enum held follow(struct share *share, uint32_t i)
+{
+    for (;;) {
+        struct pending found = entry(share, i);
+        struct pending next = found;
+        if (found.epoch != share->epoch)
+            return FENCED;
+        if (found.state == PENDING_EMPTY)
+            return FREE;
+        next.followers = true;
+        if (found.followers || pending_step(share->part, i, &found, &next))
+            return HELD;
+    }
+}
+
+static enum share_step take(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
+                            struct error *err)
+{
+    for (;;) {
+        uint64_t wait_ns = UINT64_MAX;
+        uint64_t before = cursor_pos(&share->cursor);
+        if (share->busy == UINT64_MAX)
+            return SHARE_NOTHING; /* 64 in flight or waiting: the partition waits */
+        enum cursor_found found = cursor_next(&share->cursor, item->buffer, look, &item->frame, &wait_ns, err);
+        if (wait_ns != UINT64_MAX && now_ns + wait_ns < *out_due_ns)
+            *out_due_ns = now_ns + wait_ns;
+        if (found == CURSOR_CORRUPT && cursor_pos(&share->cursor) != before)
+            continue; /* the keeper has told of it */
+        if (found == CURSOR_CORRUPT)
+            return SHARE_NOTHING; /* the ring's own positions are damaged */
+        if (found == CURSOR_NOTHING)
+            return SHARE_NOTHING;
+        uint64_t pos = ((const struct frame_header *)item->buffer)->position;
+        uint64_t key = key_of(&item->frame);
+        int holder = holder_of(share, key);
+        enum held held = holder >= 0 ? follow(share, (uint32_t)holder) : FREE;
+        if (held == FENCED)
+            return SHARE_LOST;
+        if (held == HELD) {
+            if (!move_cursor(share, cursor_pos(&share->cursor)))
+                return SHARE_LOST;
+            continue;
+        }
+        uint32_t i = (uint32_t)__builtin_ctzll(~share->busy);
+        if (holder >= 0)
+            i = (uint32_t)holder; /* EMPTY by now */
+        struct pending empty = {.epoch = share->epoch};
+        struct pending taken = {.pos = pos, .epoch = share->epoch, .state = PENDING_TAKEN};
+        struct pending running = {.pos = pos, .epoch = share->epoch, .state = PENDING_RUN, .attempts = 1};
+        set_side(share, i, now_ns, 0);
+        if (!pending_step(share->part, i, &empty, &taken))
+            return SHARE_LOST;
+        point_pass(POINT_GROUP_TAKEN, NULL);
+        if (!move_cursor(share, cursor_pos(&share->cursor)) || !pending_step(share->part, i, &taken, &running))
+            return SHARE_LOST;
+        point_pass(POINT_GROUP_RUNNING, NULL);
+        share->busy |= UINT64_C(1) << i;
+        share->keys[i] = key;
+        item->share = share;
+        item->index = i;
+        item->running = running;
+        item->since_ns = now_ns;
+        item->retry = share->of->retry;
+        return SHARE_EVENT;
+    }
+}
+
+enum share_step share_next(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
+                           struct error *err)
+{
+    const struct retry *retry = share->of->retry;
+    int due = -1;
+    struct pending due_entry = {0};
+    bool is_running = false;
+    bool is_solo_running = false;
+    for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        struct pending found = entry(share, i);
+        if (found.epoch != share->epoch)
+            return SHARE_LOST;
+        uint64_t time_ns = time_of(share, i);
+        switch (found.state) {
+        case PENDING_EMPTY:
+            share->busy &= ~(UINT64_C(1) << i);
+            break;
+        case PENDING_SCAN:
+            if (!scan(share, i, &found, item->buffer) && entry(share, i).epoch != share->epoch)
+                return SHARE_LOST;
+            *out_due_ns = now_ns; /* look again: it waits or is empty now */
+            break;
+        case PENDING_DEAD:
+            if (!bury_event(share, i, &found, item->buffer, now_ns) && entry(share, i).epoch != share->epoch)
+                return SHARE_LOST;
+            if (share->dead_after_ns > now_ns ? share->dead_after_ns < *out_due_ns : now_ns < *out_due_ns)
+                *out_due_ns = share->dead_after_ns > now_ns ? share->dead_after_ns : now_ns;
+            break;
+        case PENDING_SOLO:
+            is_solo_running = true; /* fall through */
+        case PENDING_RUN:
+            is_running = true;
+            if (retry->handler_timeout_ns == 0)
+                break;
+            if (now_ns >= time_ns + retry->handler_timeout_ns)
+                fence_entry(share, i, &found, now_ns); /* or it has just been finished */
+            else if (time_ns + retry->handler_timeout_ns < *out_due_ns)
+                *out_due_ns = time_ns + retry->handler_timeout_ns;
+            break;
+        default:
+            if (time_ns > now_ns)
+                *out_due_ns = time_ns < *out_due_ns ? time_ns : *out_due_ns;
+            else if (due < 0 || found.pos < due_entry.pos) {
+                due = (int)i;
+                due_entry = found;
+            }
+        }
+    }
+    if (is_solo_running || share->leaving)
+        return SHARE_NOTHING;
+    if (due >= 0) {
+        bool solo = NOTE_IS_SOLO(note_of(share, (uint32_t)due));
+        return solo && is_running ? SHARE_NOTHING : run_again(share, (uint32_t)due, &due_entry, solo, item, now_ns);
+    }
+    return take(share, item, look, now_ns, out_due_ns, err);
+}
+
+/* --- finish -------------------------------------------------------------------------------------------------------------------- */
+
+/* Keeps the text of a bad attempt; returns the entry's new side note. */
+static uint64_t keep_note(const struct item *item, enum pending_cause cause, const char *error, struct claim *claim,
+                          uint64_t now_ns)
+{
+    const struct share *share = item->share;
+    struct note note = {
+        .attempt = item->running.attempts,
+        .cause = cause,
+        .at_ns = clock_wall_ns(),
+        .took_ns = now_ns - item->since_ns,
+        .slot = claim->slot,
+    };
+    memcpy(note.member, share->of->member, sizeof note.member);
+    if (error != NULL) {
+        size_t len = strnlen(error, NOTES_TEXT_MAX);
+        memcpy(note.error, error, len);
+        if (!json_is_utf8(note.error, len)) /* a handler's bytes; the letter is JSON */
+            for (size_t i = 0; i < len; i++)
+                note.error[i] = (note.error[i] & 0x80) != 0 ? '?' : note.error[i];
+    }
+    uint64_t before = NOTE_POSITION(note_of(share, item->index));
+    return NOTE(notes_add(share->of->memory, claim, &note, item->frame.id, before), cause, false);
+}
+
+int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)
+{
+    struct share *share = item->share;
+    const struct retry *retry = item->retry;
+    uint64_t note = 0;
+    uint64_t now_ns = 0;
+    point_pass(POINT_GROUP_FINISHING, NULL);
+    for (;;) {
+        struct pending found = pending_load(share->part, item->index, item->running.pos);
+        struct pending expected = item->running;
+        expected.followers = found.followers;
+        if (pending_pack(&found) != pending_pack(&expected))
+            return error_set(
+                err, EVBUS_EFENCED,
+                "%s/%u: the event is somebody else's now: its handler took too long, or its member was taken for "
+                "hung",
+                share->ring->name, share->ring->partition);
+        struct pending next = found;
+        if (outcome == EVBUS_DONE) {
+            next.state = PENDING_SCAN;
+            if (!found.followers)
+                next = emptied(&found);
+        } else {
+            bool is_spent = outcome == EVBUS_RETRY && found.attempts >= retry_attempts(retry);
+            next.state = outcome == EVBUS_REJECT || is_spent ? PENDING_DEAD : PENDING_WAIT;
+            if (now_ns == 0) {
+                now_ns = clock_mono_ns();
+                if (outcome != EVBUS_RELEASE)
+                    note = keep_note(item, outcome == EVBUS_REJECT ? CAUSE_REJECTED : CAUSE_FAILED, error, claim,
+                                     now_ns);
+                else
+                    note = note_of(share, item->index);
+                uint32_t random = (uint32_t)((now_ns ^ item->running.pos) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+                set_side(share, item->index,
+                         now_ns + retry_wait_ns(retry, outcome == EVBUS_RELEASE ? 1 : found.attempts, random), note);
+            }
+            if (outcome == EVBUS_RELEASE)
+                next.attempts--;
+        }
+        if (pending_step(share->part, item->index, &found, &next))
+            break;
+    }
+    point_pass(POINT_GROUP_FINISHED, NULL);
+    if (outcome == EVBUS_DONE)
+        atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
+    return EVBUS_OK;
+}

@@ -1,0 +1,87 @@
+/* share.h: one partition of a group, in the hands of its lease's holder: take, hold the key, finish, scan. See share.c. */
+#ifndef EVBUS_SHARE_H
+#define EVBUS_SHARE_H
+
+#include "cursor.h"
+#include "lease.h"
+#include "memory.h"
+#include "retry.h"
+
+/* What all shares of a subscription have in common. */
+struct share_group {
+    struct memory *memory;
+    uint32_t group; /* number */
+    char name[SERVICE_BYTES];
+    char member[SERVICE_BYTES]; /* our service, for notes */
+    uint32_t dlq_topic;         /* id of its dead letters' topic */
+    uint32_t slot;              /* the lease thread's */
+    struct claim *claim;        /* the lease thread's, for dead letters */
+    const struct retry *retry;  /* never changes; the lease thread puts another one in its place */
+};
+
+struct share {
+    const struct share_group *of;
+    struct memory_log *log;
+    struct ring *ring;
+    struct group_part *part;
+    struct topic_set wanted;
+    struct cursor cursor; /* where we read; at or beyond the group's own cursor */
+    bool held;
+    bool leaving; /* due to somebody else: takes no more */
+    uint16_t epoch;
+    uint64_t moved_to;          /* the group's cursor, as we stored it last */
+    uint64_t busy;              /* entries that are not EMPTY, as we know */
+    uint64_t keys[PENDING_MAX]; /* of those */
+    _Atomic uint64_t
+        times[PENDING_MAX]; /* what side.time_ns and side.note say, in memory that nobody else writes [P3] */
+    _Atomic uint64_t notes[PENDING_MAX];
+    uint64_t told;          /* how far we had read when we told our low last */
+    uint64_t low;           /* as we told it last */
+    unsigned n_since_low;   /* events since the low was told */
+    uint64_t dead_after_ns; /* a full log of dead letters: not before */
+};
+
+/* An event in a handler. */
+struct item {
+    struct share *share;
+    uint32_t index;            /* of its entry */
+    struct pending running;    /* the entry's word as we made it, without followers */
+    uint64_t since_ns;         /* monotonic */
+    const struct retry *retry; /* as it was when the event was handed over */
+    struct frame frame;        /* lies in buffer */
+    uint64_t *buffer;          /* room for the largest frame, and a cell */
+    _Atomic bool is_used;
+};
+
+enum share_step { SHARE_EVENT, SHARE_NOTHING, SHARE_LOST };
+
+/* Takes the lease if it is free, dead, or `from`'s, and mends what was left. true: we hold it. */
+bool share_take(struct share *share, uint32_t from, uint64_t *buffer, uint64_t now_ns);
+
+/* Tells how far we are and gives the lease back. Nothing may be in a handler. */
+void share_give(struct share *share);
+
+/* Is anything of it in a handler? */
+bool share_is_running(const struct share *share);
+
+/* The next event to handle, whose entry is RUN or SOLO then. *out_due_ns is lowered to when an entry falls due (monotonic).
+ * SHARE_LOST: somebody has taken the lease. */
+enum share_step share_next(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
+                           struct error *err);
+
+/* Any thread. outcome: enum evbus_outcome. EVBUS_OK; EVBUS_EFENCED: it is somebody else's now. */
+int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err);
+
+/* Fences the entries whose handlers take too long. For a lease thread whose handlers are all busy. */
+void share_watch(struct share *share, uint64_t now_ns);
+
+/* Publishes the dead letters that are due. buffer: room for the largest frame. */
+void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns);
+
+/* Is there something to tell the ring? */
+bool share_has_news(const struct share *share, bool idle);
+
+/* Tells the ring what the group still needs. */
+void share_tell_low(struct share *share, bool idle);
+
+#endif

@@ -1,0 +1,254 @@
+/* subscribe.c: become a member of a group, or make one; leave it.
+ *
+ * What a group receives belongs to the group: patterns make a new group, or say which of its logs a member takes; a log that they
+ * cover in part is refused by name. Checked by tests/unit/test_subscribe.c. */
+#include "apply.h"
+#include "clock.h"
+#include "member.h"
+#include "topic.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PATTERNS_MAX 64
+
+/* The topics of a log that the patterns cover. */
+static struct topic_set cover(const struct memory_log *log, const struct evbus_subscribe_options *options,
+                              bool *has_match)
+{
+    struct topic_set covered = {{0}};
+    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
+    for (uint32_t t = 0; t < n && t < TOPICS_MAX; t++) {
+        char name[NAME_BYTES] = "";
+        memcpy(name, log->head->topics[t], sizeof name - 1);
+        for (size_t i = 0; i < options->n_patterns && !memory_is_internal(log); i++)
+            if (topic_matches(options->patterns[i], name)) {
+                topic_set_add(&covered, t + 1);
+                has_match[i] = true;
+            }
+    }
+    return covered;
+}
+
+static int check_patterns(const struct evbus_subscribe_options *options, struct error *err)
+{
+    if (options->n_patterns > PATTERNS_MAX)
+        return error_set(err, EVBUS_EINVAL, "%zu patterns; at most %d are allowed", options->n_patterns, PATTERNS_MAX);
+    for (size_t i = 0; i < options->n_patterns; i++) {
+        int rc = options->patterns[i] != NULL ? topic_pattern_check(options->patterns[i], err)
+                                              : error_set(err, EVBUS_EINVAL, "patterns[%zu] is NULL", i);
+        if (rc != EVBUS_OK)
+            return rc;
+    }
+    return EVBUS_OK;
+}
+
+/* A member takes a log only if its patterns cover all that the group wants of it. */
+static int may_take(struct evbus_subscription *sub, const struct topic_set *covered, struct error *err)
+{
+    struct memory *memory = &sub->bus->memory;
+    sub->takes = 0;
+    char left_out[256] = "";
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
+        struct topic_set topics = group_topics(&memory->logs[l], sub->of.group);
+        bool has_some = false;
+        bool has_all = true;
+        for (uint32_t id = 1; id <= TOPICS_MAX; id++) {
+            if (!topic_set_has(&topics, id))
+                continue;
+            has_some = has_some || topic_set_has(&covered[l], id);
+            has_all = has_all && topic_set_has(&covered[l], id);
+        }
+        if (has_some && has_all)
+            sub->takes |= UINT64_C(1) << l;
+        for (uint32_t id = 1; has_some && !has_all && id <= TOPICS_MAX; id++) {
+            size_t len = strlen(left_out);
+            if (topic_set_has(&topics, id) && !topic_set_has(&covered[l], id))
+                snprintf(left_out + len, sizeof left_out - len, "%s%.127s", len == 0 ? "" : ", ",
+                         memory->logs[l].head->topics[id - 1]);
+        }
+    }
+    if (left_out[0] != '\0')
+        return error_set(
+            err, EVBUS_EINVAL,
+            "what group %s receives belongs to the group: the patterns leave out %s; add them, or name a new group",
+            sub->of.name, left_out);
+    return sub->takes != 0
+               ? EVBUS_OK
+               : error_set(err, EVBUS_EINVAL, "group %s receives none of these topics; name a new group for them",
+                           sub->of.name);
+}
+
+static enum group_from from_of(enum evbus_from from)
+{
+    switch (from) {
+    case EVBUS_FROM_EARLIEST:
+        return GROUP_EARLIEST;
+    case EVBUS_FROM_TIME:
+        return GROUP_TIME;
+    case EVBUS_FROM_POSITION:
+        return GROUP_POSITION;
+    default:
+        return GROUP_LATEST;
+    }
+}
+
+static int find_or_make(struct evbus_subscription *sub, const struct evbus_subscribe_options *options,
+                        struct error *err)
+{
+    struct memory *memory = &sub->bus->memory;
+    struct topic_set covered[LOGS_MAX];
+    struct bus_thread *thread;
+    bool has_match[PATTERNS_MAX] = {false};
+    uint32_t n_logs = memory_n_logs(memory);
+    int rc = check_patterns(options, err);
+    if (rc == EVBUS_OK)
+        rc = bus_thread(sub->bus, &thread, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    for (uint32_t l = 0; l < n_logs; l++)
+        covered[l] = cover(&memory->logs[l], options, has_match);
+    for (size_t i = 0; i < options->n_patterns; i++)
+        if (!has_match[i])
+            return error_set(err, EVBUS_ENOTFOUND,
+                             "pattern %s fits no topic of bus %s; `evbus catalogue show` lists them",
+                             options->patterns[i], memory->bus);
+    sub->of.group = group_find(memory, sub->of.name);
+    if (sub->of.group != GROUP_NONE)
+        return options->n_patterns > 0 ? may_take(sub, covered, err) : EVBUS_OK;
+    if (options->n_patterns == 0)
+        return error_set(err, EVBUS_ENOTFOUND,
+                         "there is no group %s; `evbus group ls` lists them, patterns of topics make a new one",
+                         sub->of.name);
+    struct group_plan plan = {
+        .name = sub->of.name,
+        .flags = GROUP_AD_HOC | (options->ephemeral ? GROUP_EPHEMERAL : 0),
+        .wanted = covered,
+        .n_logs = n_logs,
+        .from = from_of(options->from),
+        .position = options->from == EVBUS_FROM_POSITION ? options->from_position : options->from_time_ns,
+    };
+    if ((rc = group_lock(memory, true, err)) != EVBUS_OK)
+        return rc;
+    uint32_t n_before = apply_n_dead_letter_topics(memory);
+    rc = group_make(memory, &plan, &sub->of.group, err);
+    if (rc == EVBUS_OK)
+        rc = apply_dead_letter_names(memory, n_before, thread->claim.slot, err);
+    group_unlock(memory);
+    return rc == EVBUS_EDUPLICATE ? EVBUS_OK : rc;
+}
+
+static int check_name(const char *name, struct error *err)
+{
+    size_t len = strlen(name);
+    if (len < 1 || len >= SERVICE_BYTES || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != len ||
+        name[0] < 'a')
+        return error_set(err, EVBUS_EINVAL, "group \"%.63s\": a name has 1..63 of a-z 0-9 - _ and begins with a letter",
+                         name);
+    return EVBUS_OK;
+}
+
+EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, struct evbus *bus,
+                              const struct evbus_subscribe_options *given)
+{
+    struct error *err = error_of_thread();
+    struct evbus_subscribe_options options = {0};
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && given != NULL)
+        rc = bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_subscribe_options", err);
+    if (rc == EVBUS_OK && out_subscription == NULL)
+        rc = error_set(err, EVBUS_EINVAL, "out_subscription is NULL");
+    if (rc == EVBUS_OK && (unsigned)options.from > EVBUS_FROM_POSITION)
+        rc = error_set(err, EVBUS_EINVAL, "options.from is %d, which is no enum evbus_from", (int)options.from);
+    if (options.patterns == NULL)
+        options.n_patterns = 0;
+    const char *name = options.group != NULL ? options.group : bus != NULL ? bus->service : "";
+    if (rc == EVBUS_OK)
+        rc = check_name(name, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    struct evbus_subscription *sub = calloc(1, sizeof *sub);
+    if (sub == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for a subscription");
+    sub->bus = bus;
+    sub->handler = options.handler;
+    sub->context = options.context;
+    sub->of.memory = &bus->memory;
+    sub->of.group = GROUP_NONE;
+    memcpy(sub->of.name, name, strlen(name) + 1);
+    memcpy(sub->of.member, bus->service, sizeof sub->of.member);
+    sub->takes = UINT64_MAX;
+    sub->shares = calloc((size_t)LOGS_MAX * PARTITIONS_MAX, sizeof(struct share *));
+    rc = sub->shares != NULL ? memory_map_new_logs(&bus->memory, err)
+                             : error_set(err, EVBUS_ENOSPC, "no memory for shares");
+    if (rc == EVBUS_OK)
+        rc = find_or_make(sub, &options, err);
+    if (rc == EVBUS_OK) {
+        sub->of.dlq_topic = bus->memory.control->groups[sub->of.group].dlq_topic;
+        rc = member_read_settings(sub, err);
+    }
+    if (rc == EVBUS_OK) {
+        sub->changes = group_changes(&bus->memory, sub->of.group);
+        rc = member_make_shares(sub, err);
+    }
+    if (rc == EVBUS_OK)
+        rc = member_check_thread(sub, err);
+    if (rc != EVBUS_OK) {
+        evbus_unsubscribe(sub);
+        return rc;
+    }
+    *out_subscription = sub;
+    return EVBUS_OK;
+}
+
+/* By whichever thread: what it stores is stored for the slot that has the leases. */
+static void leave_group(struct evbus_subscription *sub, struct bus_thread *thread)
+{
+    sub->of.claim = &thread->claim;
+    struct memory *memory = &sub->bus->memory;
+    struct error err = {""};
+    for (struct hand *hand = sub->hands; hand != NULL; hand = hand->next)
+        if (atomic_load_explicit(&hand->item.is_used, memory_order_acquire))
+            member_finish(hand, EVBUS_RELEASE, NULL, &thread->claim, &err);
+    for (size_t i = 0; i < sub->n_shares; i++) {
+        struct hand *hand = sub->shares[i]->held ? member_free_hand(sub, &err) : NULL;
+        if (hand != NULL)
+            share_bury_dead(sub->shares[i], hand->item.buffer, clock_mono_ns());
+        if (sub->shares[i]->held)
+            share_give(sub->shares[i]);
+    }
+    group_leave(memory, sub->of.group, sub->member, sub->owner);
+    if (group_is_orphan(memory, sub->of.group) && group_lock(memory, true, &err) == EVBUS_OK) {
+        if (group_is_orphan(memory, sub->of.group))
+            group_remove(memory, sub->of.group, &err);
+        group_unlock(memory);
+    }
+}
+
+EVBUS_API void evbus_unsubscribe(struct evbus_subscription *sub)
+{
+    if (sub == NULL)
+        return;
+    if (sub->thread_number != 0 && bus_check(sub->bus, NULL) == EVBUS_OK) {
+        struct bus_thread *thread;
+        if (bus_thread(sub->bus, &thread, NULL) == EVBUS_OK)
+            leave_group(sub, thread);
+    }
+    while (sub->hands != NULL) {
+        struct hand *next = sub->hands->next;
+        free(sub->hands->item.buffer);
+        free(sub->hands);
+        sub->hands = next;
+    }
+    while (sub->settings != NULL) {
+        struct settings_of *next = sub->settings->next;
+        free(sub->settings);
+        sub->settings = next;
+    }
+    for (int l = 0; l < LOGS_MAX; l++)
+        free(sub->by_log[l]);
+    free(sub->shares);
+    free(sub);
+}

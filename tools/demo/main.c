@@ -1,0 +1,241 @@
+/* main.c: evbus-demo: the customer's decision record (ADR 003) come to life: seven services on a bus of their own,
+ * hurt while they work; and at the end it is checked that nothing was lost and nothing happened twice.
+ *
+ *     evbus-demo                    the conductor: bus, folder, services, faults, table, checks; then all is removed
+ *     evbus-demo --service NAME     one service; the conductor starts these, each a process of its own
+ *
+ *   those that publish   order_payment.c appointment.c content.c
+ *   those that handle    product.c customer.c notification.c analytics.c sitemap.c
+ *   what they share      service.c, the frame of each; ledger.c, one effect per event; board.c, counts; orders.c, data
+ *   the conductor        conductor.c, the course; children.c catalogue.c progress.c letters.c table.c check*.c
+ *
+ * Exit code: 0 everything is as the orders say, 1 it is not, or the demo could not be run, 2 command line, 130
+ * interrupted. */
+#include "conductor.h"
+
+#include <evbus/admin.h>
+
+#include <errno.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PATIENCE_NS (55 * NS_PER_S)
+
+volatile sig_atomic_t demo_is_stopping;
+
+static const char usage[] =
+    "usage: evbus-demo [-b NAME] [--data DIR] [--keep]\n\n"
+    "Seven services of the ADR work on a bus of their own for some ten seconds: 830 orders and their payments, "
+    "bookings,\n"
+    "blog posts. One service is killed, one is stopped, one mail fails for good, one service is added. At the end "
+    "stock,\n"
+    "points and mails are checked against the orders.\n\n"
+    "  -b, --bus NAME   the bus that is made for this, and removed; default: demo-<process id>\n"
+    "      --data DIR   where northwind-orders.ndjson and northwind-products.ndjson are\n"
+    "      --keep       keep databases, mails and sitemap, and say where they are\n"
+    "  -h, --help       this text\n";
+
+/* What the command line says. */
+struct asked {
+    const char *service; /* NULL: we are the conductor */
+    const char *dir;
+    const char *bus;
+    const char *data;
+    unsigned member;
+    bool keep;
+};
+
+static void stop(int signal_number)
+{
+    (void)signal_number;
+    demo_is_stopping = 1;
+}
+
+/* -1: go on; else exit with it. */
+static int read_arguments(int argc, char **argv, struct asked *asked)
+{
+    static const struct option options[] = {
+        {"bus", required_argument, NULL, 'b'},     {"data", required_argument, NULL, 'd'},
+        {"keep", no_argument, NULL, 'k'},          {"help", no_argument, NULL, 'h'},
+        {"service", required_argument, NULL, 's'}, {"member", required_argument, NULL, 'm'},
+        {"dir", required_argument, NULL, 'D'},     {0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "b:h", options, NULL)) != -1) {
+        switch (option) {
+        case 'b':
+            asked->bus = optarg;
+            break;
+        case 'd':
+            asked->data = optarg;
+            break;
+        case 'k':
+            asked->keep = true;
+            break;
+        case 's':
+            asked->service = optarg;
+            break;
+        case 'm':
+            asked->member = optarg[0] == '1';
+            break;
+        case 'D':
+            asked->dir = optarg;
+            break;
+        case 'h':
+            (void)fputs(usage, stdout);
+            return EXIT_SUCCESS;
+        default:
+            return 2; /* getopt has complained */
+        }
+    }
+    if (optind < argc) {
+        complain("\"%s\" is too much; see --help", argv[optind]);
+        return 2;
+    }
+    return -1;
+}
+
+static int serve(const struct asked *asked)
+{
+    struct service service = {
+        .kind = service_kind(asked->service),
+        .bus_name = asked->bus,
+        .dir = asked->dir,
+        .data = asked->data,
+        .member = asked->member,
+    };
+    if (service.kind == NULL || service.bus_name == NULL || service.dir == NULL || service.data == NULL) {
+        complain("--service, --bus, --dir and --data are the conductor's");
+        return 2;
+    }
+    return service_main(&service);
+}
+
+/* Installed: ../share/evbus beside the folder we are in. Not yet: the source's share. */
+static const char *find_data(const char *program, char out_path[PATH_BYTES])
+{
+    char file[PATH_BYTES];
+    const char *slash = strrchr(program, '/');
+    int len = snprintf(out_path, PATH_BYTES, "%.*s/../share/evbus", slash != NULL ? (int)(slash - program) : 0,
+                       program);
+    if (len > 0 && len < PATH_BYTES && path_in(file, out_path, "northwind-orders.ndjson") && access(file, R_OK) == 0)
+        return out_path;
+    return DEMO_DATA;
+}
+
+static int remove_one(const char *path, const struct stat *found, int type, struct FTW *walk)
+{
+    (void)found;
+    (void)type;
+    (void)walk;
+    return remove(path);
+}
+
+static bool make_bus(struct demo *demo)
+{
+    char *text = demo_catalogue(false);
+    if (text == NULL)
+        return false;
+    int rc = evbus_init(&(struct evbus_init_options){
+        .size = sizeof(struct evbus_init_options), .bus = demo->bus_name, .catalogue = text});
+    free(text);
+    if (rc != EVBUS_OK)
+        complain("%s", evbus_message(NULL));
+    return rc == EVBUS_OK;
+}
+
+static bool open_bus(struct demo *demo)
+{
+    int rc = evbus_open(
+        &demo->bus,
+        &(struct evbus_options){.size = sizeof(struct evbus_options), .bus = demo->bus_name, .service = "demo"});
+    if (rc != EVBUS_OK)
+        complain("%s", evbus_message(NULL));
+    demo->board = board_open(demo->dir);
+    return rc == EVBUS_OK && demo->board != NULL;
+}
+
+static int report(struct demo *demo)
+{
+    double seconds = (double)(monotonic_ns() - demo->begun_ns) / (double)NS_PER_S;
+    table_print(demo);
+    unsigned n_wrong = check_all(demo);
+    if (n_wrong == 0)
+        (void)printf("\nNothing was lost, nothing happened twice, in %.1f s.\n", seconds);
+    else
+        (void)printf("\nNOT as it must be: %u of the checks above.\n", n_wrong);
+    return n_wrong == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int demonstrate(struct demo *demo, bool keep)
+{
+    int exit_code = EXIT_FAILURE;
+    progress_say(demo, "bus %s made, the ADR's 17 topics; removed at the end", demo->bus_name);
+    bool is_done = open_bus(demo) && conduct(demo);
+    children_kill(demo);
+    progress_end(demo);
+    if (keep)
+        (void)printf("kept: %s\n", demo->dir);
+    if (is_done)
+        exit_code = report(demo);
+    else if (demo_is_stopping)
+        exit_code = 130;
+    if (!is_done)
+        (void)printf("%s\n", exit_code == 130 ? "interrupted" : "FAILED: the demo did not come to its end.");
+    evbus_close(demo->bus);
+    board_close(demo->board);
+    return exit_code;
+}
+
+static int conduct_all(const struct asked *asked)
+{
+    char program[PATH_BYTES] = "";
+    char data[PATH_BYTES];
+    char dir[PATH_BYTES];
+    const char *temporary = getenv("TMPDIR");
+    char bus[32];
+    struct sigaction act = {.sa_handler = stop};
+    ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
+    (void)sigemptyset(&act.sa_mask);
+    (void)sigaction(SIGINT, &act, NULL); /* cannot fail: signals that may be handled */
+    (void)sigaction(SIGTERM, &act, NULL);
+    (void)sigaction(SIGHUP, &act, NULL);
+    (void)signal(SIGPIPE, SIG_IGN); /* whoever reads us may have seen enough: bus and folder still must go */
+    (void)snprintf(bus, sizeof bus, "demo-%d", (int)getpid());
+    struct demo demo = {
+        .program = program,
+        .bus_name = asked->bus != NULL ? asked->bus : bus,
+        .data = asked->data != NULL ? asked->data : find_data(program, data),
+        .begun_ns = monotonic_ns(),
+        .is_terminal = isatty(STDOUT_FILENO) && getenv("TERM") != NULL && strcmp(getenv("TERM"), "dumb") != 0,
+    };
+    demo.deadline_ns = demo.begun_ns + PATIENCE_NS;
+    bool fits = path_in(dir, temporary != NULL && temporary[0] == '/' ? temporary : "/tmp", "evbus-demo-XXXXXX");
+    demo.dir = len > 0 && fits ? mkdtemp(dir) : NULL;
+    if (demo.dir == NULL) {
+        complain("cannot make the folder %s: %s", dir, strerror(errno));
+        return EXIT_FAILURE;
+    }
+    int exit_code = EXIT_FAILURE;
+    bool is_made = make_bus(&demo);
+    if (is_made)
+        exit_code = demonstrate(&demo, asked->keep);
+    if (is_made && evbus_remove(demo.bus_name) != EVBUS_OK)
+        complain("%s", evbus_message(NULL));
+    if (!is_made || !asked->keep)
+        (void)nftw(demo.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    struct asked asked = {0};
+    int exit_code = read_arguments(argc, argv, &asked);
+    if (exit_code < 0)
+        exit_code = asked.service != NULL ? serve(&asked) : conduct_all(&asked);
+    return exit_code;
+}

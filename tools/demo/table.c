@@ -1,0 +1,66 @@
+/* table.c: what went where, and how fast. Counts are of the services themselves, dead letters of the bus.
+ *
+ * "publish to handler" is from the event's timestamp to the begin of its first attempt, all of them: the seconds in
+ * which a member stood still or a service was away are in it, and show in the p99 of the groups that we hurt. */
+#include "conductor.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    enum topic topic;
+    enum group group;
+} rows[] = {
+    {ORDERS, PRODUCT},        {ORDERS, CUSTOMER},       {ORDERS, NOTIFICATION}, {ORDERS, ANALYTICS},
+    {PAYMENTS, CUSTOMER},     {PAYMENTS, NOTIFICATION}, {PAYMENTS, ANALYTICS},  {BOOKINGS, CUSTOMER},
+    {BOOKINGS, NOTIFICATION}, {BOOKINGS, ANALYTICS},    {POSTS, ANALYTICS},     {POSTS, SITEMAP},
+};
+
+static void print_times(const char *what, struct samples *const *lists, size_t n)
+{
+    char p50[32];
+    char p99[32];
+    uint64_t n_times = 0;
+    for (size_t i = 0; i < n; i++)
+        n_times += atomic_load_explicit(&lists[i]->n, memory_order_relaxed);
+    format_ns(percentile(lists, n, 50), p50);
+    format_ns(percentile(lists, n, 99), p99);
+    (void)printf("%-43s%10" PRIu64 "%12s%12s\n", what, n_times, p50, p99);
+}
+
+static void print_flow(struct demo *demo, enum topic topic, enum group group)
+{
+    char what[128];
+    struct flow *flow = &demo->board->flows[group][topic];
+    uint64_t n_dead = 0;
+    for (size_t i = 0; i < demo->n_letters; i++)
+        n_dead += demo->letters[i].group == group && demo->letters[i].topic == topic;
+    uint64_t before = group == SITEMAP ? demo->posts_before : 0;
+    (void)snprintf(what, sizeof what, "%s -> %.*s", strchr(topic_names[topic], '.') + 1,
+                   (int)strcspn(group_names[group], "-"), group_names[group]);
+    (void)printf("%-35s%10" PRIu64 "%8" PRIu64 "%12" PRIu64 "%14" PRIu64 "\n", what,
+                 value(&demo->board->published[topic]) - before, value(&flow->handled), value(&flow->redelivered),
+                 n_dead);
+}
+
+void table_print(struct demo *demo)
+{
+    struct samples *publish = &demo->board->publish;
+    (void)printf("\n%-35s%10s%8s%12s%14s\n", "flow", "published", "handled", "redelivered", "dead-lettered");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        print_flow(demo, rows[i].topic, rows[i].group);
+    (void)printf("(sitemap: since its group was added)\n\n%-43s%10s%12s%12s\n", "time", "count", "p50", "p99");
+    print_times("publish (it wakes those that sleep)", &publish, 1);
+    for (int group = 0; group < N_GROUPS; group++) {
+        static const char *const notes[N_GROUPS] = {[PRODUCT] = " (stopped)", [NOTIFICATION] = " (killed)"};
+        char what[128];
+        struct samples *lists[N_TOPICS];
+        for (int topic = 0; topic < N_TOPICS; topic++)
+            lists[topic] = &demo->board->flows[group][topic].latency;
+        (void)snprintf(what, sizeof what, "publish to handler, %.*s%s", (int)strcspn(group_names[group], "-"),
+                       group_names[group], notes[group] != NULL ? notes[group] : "");
+        print_times(what, lists, N_TOPICS);
+    }
+    (void)printf("(stopped, killed: the time in which it stood still or was away is in it)\n\n");
+}

@@ -1,0 +1,93 @@
+/* event.c: an event as a line, for all who show events.
+ *
+ * The payload's bytes come out as they went in (19.99 stays 19.99); only a raw CR or LF between its tokens becomes a
+ * blank, so that a line is an event. An event that a group receives has an attempt, one that is only looked at has not.
+ */
+#include "event.h"
+#include "output.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int event_envelope(struct event_printer *printer, const struct evbus_delivery *delivery, const char **out_text,
+                   size_t *out_len)
+{
+    size_t len = evbus_envelope_format(delivery, printer->envelope, printer->cap);
+    if (len > printer->cap) {
+        char *larger = realloc(printer->envelope, len * 2);
+        if (larger == NULL)
+            return complain(EXIT_CANNOT_CREATE, "out of memory");
+        printer->envelope = larger;
+        printer->cap = len * 2;
+        len = evbus_envelope_format(delivery, printer->envelope, printer->cap);
+    }
+    *out_text = printer->envelope;
+    *out_len = len;
+    return EXIT_DONE;
+}
+
+static int print_json_event(struct event_printer *printer, bool meta, const struct evbus_delivery *delivery)
+{
+    const char *envelope;
+    size_t len;
+    int exit_code = event_envelope(printer, delivery, &envelope, &len);
+    if (exit_code != EXIT_DONE)
+        return exit_code;
+    if (!meta) {
+        (void)fwrite(envelope, 1, len, stdout); /* output_flush() finds out */
+        return EXIT_DONE;
+    }
+    (void)printf("{\"envelope\":");
+    (void)fwrite(envelope, 1, len, stdout);
+    (void)printf(",\"key\":");
+    print_json(delivery->key, delivery->key_len);
+    (void)printf(",\"log\":\"%s\",\"partition\":%" PRIu32 ",\"position\":\"%" PRIu64 "\",\"service\":", delivery->log,
+                 delivery->partition, delivery->position);
+    print_json(delivery->service, strlen(delivery->service));
+    if (delivery->attempt > 0)
+        (void)printf(",\"attempt\":%" PRIu32 "}", delivery->attempt);
+    else
+        (void)printf(",\"lost\":%" PRIu64 "}", delivery->lost);
+    return EXIT_DONE;
+}
+
+static void print_human_event(bool meta, const struct evbus_delivery *delivery)
+{
+    char when[32], id[37];
+    format_time(delivery->timestamp_ns, when);
+    if (meta) {
+        format_id(delivery->id, id);
+        (void)printf("%s/%" PRIu32 "@%" PRIu64 " %s ", delivery->log, delivery->partition, delivery->position, id);
+        print_plain(delivery->service[0] != '\0' ? delivery->service : "-",
+                    delivery->service[0] != '\0' ? strlen(delivery->service) : 1);
+        (void)printf(" %u.%u ", delivery->version_major, delivery->version_minor);
+        if (delivery->attempt > 0)
+            (void)printf("attempt %" PRIu32 " ", delivery->attempt);
+    }
+    (void)printf("%s %s ", when, delivery->topic);
+    if (delivery->key_len == 0)
+        (void)printf("-");
+    else
+        print_plain(delivery->key, delivery->key_len);
+    (void)printf(" ");
+    print_payload(delivery->payload, delivery->payload_len);
+}
+
+int event_print(struct event_printer *printer, const struct args *args, const struct evbus_delivery *delivery)
+{
+    int exit_code = EXIT_DONE;
+    if (args->json)
+        exit_code = print_json_event(printer, args->meta, delivery);
+    else
+        print_human_event(args->meta, delivery);
+    if (exit_code == EXIT_DONE)
+        (void)putchar('\n');
+    return exit_code;
+}
+
+void event_printer_end(struct event_printer *printer)
+{
+    free(printer->envelope);
+}

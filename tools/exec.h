@@ -1,0 +1,19 @@
+/* exec.h: a shell command as the handler of an event. See exec.c. */
+#ifndef EVBUS_TOOLS_EXEC_H
+#define EVBUS_TOOLS_EXEC_H
+
+#include <evbus/evbus.h>
+
+/* How it ended, and why, for the dead letter; "" when it ended well. */
+struct exec_result {
+    enum evbus_outcome outcome;
+    char error[EVBUS_ERROR_MAX + 1];
+};
+
+/* Runs `/bin/sh -c command` with the event's envelope on its standard input, and waits for its end. Returns 0; or the
+ * exit code after the message, when it could not be run; or EXIT_TRY_AGAIN without one, when we were asked to stop at
+ * once: then it is killed. The result is EVBUS_RELEASE in both. */
+int exec_command(const char *command, const struct evbus_delivery *event, const char *envelope, size_t envelope_len,
+                 struct exec_result *out_result);
+
+#endif
