@@ -1,4 +1,4 @@
-/* latency.c: how long from publish() to a reader in another process?
+/* latency.c: how long from publish() to a reader, or a group's handler, in another process?
  *
  *   round trip  ping publishes on bench.ping.sent, pong reads it and publishes the same payload on
  *               bench.pong.sent, ping reads that: two publishes, two hand-overs, two reads. Half of it is one sample.
@@ -13,13 +13,16 @@
  *               to the return of evbus_reader_next(). A sender that is late, or is kept waiting, makes the figure
  *               worse, as it would make a service worse. The reader is pinned, so that a pause of its own loses
  *               nothing.
+ *   group       the same, but each side that reads is the one member of a group and calls evbus_run_once(): "read" ends
+ *               where the handler begins, and pong publishes in its handler. Each event is acknowledged when its handler
+ *               returns, before the next is taken: behind the figure where ping waits, in it where events queue.
  *   ready       the caller gives id and time and says that the payload is JSON: what the bus itself costs
  *   full        the library makes the id, takes the time, checks the JSON: what a service pays
  *
  * 64 and 512 bytes of payload. The first tenth warms up and is not counted. A sample carries half a clock_gettime().
  *
- * Not measured: handlers, groups, acks; several readers; threads of one process; a loaded machine. No time fails this
- * program; a lost, repeated or changed event does. */
+ * Not measured: several readers or members; threads of one process; a loaded machine. No time fails this program; an event
+ * that is lost, repeated, changed, or handled twice does. */
 #include "limits.h"
 #include "own_bus.h"
 
@@ -31,6 +34,7 @@ enum { PERIOD_NS = 50000 };
 struct job {
     struct barrier barrier;
     const struct placement *placement;
+    bool is_group; /* handlers of groups; else readers */
     enum evbus_wait wait;
     struct variant variant;
     size_t n; /* without the warm-up */
@@ -46,23 +50,47 @@ struct task {
     struct samples *samples;
 };
 
-/* One side of either measurement: opens, pins itself, waits for the other. */
+struct side;
+typedef int take_event(struct side *side, const struct evbus_delivery *delivery); /* 0; 1: it is wrong */
+
+/* One side of any measurement: opens, pins itself, waits for the other. Reads by its reader, or as a member of a group. */
 struct side {
+    struct job *job;
+    struct samples *samples;
     struct evbus *bus;
     struct evbus_reader *reader;
-    struct payload payload;
-    struct evbus_delivery delivery;
+    struct evbus_subscription *subscription;
+    take_event *take;
+    int rc;                 /* of the last take */
+    struct payload payload; /* sent, or due */
     struct evbus_event event;
+    uint64_t taken_ns;
+    bool is_last; /* nothing comes behind what was taken */
+    size_t n_taken;
 };
 
-static int side_open(struct side *side, struct job *job, int index, const char *reads, const char *writes, bool pin)
+static enum evbus_outcome handle(void *context, const struct evbus_delivery *delivery, char *error)
 {
-    *side = (struct side){.delivery = {.size = sizeof side->delivery}};
+    struct side *side = context;
+    (void)error;
+    side->rc = side->take(side, delivery);
+    return EVBUS_DONE;
+}
+
+/* index: also the role's processor. reads, writes: topics, or NULL. */
+static int side_open(struct side *side, const struct task *task, int index, const char *reads, take_event *take,
+                     const char *writes, bool pin)
+{
+    struct job *job = task->job;
+    *side = (struct side){.job = job, .samples = task->samples, .take = take};
     side->bus = own_bus_open(job->wait);
     if (side->bus == NULL)
         return 1;
-    side->reader = reads != NULL ? own_bus_read(side->bus, reads, pin) : NULL;
-    if (reads != NULL && side->reader == NULL)
+    if (reads != NULL && job->is_group)
+        side->subscription = own_bus_join(side->bus, index == 0 ? "ping" : "pong", reads, handle, side);
+    else if (reads != NULL)
+        side->reader = own_bus_read(side->bus, reads, pin);
+    if (reads != NULL && side->subscription == NULL && side->reader == NULL)
         return 1;
     payload_make(&side->payload, job->variant.payload_len, 0);
     if (writes != NULL)
@@ -72,82 +100,109 @@ static int side_open(struct side *side, struct job *job, int index, const char *
     return 0;
 }
 
-static int side_close(struct side *side)
+/* Takes one event, which comes within timeout_ns. The library's code. */
+static int side_try(struct side *side, uint64_t timeout_ns)
 {
-    int rc = 0;
-    if (side->reader != NULL && evbus_reader_lost(side->reader) != 0)
-        rc = fails("%llu cells were lost", (unsigned long long)evbus_reader_lost(side->reader));
-    evbus_reader_close(side->reader);
-    evbus_close(side->bus);
+    struct evbus_delivery delivery = {.size = sizeof delivery};
+    if (side->subscription != NULL)
+        return evbus_run_once(side->subscription, timeout_ns);
+    int rc = evbus_reader_next(side->reader, &delivery, timeout_ns);
+    if (rc == EVBUS_OK)
+        side->rc = side->take(side, &delivery);
     return rc;
-}
-
-static int side_publish(struct side *side, const struct variant *variant)
-{
-    int rc = evbus_publish(side->bus, &side->event, NULL);
-    event_next(&side->event, variant);
-    return rc == EVBUS_OK ? 0 : fails("publish: %s: %s", evbus_strerror(rc), evbus_message(side->bus));
 }
 
 static int side_next(struct side *side)
 {
-    int rc = evbus_reader_next(side->reader, &side->delivery, PATIENCE_NS);
-    return rc == EVBUS_OK ? 0 : fails("reader_next: %s: %s", evbus_strerror(rc), evbus_message(side->bus));
+    int rc = side_try(side, PATIENCE_NS);
+    return rc == EVBUS_OK ? side->rc : fails("no event: %s: %s", evbus_strerror(rc), evbus_message(side->bus));
 }
 
-static int wrong_event(const struct side *side)
+static int side_close(struct side *side)
 {
-    return fails("another event than was due: found %.*s, due %.*s", (int)side->delivery.payload_len,
-                 (const char *)side->delivery.payload, (int)side->payload.len, side->payload.text);
+    int rc = 0;
+    bool reads = side->reader != NULL || side->subscription != NULL;
+    if (reads && side_try(side, 0) != EVBUS_ETIMEOUT)
+        rc = fails("more events than were sent, or one again");
+    if (side->reader != NULL && evbus_reader_lost(side->reader) != 0)
+        rc = fails("%llu cells were lost", (unsigned long long)evbus_reader_lost(side->reader));
+    evbus_reader_close(side->reader);
+    evbus_unsubscribe(side->subscription);
+    evbus_close(side->bus);
+    return rc;
 }
 
-static int ping(struct job *job, struct samples *samples)
+static int side_publish(struct side *side)
 {
+    int rc = evbus_publish(side->bus, &side->event, NULL);
+    event_next(&side->event, &side->job->variant);
+    return rc == EVBUS_OK ? 0 : fails("publish: %s: %s", evbus_strerror(rc), evbus_message(side->bus));
+}
+
+/* Is it the event that was due, for the first time? */
+static int check_event(const struct side *side, const struct evbus_delivery *delivery)
+{
+    uint32_t attempt = side->subscription != NULL ? 1 : 0;
+    if (payload_equals(&side->payload, delivery) && delivery->attempt == attempt)
+        return 0;
+    return fails("another event than was due: found %.*s, attempt %u, due %.*s", (int)delivery->payload_len,
+                 (const char *)delivery->payload, delivery->attempt, (int)side->payload.len, side->payload.text);
+}
+
+static int take_answer(struct side *side, const struct evbus_delivery *delivery)
+{
+    side->taken_ns = now_ns();
+    return check_event(side, delivery);
+}
+
+static int ping(const struct task *task)
+{
+    struct job *job = task->job;
     struct side side;
-    if (side_open(&side, job, 0, "bench.pong.sent", "bench.ping.sent", false) != 0)
+    if (side_open(&side, task, 0, "bench.pong.sent", take_answer, "bench.ping.sent", false) != 0)
         return 1;
-    uint64_t deadline = now_ns() + job->budget_ns, now = 0;
-    for (size_t i = 0; i < job->n_warm + job->n && now < deadline; i++) {
+    uint64_t deadline = now_ns() + job->budget_ns;
+    for (size_t i = 0; i < job->n_warm + job->n && side.taken_ns < deadline; i++) {
         payload_next(&side.payload);
         if (job->settle_ns != 0)
             spin_until(now_ns() + job->settle_ns);
         uint64_t sent = now_ns();
-        if (side_publish(&side, &job->variant) != 0 || side_next(&side) != 0)
+        if (side_publish(&side) != 0 || side_next(&side) != 0)
             return 1;
-        now = now_ns();
-        if (!payload_equals(&side.payload, &side.delivery))
-            return wrong_event(&side);
         if (i >= job->n_warm)
-            samples_add(samples, (now - sent) / 2);
+            samples_add(side.samples, (side.taken_ns - sent) / 2);
     }
     payload_set_last(&side.payload);
-    return side_publish(&side, &job->variant) != 0 ? 1 : side_close(&side);
+    return side_publish(&side) != 0 ? 1 : side_close(&side);
 }
 
-static int pong(struct job *job)
+static int take_and_answer(struct side *side, const struct evbus_delivery *delivery)
+{
+    side->is_last = payload_is_last(delivery->payload, delivery->payload_len);
+    if (side->is_last)
+        return 0;
+    side->event.payload = delivery->payload;
+    side->event.payload_len = delivery->payload_len;
+    if (side_publish(side) != 0)
+        return 1;
+    payload_next(&side->payload);
+    return check_event(side, delivery);
+}
+
+static int pong(const struct task *task)
 {
     struct side side;
-    if (side_open(&side, job, 1, "bench.ping.sent", "bench.pong.sent", false) != 0)
+    if (side_open(&side, task, 1, "bench.ping.sent", take_and_answer, "bench.pong.sent", false) != 0)
         return 1;
-    for (;;) {
+    while (!side.is_last)
         if (side_next(&side) != 0)
             return 1;
-        if (payload_is_last(side.delivery.payload, side.delivery.payload_len))
-            return side_close(&side);
-        side.event.payload = side.delivery.payload; /* lives until the next call on the reader */
-        side.event.payload_len = side.delivery.payload_len;
-        if (side_publish(&side, &job->variant) != 0)
-            return 1;
-        payload_next(&side.payload);
-        if (!payload_equals(&side.payload, &side.delivery))
-            return wrong_event(&side);
-    }
+    return side_close(&side);
 }
 
 static int round_trip_role(void *arg, int index)
 {
-    struct task *task = arg;
-    return index == 0 ? ping(task->job, task->samples) : pong(task->job);
+    return index == 0 ? ping(arg) : pong(arg);
 }
 
 /* With a processor of its own the sender spins, so that it is late only when the host takes that away. */
@@ -160,10 +215,11 @@ static void await_time(const struct job *job, uint64_t then_ns)
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &then, NULL);
 }
 
-static int paced_sender(struct job *job)
+static int paced_sender(const struct task *task)
 {
+    struct job *job = task->job;
     struct side side;
-    if (side_open(&side, job, 0, NULL, "bench.ping.sent", false) != 0)
+    if (side_open(&side, task, 0, NULL, NULL, "bench.ping.sent", false) != 0)
         return 1;
     prctl(PR_SET_TIMERSLACK, 1); /* for who cannot spin: else a sleep ends up to 50 us late */
     uint64_t intended = now_ns() + 20 * PERIOD_NS;
@@ -171,45 +227,43 @@ static int paced_sender(struct job *job)
         payload_next(&side.payload);
         payload_set_at(&side.payload, intended - job->epoch_ns);
         await_time(job, intended);
-        if (side_publish(&side, &job->variant) != 0)
+        if (side_publish(&side) != 0)
             return 1;
     }
     return side_close(&side);
 }
 
-static int paced_reader(struct job *job, struct samples *samples)
+static int take_paced(struct side *side, const struct evbus_delivery *delivery)
+{
+    uint64_t now = now_ns();
+    uint64_t at = delivery->payload_len == side->payload.len ? payload_at(delivery->payload) : 0;
+    payload_next(&side->payload);
+    payload_set_at(&side->payload, at);
+    if (side->n_taken++ >= side->job->n_warm)
+        samples_add(side->samples, now - side->job->epoch_ns - at);
+    return check_event(side, delivery);
+}
+
+static int paced_reader(const struct task *task)
 {
     struct side side;
-    if (side_open(&side, job, 1, "bench.ping.sent", NULL, true) != 0)
+    if (side_open(&side, task, 1, "bench.ping.sent", take_paced, NULL, true) != 0)
         return 1;
-    for (size_t i = 0; i < job->n_warm + job->n; i++) {
+    for (size_t i = 0; i < task->job->n_warm + task->job->n; i++)
         if (side_next(&side) != 0)
             return 1;
-        uint64_t now = now_ns();
-        if (side.delivery.payload_len != side.payload.len)
-            return wrong_event(&side);
-        uint64_t at = payload_at(side.delivery.payload);
-        payload_next(&side.payload);
-        payload_set_at(&side.payload, at);
-        if (!payload_equals(&side.payload, &side.delivery))
-            return wrong_event(&side);
-        if (i >= job->n_warm)
-            samples_add(samples, now - job->epoch_ns - at);
-    }
-    if (evbus_reader_next(side.reader, &side.delivery, 0) != EVBUS_ETIMEOUT)
-        return fails("more events than were sent");
     return side_close(&side);
 }
 
 static int paced_role(void *arg, int index)
 {
-    struct task *task = arg;
-    return index == 0 ? paced_sender(task->job) : paced_reader(task->job, task->samples);
+    return index == 0 ? paced_sender(arg) : paced_reader(arg);
 }
 
 /* What is measured, line by line of the table. */
 static const struct kind {
     const char *name;
+    bool is_group;
     int (*role)(void *, int);
     enum evbus_wait wait;
     enum unit unit;
@@ -217,9 +271,12 @@ static const struct kind {
     size_t n;
     uint64_t settle_ns;
 } kinds[] = {
-    {"spin", round_trip_role, EVBUS_WAIT_SPIN, UNIT_NS, 'H', 100000, 0},
-    {"block", round_trip_role, EVBUS_WAIT_BLOCK, UNIT_US, 'W', 4000, SETTLE_NS},
-    {"block, paced 20,000/s", paced_role, EVBUS_WAIT_BLOCK, UNIT_US, 'W', 10000, 0},
+    {"spin", false, round_trip_role, EVBUS_WAIT_SPIN, UNIT_NS, 'H', 100000, 0},
+    {"group spin", true, round_trip_role, EVBUS_WAIT_SPIN, UNIT_NS, 'H', 100000, 0},
+    {"block", false, round_trip_role, EVBUS_WAIT_BLOCK, UNIT_US, 'W', 4000, SETTLE_NS},
+    {"group block", true, round_trip_role, EVBUS_WAIT_BLOCK, UNIT_US, 'W', 4000, SETTLE_NS},
+    {"block, paced 20,000/s", false, paced_role, EVBUS_WAIT_BLOCK, UNIT_US, 'W', 10000, 0},
+    {"group block, paced 20,000/s", true, paced_role, EVBUS_WAIT_BLOCK, UNIT_US, 'W', 10000, 0},
 };
 
 static const struct variant variants[] = {{64, true}, {64, false}, {512, true}, {512, false}};
@@ -238,6 +295,7 @@ static int measure(const struct kind *kind, const struct variant *variant, const
         goto done;
     }
     task.job->placement = placement;
+    task.job->is_group = kind->is_group;
     task.job->wait = kind->wait;
     task.job->variant = *variant;
     task.job->n = n;
@@ -274,5 +332,6 @@ static int measure_all(const struct placement *placement, const struct bench_opt
 
 int main(int argc, char **argv)
 {
-    return own_bus_benchmark(argc, argv, "How long from publish() to a reader in another process?", measure_all);
+    return own_bus_benchmark(
+        argc, argv, "How long from publish() to a reader, or a group's handler, in another process?", measure_all);
 }

@@ -1,7 +1,7 @@
 /* own_bus.c: the private bus of a benchmark, and the payloads that go through it.
  *
- *   bus       made from the catalogue below, one partition per log, rings of the default size, no groups; removed by
- *             who made it. Its name carries the pid, so benchmarks run side by side and never touch a bus in use.
+ *   bus       made from the catalogue below, rings of the default size, one partition per log but for TOPIC_OF_KEYS; groups
+ *             are made by their first member and end with the last. Removed by who made it. Its name carries the pid, so benchmarks run side by side and never touch a bus in use.
  *             Every process opens it as a service does, volunteering for keeper; only `wait` differs.
  *   payload   numbered per producer, so that the reader knows each byte it must find:
  *
@@ -25,7 +25,9 @@ static const char catalogue[] = "{\"namespace\":\"bench\","
                                 "\"defaults\":{\"partitions\":1,\"ring\":\"1MiB\"},"
                                 "\"topics\":{"
                                 "\"bench.ping.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
-                                "\"bench.pong.sent\":{\"producers\":[\"bench\"],\"groups\":[]}}}";
+                                "\"bench.pong.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"" TOPIC_OF_KEYS "\":{\"producers\":[\"bench\"],\"groups\":[]}},"
+                                "\"logs\":{\"bench.keys\":{\"partitions\":4}}}"; /* N_PARTITIONS */
 
 static char bus_name[64]; /* set before the children are forked */
 
@@ -99,6 +101,23 @@ struct evbus_reader *own_bus_read(struct evbus *bus, const char *topic, bool pin
     return reader;
 }
 
+struct evbus_subscription *own_bus_join(struct evbus *bus, const char *group, const char *topic, evbus_handler *handler,
+                                        void *context)
+{
+    struct evbus_subscription *subscription = NULL;
+    struct evbus_subscribe_options options = {.size = sizeof options,
+                                              .group = group,
+                                              .handler = handler,
+                                              .context = context,
+                                              .patterns = &topic,
+                                              .n_patterns = 1,
+                                              .ephemeral = true};
+    int rc = evbus_subscribe(&subscription, bus, &options);
+    if (rc != EVBUS_OK)
+        fails("evbus_subscribe %s to %s: %s: %s", group, topic, evbus_strerror(rc), evbus_message(bus));
+    return subscription;
+}
+
 enum { PRODUCER_AT = 5, SEQ_AT = 14, AT_AT = 38 };
 
 void payload_make(struct payload *payload, size_t len, unsigned producer)
@@ -124,6 +143,12 @@ void payload_copy_seq(struct payload *to, const struct payload *from)
     memcpy(to->text + SEQ_AT, from->text + SEQ_AT, DIGITS);
 }
 
+void payload_set_seq(struct payload *to, const char *text, size_t len)
+{
+    if (len >= PAYLOAD_MIN)
+        memcpy(to->text + SEQ_AT, text + SEQ_AT, DIGITS);
+}
+
 void payload_set_last(struct payload *payload)
 {
     memset(payload->text + SEQ_AT, '9', DIGITS);
@@ -135,12 +160,22 @@ void payload_set_at(struct payload *payload, uint64_t at_ns)
         payload->text[AT_AT + i] = (char)('0' + at_ns % 10);
 }
 
+static uint64_t number_at(const char *digits)
+{
+    uint64_t number = 0;
+    for (int i = 0; i < DIGITS; i++)
+        number = number * 10 + (uint64_t)(digits[i] - '0');
+    return number;
+}
+
 uint64_t payload_at(const char *text)
 {
-    uint64_t at_ns = 0;
-    for (int i = 0; i < DIGITS; i++)
-        at_ns = at_ns * 10 + (uint64_t)(text[AT_AT + i] - '0');
-    return at_ns;
+    return number_at(text + AT_AT);
+}
+
+uint64_t payload_seq(const char *text)
+{
+    return number_at(text + SEQ_AT);
 }
 
 unsigned payload_producer(const char *text)

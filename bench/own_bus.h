@@ -30,16 +30,24 @@ struct variant {
 int own_bus_benchmark(int argc, char **argv, const char *question,
                       int (*measure_all)(const struct placement *, const struct bench_options *, struct table *));
 
-/* In a role: a handle, and a reader of one topic. NULL after a line on stderr. */
+#define TOPIC_OF_KEYS "bench.keys.sent" /* of a log with N_PARTITIONS of them; the other topics' logs have one */
+#define N_PARTITIONS  4
+
+/* In a role: a handle, a reader of one topic, a membership of a group that receives it and ends with its last member.
+ * NULL after a line on stderr. */
 struct evbus *own_bus_open(enum evbus_wait wait);
 struct evbus_reader *own_bus_read(struct evbus *bus, const char *topic, bool pin);
+struct evbus_subscription *own_bus_join(struct evbus *bus, const char *group, const char *topic, evbus_handler *handler,
+                                        void *context);
 
 void payload_make(struct payload *payload, size_t len, unsigned producer);
 void payload_next(struct payload *payload); /* seq + 1 */
 void payload_copy_seq(struct payload *to, const struct payload *from);
-void payload_set_last(struct payload *payload); /* seq = 99...9: there is nothing behind it */
+void payload_set_seq(struct payload *to, const char *text, size_t len); /* as that one's; too short: left as it is */
+void payload_set_last(struct payload *payload);                         /* seq = 99...9: there is nothing behind it */
 void payload_set_at(struct payload *payload, uint64_t at_ns);
 uint64_t payload_at(const char *text);
+uint64_t payload_seq(const char *text);
 unsigned payload_producer(const char *text);
 bool payload_is_last(const char *text, size_t len);
 bool payload_equals(const struct payload *expected,
