@@ -6,7 +6,7 @@
  *                     "retry": ["1s", "10s"], "handler_timeout": "30s", "on_dead": "continue" },
  *       "topics": { "lomash.orders.created": { "producers": ["order-payment-service"], "groups": ["mailer"] } },
  *       "logs":   { "lomash.orders": { "ring": "8MiB" } },
- *       "groups": { "mailer": { "retry": ["100ms"], "on_dead": "park" } } }
+ *       "groups": { "mailer": { "retry": ["100ms"], "on_dead": "continue" } } }
  *
  * It decides who gets which event, so nothing in it is guessed and nothing skipped: settings.c reads it strictly. A log
  * takes its settings from `defaults`, then from its own entry; so does a group. An entry, or a service in `here`, that
@@ -181,9 +181,11 @@ static bool group_read(struct parse *p, const json_t *object, struct catalogue_g
     s->index = -1;
     if (retry != NULL)
         group->n_retry = (uint32_t)n;
+    bool park = false; /* a key's later events behind a dead letter: a promise that nothing keeps yet */
     return settings_duration(s, settings_go(s, object, "handler_timeout"), MS, 7 * DAY,
                              "1ms to 7d, or left out for none", &group->handler_timeout_ns) &&
-           settings_word(s, settings_go(s, object, "on_dead"), "continue", "park", &group->park);
+           settings_word(s, settings_go(s, object, "on_dead"), "continue", "park", &park) &&
+           (!park || settings_wrong(s, "\"park\" is not there yet; \"continue\" is what this build has"));
 }
 
 /* ---- sections, in the order in which they are read ---- */

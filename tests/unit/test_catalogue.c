@@ -170,7 +170,7 @@ Test(catalogue, has_good_defaults)
     cr_expect(log->n_partitions == 4 && log->ring_bytes == 1024 * KIB && log->ack == EVBUS_ACK_MEMORY);
     cr_expect(!log->visible_synced && !log->journal && log->retention_ns == 7 * DAY && log->retention_bytes == 0);
     cr_expect(group->n_retry == 2 && group->retry_ns[0] == S && group->retry_ns[1] == 10 * S);
-    cr_expect(group->handler_timeout_ns == 0 && !group->park);
+    cr_expect_eq(group->handler_timeout_ns, 0);
     cr_expect(!catalogue->open && catalogue->payload_max == 240 * KIB);
     cr_expect(catalogue->n_here == 1 && strcmp(catalogue->here[0], "*") == 0);
     catalogue_free(catalogue);
@@ -181,7 +181,7 @@ Test(catalogue, takes_settings_from_defaults_then_from_the_entry)
     struct catalogue *catalogue = parsed(
         "{'namespace':'a','here':['two','p'],'open':true,"
         "'defaults':{'partitions':2,'ring':'2Mi','ack':'memory','visible':'memory','journal':true,'retention':'36h',"
-        "  'retention_bytes':'1GiB','payload_max':1000,'retry':['1ms'],'handler_timeout':'2m','on_dead':'park'},"
+        "  'retention_bytes':'1GiB','payload_max':1000,'retry':['1ms'],'handler_timeout':'2m','on_dead':'continue'},"
         "'topics':{'a.x.one':{'producers':['p','q_1'],'groups':['one','two']},'a.y.one':{},'a.x.b.two':{'groups':['one'"
         "]}},"
         "'logs':{'a.y':{'partitions':64,'ring':1073741824,'journal':false,'retention':'400d','retention_bytes':0}},"
@@ -197,9 +197,9 @@ Test(catalogue, takes_settings_from_defaults_then_from_the_entry)
     cr_expect(y->n_topics == 1 && y->n_partitions == 64 && y->ring_bytes == 1024 * 1024 * KIB && !y->journal);
     cr_expect(y->retention_ns == 400 * DAY && y->retention_bytes == 0);
     cr_expect_str_eq(one->name, "one");
-    cr_expect(one->n_retry == 1 && one->retry_ns[0] == S / 1000 && one->handler_timeout_ns == 120 * S && one->park);
+    cr_expect(one->n_retry == 1 && one->retry_ns[0] == S / 1000 && one->handler_timeout_ns == 120 * S);
     cr_expect_str_eq(two->name, "two");
-    cr_expect(two->n_retry == 0 && two->handler_timeout_ns == 3 * S / 2 && !two->park);
+    cr_expect(two->n_retry == 0 && two->handler_timeout_ns == 3 * S / 2);
     cr_expect(catalogue->topics[0].log == 0 && catalogue->topics[1].log == 1 && catalogue->topics[2].log == 0);
     catalogue_free(catalogue);
 }
@@ -380,6 +380,8 @@ static const struct {
      "groups.'mailer'.handler_timeout: must be 1ms to 7d, or left out for none; found '0s'"},
     {"on_dead: another word", WITH("'groups':{'mailer':{'on_dead':'stop'}}"),
      "groups.'mailer'.on_dead: must be 'continue' or 'park'; found 'stop'"},
+    {"on_dead: park", WITH("'groups':{'mailer':{'on_dead':'park'}}"),
+     "groups.'mailer'.on_dead: 'park' is not there yet; 'continue' is what this build has"},
     {"an unknown group", WITH("'groups':{'mialer':{}}"),
      "groups.'mialer': no topic names this group; did you mean 'mailer'?"},
     /* payload_max */
