@@ -1,27 +1,54 @@
 /* test_groups_property.c: random schedules of a group against a plain model of what a group promises.
  *
  *     a member is given an event      it is not in anybody's hands and has not ended; every earlier event of its key has ended;
- *                                     its attempt is one more than those that were charged
+ *                                     its attempt is one more than those that were charged; not before its wait is over; nothing
+ *                                     of its partition is in another member's hands
  *     it is finished                  DONE: ended. RETRY: charged, the third: dead. REJECT: charged, dead. RELEASE: nothing
  *     a member leaves                 what it had in hand was not charged
- *     a dead letter                   of an event that is dead, once, and it tells each attempt that was charged
+ *     a member dies                   what it had in hand was charged, and is next in hand with nothing else of its partition; if
+ *                                     it was so already, and its attempts are spent: dead. Nothing else was charged
+ *     a dead letter                   of an event that is dead, once, with its cause; it tells each attempt that was finished badly
  *     at last                         every event has ended, once; the counters agree; the ring holds nothing for the group
  *
- * [guards ORDER] [guards ONE-HOLDER] Rules P1 P2 P4. EVBUS_SEED=n runs one schedule again; a schedule prints its seed when it
- * fails. Waits are real, of a millisecond: so a schedule's course is not the same each time, what must hold is. */
+ * [guards ORDER] [guards ONE-HOLDER] Rules P1 P2 P4 P7. Time stands still, and goes on by steps of the schedule: the waits are the
+ * catalogue's real ones, and nobody waits. A schedule that fails prints the seed of its bus: EVBUS_SEED=n runs that bus again, step
+ * by step the same.
+ * Under a sanitizer no member dies: it leaves. A thread that ends by the raw system call leaves memory behind, and ThreadSanitizer
+ * waiting for it. */
 #include "await.h"
+#include "burial.h"
 #include "bus.h"
+#include "child.h"
+#include "clock.h"
 #include "doorbell.h"
 #include "fixture.h"
 #include "group.h"
+#include "pending.h"
+#include "slot.h"
 
 #include <criterion/criterion.h>
+#include <evbus/testing.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MAY_DIE false
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MAY_DIE false
+#endif
+#endif
+#ifndef MAY_DIE
+#define MAY_DIE true
+#endif
 
 #define MS UINT64_C(1000000)
 #define S  UINT64_C(1000000000)
@@ -46,7 +73,13 @@ struct told {
     enum state state;
     int key; /* -1: none */
     uint32_t n_charged;
-    int member; /* IN_HAND: whose */
+    uint32_t n_crashes;     /* of those */
+    uint32_t noted;         /* a bit for each attempt that was finished badly */
+    int member;             /* IN_HAND: whose */
+    uint32_t partition;     /* IN_HAND: of which */
+    bool is_alone;          /* its member died with it: its next attempt is alone in its partition */
+    const char *cause;      /* DEAD: why */
+    uint64_t not_before_ns; /* WAITS: until then at least */
 };
 
 struct model {
@@ -56,6 +89,9 @@ struct model {
     unsigned n;
     unsigned n_ended;
     uint64_t n_done, n_dead, n_redelivered; /* since the group was made */
+    uint64_t n_crashes, n_alone,
+        n_crashed;  /* members that died; attempts alone; events dead of it: that we test at all */
+    bool is_rushed; /* time jumps while members are at work: one that takes over may have read the clock long before */
     bool failed;
     char what[256];
 };
@@ -79,6 +115,12 @@ static struct told *event_of(struct model *model, const struct evbus_delivery *g
     return NULL;
 }
 
+/* Waits are 1 s and 10 s, less a fifth. */
+static uint64_t least_wait(uint32_t n_charged)
+{
+    return (n_charged < 2 ? S : 10 * S) / 5 * 4;
+}
+
 static void model_receive(struct model *model, const struct evbus_delivery *got, int member)
 {
     struct told *event = event_of(model, got);
@@ -90,13 +132,37 @@ static void model_receive(struct model *model, const struct evbus_delivery *got,
               event->member);
     if (got->attempt != event->n_charged + 1)
         wrong(model, "event %u: attempt %u after %u", i, got->attempt, event->n_charged);
-    for (unsigned k = 0; k < i && event->key >= 0; k++)
-        if (model->events[k].key == event->key && model->events[k].state <= IN_HAND)
+    if (!model->is_rushed && clock_mono_ns() < event->not_before_ns)
+        wrong(model, "event %u: attempt %u comes %" PRIu64 " ms too early", i, got->attempt,
+              (event->not_before_ns - clock_mono_ns()) / MS);
+    for (unsigned k = 0; k < model->n; k++) {
+        const struct told *other = &model->events[k];
+        if (k < i && event->key >= 0 && other->key == event->key && other->state <= IN_HAND)
             wrong(model, "event %u passes event %u of its key %d, which is %s", i, k, event->key,
-                  model->events[k].state == IN_HAND ? "in hand" : "waiting");
+                  other->state == IN_HAND ? "in hand" : "waiting");
+        if (k == i || other->state != IN_HAND || other->partition != got->partition)
+            continue;
+        if (other->member != member)
+            wrong(model, "members %d and %d have events %u and %u of partition %u in hand", other->member, member, k, i,
+                  got->partition);
+        if (other->is_alone || event->is_alone)
+            wrong(model, "event %u is to be alone in partition %u, and event %u is given beside it",
+                  other->is_alone ? k : i, got->partition, other->is_alone ? i : k);
+    }
     model->n_redelivered += got->attempt > 1;
+    model->n_alone += event->is_alone;
     event->state = IN_HAND;
     event->member = member;
+    event->partition = got->partition;
+}
+
+static void model_end(struct model *model, struct told *event, enum state state, const char *cause)
+{
+    event->state = state;
+    event->cause = cause;
+    model->n_ended++;
+    model->n_done += state == DONE;
+    model->n_dead += state == DEAD;
 }
 
 static void model_finish(struct model *model, const struct evbus_delivery *got, enum evbus_outcome outcome)
@@ -105,20 +171,45 @@ static void model_finish(struct model *model, const struct evbus_delivery *got, 
     if (event == NULL)
         return;
     event->state = WAITS;
-    if (outcome == EVBUS_DONE)
-        event->state = DONE;
-    else if (outcome != EVBUS_RELEASE && (++event->n_charged == ATTEMPTS || outcome == EVBUS_REJECT))
-        event->state = DEAD;
-    model->n_ended += event->state >= DONE;
-    model->n_done += event->state == DONE;
-    model->n_dead += event->state == DEAD;
+    event->not_before_ns = clock_mono_ns() + least_wait(1);
+    if (outcome == EVBUS_DONE) {
+        model_end(model, event, DONE, NULL);
+    } else if (outcome != EVBUS_RELEASE) {
+        event->noted |= 1U << ++event->n_charged;
+        event->is_alone = false;
+        event->not_before_ns = clock_mono_ns() + least_wait(event->n_charged);
+        if (outcome == EVBUS_REJECT || event->n_charged >= ATTEMPTS)
+            model_end(model, event, DEAD, outcome == EVBUS_REJECT ? "rejected" : "failed");
+    }
 }
 
 static void model_leave(struct model *model, int member)
 {
     for (unsigned i = 0; i < model->n; i++)
-        if (model->events[i].state == IN_HAND && model->events[i].member == member)
+        if (model->events[i].state == IN_HAND && model->events[i].member == member) {
             model->events[i].state = WAITS;
+            model->events[i].not_before_ns = clock_mono_ns() + least_wait(1);
+        }
+}
+
+static void model_crash(struct model *model, int member)
+{
+    model->n_crashes++;
+    for (unsigned i = 0; i < model->n; i++) {
+        struct told *event = &model->events[i];
+        if (event->state != IN_HAND || event->member != member)
+            continue;
+        event->n_charged++;
+        event->n_crashes++;
+        event->not_before_ns = 0;
+        if (event->is_alone && event->n_charged >= ATTEMPTS) {
+            model_end(model, event, DEAD, "crashed");
+            model->n_crashed++;
+        } else {
+            event->state = WAITS;
+            event->is_alone = true;
+        }
+    }
 }
 
 static void model_letter(struct model *model, const char *letter)
@@ -130,14 +221,23 @@ static void model_letter(struct model *model, const char *letter)
         return;
     if (event->state != DEAD)
         wrong(model, "a dead letter of event %u in state %d", (unsigned)(event - model->events), (int)event->state);
+    else if (strstr(letter, "\"cause\":\"") == NULL ||
+             strncmp(strstr(letter, "\"cause\":\"") + 9, event->cause, strlen(event->cause)) != 0)
+        wrong(model, "event %u is dead because it was %s: %s", (unsigned)(event - model->events), event->cause, letter);
     event->state = TOLD;
-    unsigned n = 0;
-    for (const char *at = letter; (at = strstr(at, "{\"n\":")) != NULL; at++)
-        if (strtoul(at + 5, NULL, 10) != ++n)
-            wrong(model, "event %u: attempt %u is not told: %s", (unsigned)(event - model->events), n, letter);
-    if (n != event->n_charged)
-        wrong(model, "event %u: %u attempts are told, %u were charged: %s", (unsigned)(event - model->events), n,
-              event->n_charged, letter);
+    uint32_t noted = 0;
+    for (const char *at = letter; (at = strstr(at, "{\"n\":")) != NULL; at++) {
+        uint32_t bit = 1U << (strtoul(at + 5, NULL, 10) & 31);
+        if (bit <= noted)
+            wrong(model, "event %u: its attempts are out of order: %s", (unsigned)(event - model->events), letter);
+        noted |= bit;
+    }
+    if (noted != event->noted)
+        wrong(model, "event %u: attempts %#x are told, %#x were finished badly (bits): %s",
+              (unsigned)(event - model->events), noted, event->noted, letter);
+    if (event->n_crashes == 0 && strcmp(event->cause, "failed") == 0 && noted != 0xe)
+        wrong(model, "event %u is dead after attempts %#x (bits), not after three: %s",
+              (unsigned)(event - model->events), noted, letter);
 }
 
 /* --- the bus ------------------------------------------------------------------------------------------------------------------ */
@@ -147,54 +247,77 @@ struct in_hand {
     int member;
 };
 
+/* A member on a thread of its own, which does as it is told, and may die. */
+enum order { SUBSCRIBE, RECEIVE, FINISH, LEAVE, DIE };
+
+struct mortal {
+    pthread_t thread;
+    bool is_there; /* false: the member is of the main thread */
+    sem_t ordered, done;
+    enum order order;
+    struct evbus *bus;
+    struct evbus_subscription **sub;
+    uint32_t slot;
+    struct evbus_delivery event;
+    uint64_t timeout_ns;
+    enum evbus_outcome outcome;
+    int rc;
+    char message[256];
+};
+
 struct bed {
     struct fixture f;
     struct evbus_reader *letters;
     struct evbus *buses[MEMBERS];
     struct evbus_subscription *subs[MEMBERS]; /* NULL: not a member */
+    struct mortal mortals[MEMBERS];
     struct in_hand hands[HANDS];
     uint64_t next_number;
 };
 
-static struct bed *bed_make(struct chance *chance)
+static struct fixture make_bus(struct chance *chance)
 {
     static const char *const rings[] = {"4KiB", "4KiB", "8KiB", "16KiB"};
-    static const char *const letters[] = {"test.dlq.*"};
-    struct bed *bed = calloc(1, sizeof *bed);
+    static const char *const timeouts[] = {"",
+                                           ",\"handler_timeout\":\"7d\""}; /* the second: never idle about the dead */
     char text[512];
     snprintf(text, sizeof text,
              "{\"namespace\":\"test\",\"open\":true,\"tests\":true,\"defaults\":{\"partitions\":%u,\"ring\":\"%s\","
-             "\"retry\":[\"1ms\",\"1ms\"]},\"topics\":{\"test.a.one\":{\"groups\":[\"mailer\"]},\"test.a.two\":{},"
+             "\"retry\":[\"1s\",\"10s\"]%s},\"topics\":{\"test.a.one\":{\"groups\":[\"mailer\"]},\"test.a.two\":{},"
              "\"test.z.large\":{}},\"logs\":{\"test.z\":{\"ring\":\"128KiB\",\"partitions\":1}}}",
-             1 + any(chance, 3), rings[any(chance, 4)]);
-    bed->f = fixture_make((struct fixture_options){.catalogue = text, .wait = EVBUS_WAIT_BLOCK});
-    for (int i = 0; i < MEMBERS; i++)
-        cr_assert_eq(evbus_open(&bed->buses[i], &(struct evbus_options){.size = sizeof(struct evbus_options),
-                                                                        .bus = bed->f.name,
-                                                                        .service = "member",
-                                                                        .keeper = EVBUS_KEEPER_NEVER,
-                                                                        .wait = EVBUS_WAIT_BLOCK}),
-                     EVBUS_OK);
-    struct memory_log *dlq = memory_internal_log(&bed->f.bus->memory, MEMORY_DLQ_LOG);
+             1 + any(chance, 3), rings[any(chance, 4)], timeouts[any(chance, 2)]);
+    struct fixture f = fixture_make((struct fixture_options){.catalogue = text, .wait = EVBUS_WAIT_BLOCK});
+    struct memory_log *dlq = memory_internal_log(&f.bus->memory, MEMORY_DLQ_LOG);
     ring_unpin(&dlq->rings[0], 0); /* whoever reads the letters here settles them */
-    cr_assert_eq(evbus_reader_open(&bed->letters, bed->f.bus,
-                                   &(struct evbus_reader_options){.size = sizeof(struct evbus_reader_options),
-                                                                  .patterns = letters,
-                                                                  .n_patterns = 1,
-                                                                  .pin = true}),
-                 EVBUS_OK);
-    return bed;
+    return f;
 }
 
-static void bed_end(struct bed *bed)
+/* Of this process's own handles. NULL: something cannot be opened. */
+static struct bed *bed_open(const struct fixture *f)
 {
-    for (int i = 0; i < MEMBERS; i++) {
-        evbus_unsubscribe(bed->subs[i]);
-        evbus_close(bed->buses[i]);
+    static const char *const letters[] = {"test.dlq.*"};
+    struct bed *bed = calloc(1, sizeof *bed);
+    int rc = bed != NULL ? EVBUS_OK : EVBUS_ENOSPC;
+    struct evbus_options options = {.size = sizeof options,
+                                    .bus = f->name,
+                                    .service = "member",
+                                    .keeper = EVBUS_KEEPER_NEVER,
+                                    .wait = EVBUS_WAIT_BLOCK};
+    for (int i = 0; i < MEMBERS && rc == EVBUS_OK; i++)
+        rc = evbus_open(&bed->buses[i], &options);
+    if (rc == EVBUS_OK) {
+        bed->f = *f;
+        rc = evbus_open(&bed->f.bus, &options);
     }
-    evbus_reader_close(bed->letters);
-    fixture_end(&bed->f);
-    free(bed);
+    if (rc == EVBUS_OK)
+        rc = evbus_reader_open(
+            &bed->letters, bed->f.bus,
+            &(struct evbus_reader_options){
+                .size = sizeof(struct evbus_reader_options), .patterns = letters, .n_patterns = 1, .pin = true});
+    if (rc == EVBUS_OK)
+        return bed;
+    fprintf(stderr, "bed: %s\n", evbus_message(NULL));
+    return NULL;
 }
 
 static void read_letters(struct bed *bed, struct model *model)
@@ -218,6 +341,10 @@ static void publish(struct bed *bed, struct model *model, struct chance *chance)
     snprintf(key, sizeof key, "key-%d", k);
     if (k >= 0)
         event.key = key;
+    for (int i = 0; i < 16; i++) /* without a key it chooses the partition */
+        event.id[i] = (uint8_t)any(chance, 256);
+    event.id[6] = (uint8_t)((event.id[6] & 0x0f) | 0x70);
+    event.id[8] = (uint8_t)((event.id[8] & 0x3f) | 0x80);
     if (any(chance, 8) == 0)
         event.topic = "test.a.two"; /* nobody wants it */
     model->events[model->n] = (struct told){.key = k, .member = -1};
@@ -230,23 +357,126 @@ static void publish(struct bed *bed, struct model *model, struct chance *chance)
     }
 }
 
-static void join(struct bed *bed, struct model *model, int member)
+static int subscribe(struct evbus_subscription **sub, struct evbus *bus)
 {
-    int rc = evbus_subscribe(
-        &bed->subs[member], bed->buses[member],
-        &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options), .group = "mailer"});
+    return evbus_subscribe(
+        sub, bus, &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options), .group = "mailer"});
+}
+
+static void *be_mortal(void *context)
+{
+    struct mortal *self = context;
+    struct bus_thread *thread;
+    for (;;) {
+        sem_wait(&self->ordered);
+        switch (self->order) {
+        case SUBSCRIBE:
+            self->rc = subscribe(self->sub, self->bus);
+            if (self->rc == EVBUS_OK && (self->rc = bus_thread(self->bus, &thread, NULL)) == EVBUS_OK)
+                self->slot = thread->claim.slot;
+            break;
+        case RECEIVE:
+            self->rc = evbus_receive(*self->sub, &self->event, self->timeout_ns);
+            break;
+        case FINISH:
+            self->rc = evbus_finish(*self->sub, &self->event, self->outcome, "by chance");
+            break;
+        case LEAVE:
+            evbus_unsubscribe(*self->sub);
+            return NULL;
+        case DIE:
+            syscall(SYS_exit, 0);
+        }
+        if (self->rc != EVBUS_OK)
+            snprintf(self->message, sizeof self->message, "%s", evbus_message(NULL));
+        sem_post(&self->done);
+    }
+}
+
+static int order(struct mortal *mortal, enum order what)
+{
+    mortal->order = what;
+    sem_post(&mortal->ordered);
+    if (what == LEAVE || what == DIE) {
+        mortal->is_there = false;
+        if (what == LEAVE)
+            pthread_join(mortal->thread, NULL);
+        return EVBUS_OK;
+    }
+    sem_wait(&mortal->done);
+    return mortal->rc;
+}
+
+static const char *message_of(const struct bed *bed, int member)
+{
+    return bed->mortals[member].is_there ? bed->mortals[member].message : evbus_message(NULL);
+}
+
+static void join(struct bed *bed, struct model *model, int member, bool is_mortal)
+{
+    struct mortal *mortal = &bed->mortals[member];
+    int rc;
+    if (is_mortal) {
+        *mortal = (struct mortal){.is_there = true, .bus = bed->buses[member], .sub = &bed->subs[member]};
+        sem_init(&mortal->ordered, 0, 0);
+        sem_init(&mortal->done, 0, 0);
+        if (pthread_create(&mortal->thread, NULL, be_mortal, mortal) != 0)
+            abort();
+        rc = order(mortal, SUBSCRIBE);
+    } else {
+        rc = subscribe(&bed->subs[member], bed->buses[member]);
+    }
     if (rc != EVBUS_OK)
-        wrong(model, "member %d cannot join: %d, %s", member, rc, evbus_message(NULL));
+        wrong(model, "member %d cannot join: %d, %s", member, rc, message_of(bed, member));
+}
+
+static void drop_hands(struct bed *bed, int member)
+{
+    for (int i = 0; i < HANDS; i++)
+        if (bed->hands[i].event.token != NULL && bed->hands[i].member == member)
+            bed->hands[i].event.token = NULL;
+    bed->subs[member] = NULL;
 }
 
 static void leave(struct bed *bed, struct model *model, int member)
 {
     model_leave(model, member);
-    for (int i = 0; i < HANDS; i++)
-        if (bed->hands[i].event.token != NULL && bed->hands[i].member == member)
-            bed->hands[i].event.token = NULL;
-    evbus_unsubscribe(bed->subs[member]);
-    bed->subs[member] = NULL;
+    if (bed->mortals[member].is_there)
+        order(&bed->mortals[member], LEAVE);
+    else
+        evbus_unsubscribe(bed->subs[member]);
+    drop_hands(bed, member);
+}
+
+/* Its subscription is lost, as a dead process's is. Its thread is never joined: glibc would give its stack to the next thread,
+ * and with it the thread-specific values that no destructor has cleared. */
+static void die(struct bed *bed, struct model *model, int member)
+{
+    if (!bed->mortals[member].is_there)
+        return;
+    if (!MAY_DIE) {
+        leave(bed, model, member);
+        return;
+    }
+    model_crash(model, member);
+    order(&bed->mortals[member], DIE);
+    if (!await_that(slot_is_dead(&bed->f.bus->memory.control->slots[bed->mortals[member].slot])))
+        wrong(model, "member %d has ended, and its slot is not dead", member);
+    drop_hands(bed, member);
+}
+
+static void bed_close(struct bed *bed)
+{
+    for (int i = 0; i < MEMBERS; i++) {
+        if (bed->mortals[i].is_there)
+            order(&bed->mortals[i], LEAVE);
+        else
+            evbus_unsubscribe(bed->subs[i]);
+        evbus_close(bed->buses[i]);
+    }
+    evbus_reader_close(bed->letters);
+    evbus_close(bed->f.bus);
+    free(bed);
 }
 
 static int receive(struct bed *bed, struct model *model, int member, uint64_t timeout_ns)
@@ -257,27 +487,75 @@ static int receive(struct bed *bed, struct model *model, int member, uint64_t ti
     if (i == HANDS || bed->subs[member] == NULL)
         return EVBUS_EAGAIN;
     struct evbus_delivery got = {.size = sizeof got};
-    int rc = evbus_receive(bed->subs[member], &got, timeout_ns);
+    struct mortal *mortal = &bed->mortals[member];
+    int rc;
+    if (mortal->is_there) {
+        mortal->event = got;
+        mortal->timeout_ns = timeout_ns;
+        rc = order(mortal, RECEIVE);
+        got = mortal->event;
+    } else {
+        rc = evbus_receive(bed->subs[member], &got, timeout_ns);
+    }
     if (rc == EVBUS_OK) {
         model_receive(model, &got, member);
         bed->hands[i] = (struct in_hand){got, member};
     } else if (rc != EVBUS_ETIMEOUT) {
-        wrong(model, "receive: %d, %s", rc, evbus_message(NULL));
+        wrong(model, "receive: %d, %s", rc, message_of(bed, member));
     }
     return rc;
 }
 
-static void finish(struct bed *bed, struct model *model, int i, enum evbus_outcome outcome)
+struct passing {
+    struct bed *bed;
+    _Atomic bool is_over;
+};
+
+/* Time goes on as soon as somebody sleeps. */
+static void *pass_time(void *context)
+{
+    struct passing *passing = context;
+    const struct log_head *head = passing->bed->f.bus->memory.logs[0].head;
+    while (!atomic_load(&passing->is_over)) {
+        uint64_t sleeping = 0;
+        for (size_t i = 0; i < SLEEPERS_MAX / 64; i++)
+            sleeping |= atomic_load(&head->sleeping[i]);
+        if (sleeping != 0)
+            evbus_test_clock_advance(passing->bed->f.bus, MS);
+        sched_yield();
+    }
+    return NULL;
+}
+
+/* It has slept: only then a member tells all that it does not need. */
+static int wait_for_event(struct bed *bed, struct model *model, int member)
+{
+    struct passing passing = {.bed = bed};
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, pass_time, &passing) != 0)
+        abort();
+    int rc = receive(bed, model, member, MS);
+    atomic_store(&passing.is_over, true);
+    pthread_join(thread, NULL);
+    return rc;
+}
+
+/* by_main: a mortal's event is finished by another thread than its own, as a handler's thread does. */
+static void finish(struct bed *bed, struct model *model, int i, enum evbus_outcome outcome, bool by_main)
 {
     struct in_hand *hand = &bed->hands[i];
     if (hand->event.token == NULL)
         return;
     struct evbus_delivery got = hand->event;
+    struct mortal *mortal = &bed->mortals[hand->member];
     hand->event.token = NULL;
     model_finish(model, &got, outcome); /* its payload ends with the call */
-    int rc = evbus_finish(bed->subs[hand->member], &got, outcome, outcome == EVBUS_DONE ? NULL : "by chance");
+    mortal->event = got;
+    mortal->outcome = outcome;
+    int rc = mortal->is_there && !by_main ? order(mortal, FINISH)
+                                          : evbus_finish(bed->subs[hand->member], &got, outcome, "by chance");
     if (rc != EVBUS_OK)
-        wrong(model, "finish of member %d: %d, %s", hand->member, rc, evbus_message(NULL));
+        wrong(model, "finish of member %d: %d, %s", hand->member, rc, message_of(bed, hand->member));
 }
 
 static enum evbus_outcome outcome_of(struct chance *chance)
@@ -287,20 +565,48 @@ static enum evbus_outcome outcome_of(struct chance *chance)
     return outcomes[any(chance, sizeof outcomes / sizeof outcomes[0])];
 }
 
+static uint64_t some_time(struct chance *chance)
+{
+    static const uint64_t most[] = {2, MS, S / 5, 2 * S, 13 * S};
+    return any(chance, 1000) * (most[any(chance, sizeof most / sizeof most[0])] / 1000) + any(chance, 2);
+}
+
+/* An event that runs alone is the one that kills its member: now and then again. */
+static bool is_deadly(struct bed *bed, struct model *model, struct chance *chance, const struct in_hand *hand)
+{
+    const struct told *event = hand->event.token != NULL ? event_of(model, &hand->event) : NULL;
+    return event != NULL && event->is_alone && bed->mortals[hand->member].is_there && any(chance, 2) == 0;
+}
+
+static void finish_or_die(struct bed *bed, struct model *model, struct chance *chance, int i)
+{
+    enum evbus_outcome outcome = outcome_of(chance);
+    if (is_deadly(bed, model, chance, &bed->hands[i]))
+        die(bed, model, bed->hands[i].member);
+    else
+        finish(bed, model, i, outcome, any(chance, 4) == 0);
+}
+
 static void step(struct bed *bed, struct model *model, struct chance *chance)
 {
     int member = (int)any(chance, MEMBERS);
-    uint32_t what = any(chance, 100);
-    if (what < 35)
+    uint32_t what = any(chance, 1000);
+    if (what < 320)
         publish(bed, model, chance);
-    else if (what < 65)
+    else if (what < 600)
         receive(bed, model, member, 0);
-    else if (what < 94)
-        finish(bed, model, (int)any(chance, HANDS), outcome_of(chance));
+    else if (what < 830)
+        finish_or_die(bed, model, chance, (int)any(chance, HANDS));
+    else if (what < 900)
+        clock_advance(some_time(chance));
+    else if (what < 910)
+        burial_sweep(&bed->f.bus->memory); /* as a keeper does */
     else if (bed->subs[member] == NULL)
-        join(bed, model, member);
-    else if (what >= 97)
+        join(bed, model, member, any(chance, 2) == 0);
+    else if (what >= 980)
         leave(bed, model, member);
+    else if (what >= 950)
+        die(bed, model, member);
 }
 
 /* --- at last --------------------------------------------------------------------------------------------------------------------- */
@@ -328,7 +634,7 @@ static void check_what_is_held(struct bed *bed, struct model *model, bool wait)
     for (uint32_t p = 0; p < log->n_partitions; p++) {
         for (int i = 0; i < 50 && wait && held(bed, p) != 0 && !model->failed; i++)
             for (int m = 0; m < MEMBERS; m++)
-                receive(bed, model, m, MS);
+                wait_for_event(bed, model, m);
         uint64_t n = held(bed, p);
         if (n > (wait ? 0 : log->rings[p].capacity / 8))
             wrong(model, "%" PRIu64 " cells of partition %u are held, and all is done", n, p);
@@ -349,33 +655,75 @@ static void check_the_end(struct bed *bed, struct model *model)
         wrong(model, "%u are pending", stat.n_pending);
 }
 
+/* When the next entry falls due, as its side says; a second from now if none does. */
+static uint64_t next_due(const struct bed *bed)
+{
+    const struct memory *memory = &bed->f.bus->memory;
+    uint64_t now = clock_mono_ns();
+    uint64_t due = UINT64_MAX;
+    for (uint32_t p = 0; p < memory->logs[0].n_partitions; p++) {
+        struct group_part *part = memory_part(&memory->logs[0], p, group_find(memory, "mailer"));
+        for (uint32_t i = 0; i < PENDING_MAX; i++) {
+            uint64_t time = atomic_load(&part->side[i].time_ns);
+            if (pending_load(part, i, pending_cursor(part)).state == PENDING_WAIT && time > now && time < due)
+                due = time;
+        }
+    }
+    return due != UINT64_MAX ? due : now + S;
+}
+
+static bool is_served(const struct bed *bed)
+{
+    bool is_served = false;
+    for (int m = 0; m < MEMBERS; m++)
+        is_served = is_served || bed->subs[m] != NULL;
+    return is_served;
+}
+
+static unsigned n_to_tell(const struct model *model)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < model->n; i++)
+        n += model->events[i].state == DEAD;
+    return n;
+}
+
 static void drain(struct bed *bed, struct model *model, struct chance *chance)
 {
-    uint64_t until = await_now_ms() + AWAIT_MS / 2;
     unsigned n_bad = any(chance, 40); /* chances to fail that are left */
-    while (model->n_ended < model->n && !model->failed) {
-        bool is_served = false;
-        for (int m = 0; m < MEMBERS; m++)
-            is_served = is_served || bed->subs[m] != NULL;
-        if (!is_served)
-            join(bed, model, (int)any(chance, MEMBERS));
+    unsigned n_idle = 0;
+    while ((model->n_ended < model->n || n_to_tell(model) > 0) && !model->failed) {
+        if (!is_served(bed))
+            join(bed, model, (int)any(chance, MEMBERS), any(chance, 2) == 0);
         bool came = false;
         for (int m = 0; m < MEMBERS; m++)
             came = receive(bed, model, m, 0) == EVBUS_OK || came;
+        if (n_bad > 0 && any(chance, 12) == 0) {
+            die(bed, model, (int)any(chance, MEMBERS));
+            n_bad--;
+        }
         for (int i = 0; i < HANDS; i++) {
             enum evbus_outcome outcome = n_bad > 0 ? outcome_of(chance) : EVBUS_DONE;
             if (bed->hands[i].event.token == NULL || (came && any(chance, 3) == 0))
                 continue;
             n_bad -= outcome != EVBUS_DONE;
-            finish(bed, model, i, outcome);
+            finish(bed, model, i, outcome, any(chance, 4) == 0);
         }
-        if (!came)
-            await_pause();
+        n_idle = came ? 0 : n_idle + 1;
+        if (n_idle > 1)
+            clock_advance(next_due(bed) - clock_mono_ns());
+        if (n_idle % 4 == 3)
+            burial_sweep(&bed->f.bus->memory);
         read_letters(bed, model);
-        if (await_now_ms() > until)
-            wrong(model, "%u of %u events have ended, and no more come", model->n_ended, model->n);
+        if (n_idle > 200)
+            wrong(model, "%u of %u events have ended, %u of them are to be told, and no more come", model->n_ended,
+                  model->n, n_to_tell(model));
     }
-    for (int round = 0; round < 3 && !model->failed; round++) { /* letters, and whatever is due to another now */
+    if (!is_served(bed))
+        join(bed, model, 0, false);
+    burial_sweep(&bed->f.bus->memory); /* what the dead held is held until somebody takes it over */
+    for (int round = 0; round < 3 && !model->failed; round++) { /* whatever is due to another now */
+        clock_advance(13 * S);
         for (int m = 0; m < MEMBERS; m++)
             if (bed->subs[m] != NULL && receive(bed, model, m, 0) == EVBUS_OK)
                 wrong(model, "an event comes that has ended");
@@ -400,8 +748,7 @@ static void run_schedule(struct bed *bed, struct model *model, uint64_t seed)
         check_the_end(bed, model);
         check_what_is_held(bed, model, any(&chance, 8) == 0);
     }
-    cr_assert_not(model->failed, "EVBUS_SEED=%" PRIu64 ": %s", seed, model->what);
-    for (int m = 0; m < MEMBERS && any(&chance, 2) == 0; m++)
+    for (int m = 0; !model->failed && m < MEMBERS && any(&chance, 2) == 0; m++)
         if (bed->subs[m] != NULL)
             leave(bed, model, m);
 }
@@ -412,20 +759,67 @@ static uint64_t first_seed(void)
     return given != NULL ? strtoull(given, NULL, 10) : 0;
 }
 
+/* Time is the same each time. */
+static void freeze_at(uint64_t ns)
+{
+    clock_freeze();
+    clock_advance(ns - clock_mono_ns());
+}
+
+struct bus_of_schedules {
+    struct fixture f;
+    uint64_t seed;
+    struct counts {
+        _Atomic uint64_t n_crashes, n_alone, n_crashed, n_dead, n_done;
+    } * counts;
+};
+
+/* In a child: what the dead had on the heap is lost. */
+static int run_schedules(void *context)
+{
+    struct bus_of_schedules *of = context;
+    struct model model = {0};
+    freeze_at(1000000000 * S);
+    struct bed *bed = bed_open(&of->f);
+    if (bed == NULL)
+        return 2;
+    for (unsigned k = 0; k < PER_BUS && !model.failed; k++) /* on a bus with a past */
+        run_schedule(bed, &model, of->seed + k);
+    atomic_fetch_add(&of->counts->n_crashes, model.n_crashes);
+    atomic_fetch_add(&of->counts->n_alone, model.n_alone);
+    atomic_fetch_add(&of->counts->n_crashed, model.n_crashed);
+    atomic_fetch_add(&of->counts->n_dead, model.n_dead);
+    atomic_fetch_add(&of->counts->n_done, model.n_done);
+    if (model.failed) {
+        fprintf(stderr, "EVBUS_SEED=%" PRIu64 ", schedule %" PRIu64 ": %s\n", of->seed, model.seed, model.what);
+        return 1;
+    }
+    bed_close(bed);
+    return 0;
+}
+
 Test(groups_property, any_schedule_keeps_what_a_group_promises, .timeout = 120)
 {
     uint64_t given = first_seed();
     unsigned n = given != 0 ? PER_BUS : getenv("EVBUS_QUICK") != NULL ? 200 : 2000;
     uint64_t seed = given != 0 ? given : 1;
+    struct counts *counts = child_shared(sizeof *counts);
     fprintf(stderr, "EVBUS_SEED=%" PRIu64 ", %u schedules\n", seed, n);
     for (unsigned i = 0; i < n; i += PER_BUS) {
         struct chance chance = {seed + i};
-        struct bed *bed = bed_make(&chance);
-        struct model model = {0};
-        for (unsigned k = 0; k < PER_BUS; k++) /* on a bus with a past */
-            run_schedule(bed, &model, seed + i + k);
-        bed_end(bed);
+        struct bus_of_schedules of = {make_bus(&chance), seed + i, counts};
+        struct child child = child_start(run_schedules, &of);
+        int status = child_join(&child);
+        cr_assert_eq(status, 0, "EVBUS_SEED=%" PRIu64 " fails, status %d: see above", seed + i, status);
+        fixture_end(&of.f);
     }
+    fprintf(stderr,
+            "%" PRIu64 " members died; %" PRIu64 " attempts were alone; %" PRIu64 " events done, %" PRIu64
+            " dead, %" PRIu64 " of them by crashes\n",
+            atomic_load(&counts->n_crashes), atomic_load(&counts->n_alone), atomic_load(&counts->n_done),
+            atomic_load(&counts->n_dead), atomic_load(&counts->n_crashed));
+    if (MAY_DIE && given == 0)
+        cr_expect(atomic_load(&counts->n_alone) > 0, "the schedules have become harmless");
 }
 
 /* --- in threads ------------------------------------------------------------------------------------------------------------------ */
@@ -435,6 +829,7 @@ struct shop {
     struct model model;
     struct chance chance;
     _Atomic bool stop;
+    _Atomic unsigned n_gone;
 };
 
 struct clerk {
@@ -495,14 +890,25 @@ static void *come_and_go(void *context)
         pthread_mutex_unlock(&shop->mutex);
         evbus_unsubscribe(sub);
     }
+    atomic_fetch_add(&shop->n_gone, 1);
     return NULL;
+}
+
+/* Time goes on for all who sleep. */
+static void go_on(struct bed *bed, struct chance *chance)
+{
+    evbus_test_clock_advance(bed->f.bus, 2 * MS + some_time(chance));
+    await_pause();
 }
 
 static void run_shop(uint64_t seed, unsigned n_rounds, unsigned n_threads)
 {
     struct chance chance = {seed};
-    struct bed *bed = bed_make(&chance);
-    struct shop shop = {.mutex = PTHREAD_MUTEX_INITIALIZER, .chance = {seed ^ 0xabcdef}};
+    struct fixture f = make_bus(&chance);
+    freeze_at(1000000000 * S);
+    struct bed *bed = bed_open(&f);
+    cr_assert_not_null(bed);
+    struct shop shop = {.mutex = PTHREAD_MUTEX_INITIALIZER, .chance = {seed ^ 0xabcdef}, .model = {.is_rushed = true}};
     struct model *model = &shop.model;
     struct clerk clerks[3];
     pthread_t threads[3];
@@ -525,7 +931,7 @@ static void run_shop(uint64_t seed, unsigned n_rounds, unsigned n_threads)
             for (unsigned i = 0; i < model->n && !model->failed; i++)
                 is_over = is_over && model->events[i].state != DEAD;
             pthread_mutex_unlock(&shop.mutex);
-            await_pause();
+            go_on(bed, &chance);
         }
         if (!is_over)
             wrong(model, "%u of %u events have ended, and no more come", model->n_ended, model->n);
@@ -536,16 +942,21 @@ static void run_shop(uint64_t seed, unsigned n_rounds, unsigned n_threads)
         if (n_threads != 0 && clerks[i].sub != NULL)
             evbus_stop(clerks[i].sub);
     pthread_mutex_unlock(&shop.mutex);
+    while (atomic_load(&shop.n_gone) < 3)
+        go_on(bed, &chance);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
     if (!model->failed) {
-        join(bed, model, 3);
-        cr_expect_eq(receive(bed, model, 3, 5 * MS), EVBUS_ETIMEOUT);
+        join(bed, model, 3, false);
+        clock_advance(13 * S);
+        cr_expect_eq(wait_for_event(bed, model, 3), EVBUS_ETIMEOUT);
         check_the_end(bed, model);
         check_what_is_held(bed, model, true);
     }
     cr_assert_not(model->failed, "EVBUS_SEED=%" PRIu64 ": %s", seed, model->what);
-    bed_end(bed);
+    bed_close(bed);
+    clock_release();
+    fixture_end(&f);
 }
 
 static void run_shops(unsigned n_threads)
