@@ -49,7 +49,7 @@ void lease_give(struct group_part *part, uint16_t epoch, uint32_t slot)
                                             memory_order_relaxed);
 }
 
-unsigned lease_recover(struct group_part *part, uint16_t epoch, uint64_t now_ns, uint32_t attempts_max,
+unsigned lease_recover(struct group_part *part, uint16_t epoch, uint64_t due_ns, uint32_t attempts_max,
                        enum pending_cause cause)
 {
     uint64_t cursor = pending_cursor(part);
@@ -74,7 +74,7 @@ unsigned lease_recover(struct group_part *part, uint16_t epoch, uint64_t now_ns,
             continue;
         }
         if (next.state == PENDING_WAIT)
-            atomic_store_explicit(&side->time_ns, now_ns, memory_order_relaxed);
+            atomic_store_explicit(&side->time_ns, due_ns, memory_order_relaxed);
         pending_step(part, i, &found, &next);
     }
     return n_ran;

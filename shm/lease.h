@@ -22,9 +22,10 @@ static inline uint32_t lease_holder(const struct group_part *part)
     return LEASE_SLOT(atomic_load_explicit(&part->lease, memory_order_acquire));
 }
 
-/* What a takeover found in handlers, TAKEN, or beyond the cursor becomes what it now is; see lease.c. now_ns: monotonic.
+/* What a takeover found in handlers, TAKEN, or beyond the cursor becomes what it now is; see lease.c. due_ns: when it may
+ * run again, monotonic.
  * attempts_max: of the group. Returns how many were in a handler. */
-unsigned lease_recover(struct group_part *part, uint16_t epoch, uint64_t now_ns, uint32_t attempts_max,
+unsigned lease_recover(struct group_part *part, uint16_t epoch, uint64_t due_ns, uint32_t attempts_max,
                        enum pending_cause cause);
 
 #endif

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOOK_NS (250 * CLOCK_NS_PER_MS)
+
 /* --- hands ---------------------------------------------------------------------------------------------------------------- */
 
 struct hand *member_free_hand(struct evbus_subscription *sub, struct error *err)
@@ -143,7 +145,7 @@ static uint32_t may_take_from(const struct evbus_subscription *sub, const struct
 
 /* One partition: is it due to us? Take or give it. */
 static void settle(struct evbus_subscription *sub, struct share *share, const struct members *members, uint32_t due,
-                   uint64_t *buffer, uint64_t now_ns)
+                   uint64_t *buffer)
 {
     if (share->held && !lease_is_held(share->part, share->epoch, sub->of.slot))
         share->held = false; /* taken from us */
@@ -157,7 +159,7 @@ static void settle(struct evbus_subscription *sub, struct share *share, const st
         doorbell_ring_slot(&sub->bus->memory.control->slots[due]);
     } else if (!share->held && due == sub->of.slot) {
         uint32_t from = may_take_from(sub, share, members);
-        if (!share_take(share, from, buffer, now_ns))
+        if (!share_take(share, from, buffer))
             sub->is_settled = false; /* its holder gives it between two events, and rings */
     }
 }
@@ -177,7 +179,7 @@ static int share_fairly(struct evbus_subscription *sub, uint64_t now_ns, struct 
         look_at_members(sub, l, now_ns, &members);
         for (uint32_t p = 0; p < sub->bus->memory.logs[l].n_partitions; p++, k++)
             if ((sub->takes >> l & 1) != 0 && members.n > 0)
-                settle(sub, &sub->by_log[l][p], &members, members.slots[k % members.n], hand->item.buffer, now_ns);
+                settle(sub, &sub->by_log[l][p], &members, members.slots[k % members.n], hand->item.buffer);
     }
     return EVBUS_OK;
 }
@@ -210,8 +212,11 @@ int member_round(struct evbus_subscription *sub, uint64_t now_ns, struct error *
         sub->is_settled = false;
     }
     sub->changes = changes;
-    if (!sub->is_settled || sub->of.retry->handler_timeout_ns != 0)
+    /* Without a keeper nobody buries the dead, which would tell us: so look anyway, now and then. */
+    if (!sub->is_settled || sub->of.retry->handler_timeout_ns != 0 || now_ns - sub->looked_ns >= LOOK_NS) {
+        sub->looked_ns = now_ns;
         return share_fairly(sub, now_ns, err);
+    }
     return EVBUS_OK;
 }
 

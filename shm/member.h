@@ -46,9 +46,10 @@ struct evbus_subscription {
     struct share **shares;          /* those that we may take */
     size_t n_shares;
     struct topic_set wanted[LOGS_MAX];
-    uint32_t n_logs;  /* that shares were made for */
-    uint32_t changes; /* of the group, when we looked last */
-    bool is_settled;  /* nothing is left to take or to give */
+    uint32_t n_logs;    /* that shares were made for */
+    uint32_t changes;   /* of the group, when we looked last */
+    uint64_t looked_ns; /* at the members, last */
+    bool is_settled;    /* nothing is left to take or to give */
     size_t turn;
     unsigned n_events; /* since the last round */
     struct hand *hands;

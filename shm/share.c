@@ -110,13 +110,14 @@ static bool is_ours(const struct share *share, const struct frame_header *header
 
 /* --- taking over and handing over ------------------------------------------------------------------------------------------ */
 
-bool share_take(struct share *share, uint32_t from, uint64_t *buffer, uint64_t now_ns)
+bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
 {
     const struct share_group *of = share->of;
     if (!lease_take(share->part, of->memory->control->slots, of->slot, from, &share->epoch))
         return false;
+    uint64_t now_ns = clock_mono_ns(); /* not before: waits that are stored meanwhile would look far away */
     ring_stamp_low(share->ring, PINS_MAX + of->group, share->epoch);
-    lease_recover(share->part, share->epoch, now_ns, retry_attempts(of->retry),
+    lease_recover(share->part, share->epoch, 0, retry_attempts(of->retry),
                   from != 0 && from != of->slot ? CAUSE_TIMEOUT : CAUSE_CRASHED);
     share->held = true;
     share->leaving = false;

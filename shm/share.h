@@ -56,7 +56,7 @@ struct item {
 enum share_step { SHARE_EVENT, SHARE_NOTHING, SHARE_LOST };
 
 /* Takes the lease if it is free, dead, or `from`'s, and mends what was left. true: we hold it. */
-bool share_take(struct share *share, uint32_t from, uint64_t *buffer, uint64_t now_ns);
+bool share_take(struct share *share, uint32_t from, uint64_t *buffer);
 
 /* Tells how far we are and gives the lease back. Nothing may be in a handler. */
 void share_give(struct share *share);

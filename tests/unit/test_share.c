@@ -76,15 +76,15 @@ static struct desk *member_make(struct bed *bed, const char *name)
     return member;
 }
 
-static bool takes(struct desk *member, uint32_t from, uint64_t now_ns)
+static bool takes(struct desk *member, uint32_t from)
 {
-    return share_take(&member->share, from, member->items[0].buffer, now_ns);
+    return share_take(&member->share, from, member->items[0].buffer);
 }
 
 static struct desk *member_with_lease(struct bed *bed, const char *name)
 {
     struct desk *member = member_make(bed, name);
-    cr_assert(takes(member, 0, bed->now_ns));
+    cr_assert(takes(member, 0));
     return member;
 }
 
@@ -541,8 +541,8 @@ Test(share, who_was_fenced_finishes_takes_and_tells_nothing)
     publish_all(&bed, "a1 b1 c1");
     gets(&bed, a, 0, "a1", 1);
     gets(&bed, a, 1, "b1", 1);
-    cr_expect_not(takes(b, 0, bed.now_ns), "a is alive");
-    cr_assert(takes(b, a->of.slot, bed.now_ns));
+    cr_expect_not(takes(b, 0), "a is alive");
+    cr_assert(takes(b, a->of.slot));
     static const enum evbus_outcome outcomes[] = {EVBUS_DONE, EVBUS_RETRY, EVBUS_REJECT, EVBUS_RELEASE};
     for (size_t i = 0; i < N(outcomes); i++)
         cr_expect_eq(finish(a, 0, outcomes[i], "late"), EVBUS_EFENCED, "%d", (int)outcomes[i]);
@@ -579,7 +579,7 @@ Test(share, what_ran_together_at_a_crash_comes_back_one_by_one)
     gets(&bed, a, 1, "b1", 1);
     gets(&bed, a, 2, "c1", 1);
     crash(a);
-    cr_assert(takes(b, 0, bed.now_ns));
+    cr_assert(takes(b, 0));
     static const char *const payloads[] = {"a1", "b1", "c1"};
     for (int i = 0; i < 3; i++) {
         gets(&bed, b, 0, payloads[i], 2);
@@ -609,7 +609,7 @@ Test(share, one_that_is_to_run_alone_waits_for_what_runs)
     cr_assert_eq(finish(a, 0, EVBUS_RELEASE, NULL), EVBUS_OK);
     gets(&bed, a, 1, "b1", 1);
     crash(a);
-    cr_assert(takes(b, 0, bed.now_ns + 5 * S)); /* b1, alone, is due then; a1 before */
+    cr_assert(takes(b, 0)); /* b1, alone, is due then; a1 before */
     bed.now_ns += 4 * S;
     gets(&bed, b, 0, "a1", 1);
     bed.now_ns += 2 * S;
@@ -632,18 +632,18 @@ Test(share, only_an_event_that_was_alone_is_dead_of_crashes)
     for (int i = 0; i < 5; i++)
         members[i] = member_make(&bed, "m");
     struct desk *m = members[0];
-    cr_assert(takes(m, 0, bed.now_ns));
+    cr_assert(takes(m, 0));
     gets(&bed, m, 0, "a1", 1);
     gets(&bed, m, 1, "b1", 1);
     crash(m);
     for (int i = 1; i < 3; i++) { /* a1 kills whoever runs it */
         m = members[i];
-        cr_assert(takes(m, 0, bed.now_ns));
+        cr_assert(takes(m, 0));
         gets(&bed, m, 0, "a1", i + 1);
         crash(m);
     }
     m = members[3];
-    cr_assert(takes(m, 0, bed.now_ns));
+    cr_assert(takes(m, 0));
     gets(&bed, m, 0, "b1", 2);
     const char *text = letter(&bed, 0);
     cr_expect_not_null(strstr(text, "\"cause\":\"crashed\""), "%s", text);
@@ -693,7 +693,7 @@ Test(share, a_successor_goes_on_from_wherever_it_died)
         if (!rows[i].behind_cursor)
             atomic_store(&a->share.part->cursor, CURSOR_WORD(first, a->share.epoch));
         crash(a);
-        cr_assert(takes(b, 0, bed.now_ns), "%s", rows[i].label);
+        cr_assert(takes(b, 0), "%s", rows[i].label);
         enum share_step got = next(&bed, b, 0);
         cr_assert_eq(got, SHARE_EVENT, "%s: step %d", rows[i].label, (int)got);
         cr_expect(is_payload(&b->items[0], rows[i].expected), "%s: %.*s", rows[i].label,
@@ -744,7 +744,7 @@ Test(share, a_side_that_a_zombie_has_scribbled_on_is_not_believed)
         crash(a);
         publish_all(&bed, "a3");
         bed.now_ns = clock_mono_ns();
-        cr_assert(takes(b, 0, bed.now_ns));
+        cr_assert(takes(b, 0));
         if (rows[i].time_ns == 0) /* a1 waits, and a3 must not pass it */
             cr_expect_eq(next(&bed, b, 1), SHARE_NOTHING, "%s: %.*s passed its key's first", rows[i].label,
                          (int)b->items[1].frame.payload_len, (const char *)b->items[1].frame.payload);
@@ -881,7 +881,7 @@ Test(share, a_damaged_ring_is_no_reason_to_hang, .timeout = 3)
             atomic_store(&head->released, RELEASED(rows[i].released, 0));
         if (rows[i].cursor != 0)
             atomic_store(&a->share.part->cursor, CURSOR_WORD(rows[i].cursor, 0));
-        cr_assert(takes(a, 0, bed.now_ns), "%s", rows[i].label);
+        cr_assert(takes(a, 0), "%s", rows[i].label);
         fprintf(stderr, "%s\n", rows[i].label); /* should it hang */
         for (int k = 0; k < 4; k++)
             step(&bed, a, k);
@@ -907,7 +907,7 @@ Test(share, words_that_no_evbus_wrote_lead_nowhere_bad, .timeout = 3)
         atomic_store(&a->share.part->lease, 0);
         if (round % 2 == 0)
             atomic_store(&a->share.part->cursor, CURSOR_WORD(0, 0));
-        cr_assert(takes(a, 0, bed.now_ns));
+        cr_assert(takes(a, 0));
         for (int k = 0; k < 40; k++) {
             bed.now_ns += S;
             if (step(&bed, a, k) == SHARE_EVENT)
