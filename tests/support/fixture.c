@@ -1,6 +1,9 @@
 /* fixture.c: a bus of the test's own, removed when the test ends in whatever way. */
 #include "fixture.h"
 
+#include "await.h"
+#include "bus.h"
+
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +17,15 @@ static void remove_at_exit(void)
 {
     if (to_remove[0] != '\0' && getpid() == made_by)
         evbus_remove(to_remove);
+}
+
+/* Has its thread all that it needs? A sanitizer's allocator must not be locked by it when the test forks. */
+static bool is_quiet(const struct evbus *bus)
+{
+    const struct memory *memory = &bus->memory;
+    uint32_t keeper = atomic_load(&memory->control->keeper_slot);
+    const struct log_head *last = memory->logs[memory_n_logs(memory) - 1].head; /* the one that it joins last */
+    return keeper != 0 && atomic_load(&last->sleepers[0].slot) == keeper;
 }
 
 struct fixture fixture_make(struct fixture_options options)
@@ -45,6 +57,8 @@ struct fixture fixture_make(struct fixture_options options)
                                       .wait = options.wait,
                                   });
     cr_assert_eq(rc, EVBUS_OK, "evbus_open: %s", evbus_message(NULL));
+    if (options.keeper)
+        cr_assert(await_that(is_quiet(fixture.bus)), "no keeper");
     return fixture;
 }
 
