@@ -30,8 +30,8 @@ int event_envelope(struct event_printer *printer, const struct evbus_delivery *d
 
 static int print_json_event(struct event_printer *printer, bool meta, const struct evbus_delivery *delivery)
 {
-    const char *envelope;
-    size_t len;
+    const char *envelope = NULL;
+    size_t len = 0;
     int exit_code = event_envelope(printer, delivery, &envelope, &len);
     if (exit_code != EXIT_DONE)
         return exit_code;
