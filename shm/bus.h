@@ -3,6 +3,7 @@
 #define EVBUS_BUS_H
 
 #include "keeper.h"
+#include "listener.h"
 #include "log.h"
 #include "memory.h"
 #include "topics.h"
@@ -35,9 +36,9 @@ struct bus_thread {
     struct claim claim; /* .slot is ours */
     struct topics_recent recent;
     struct uuid7_state uuid;
-    uint64_t *frame;           /* room for the largest frame: built here, then copied into the ring */
-    uint32_t places[LOGS_MAX]; /* ours among each log's sleepers, + 1; 0: none yet */
-    uintptr_t inside;          /* where the frame of the publish that is under way ends; 0: none [R11] */
+    uint64_t *frame; /* room for the largest frame: built here, then copied into the ring */
+    struct listener listener;
+    uintptr_t inside; /* where the frame of the publish that is under way ends; 0: none [R11] */
 };
 
 /* May this process use the handle, and is the bus still there? EVBUS_OK, EVBUS_EFORKED, EVBUS_ESTALE, EVBUS_EINVAL. */

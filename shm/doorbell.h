@@ -5,6 +5,7 @@
 #include "error.h"
 #include "layout.h"
 
+#include <string.h>
 #include <time.h>
 
 #define DOORBELL_TOPIC_WORDS (TOPICS_MAX / 64)
@@ -22,6 +23,12 @@ static inline void topic_set_add(struct topic_set *set, uint32_t id)
 static inline bool topic_set_has(const struct topic_set *set, uint32_t id)
 {
     return set->bits[(id - 1) / 64 % DOORBELL_TOPIC_WORDS] >> ((id - 1) % 64) & 1;
+}
+
+static inline bool topic_set_is_empty(const struct topic_set *set)
+{
+    static const struct topic_set none;
+    return memcmp(set, &none, sizeof none) == 0;
 }
 
 /* A place among the sleepers of a log, for the thread that owns `slot`. EVBUS_OK; EVBUS_ELIMIT. */

@@ -15,6 +15,7 @@
 #include "burial.h"
 #include "clock.h"
 #include "futex.h"
+#include "listener.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -32,10 +33,10 @@ struct fd {
     int number;
     pthread_t thread;
     uint32_t slot;
-    uint32_t places[LOGS_MAX]; /* + 1; 0: that log is not read */
-    _Atomic uint32_t state;    /* private futex */
-    _Atomic uint32_t started;  /* 1: `rc` is set */
-    int rc;                    /* has it its places? */
+    struct listener listener;
+    _Atomic uint32_t state;   /* private futex */
+    _Atomic uint32_t started; /* 1: `rc` is set */
+    int rc;                   /* has it its places? */
     struct error err;
 };
 
@@ -47,18 +48,6 @@ static bool is_ready(const struct fd *fd)
         if (cursor_is_ready(&fd->target.cursors[i]))
             return true;
     return false;
-}
-
-static void set_bits(struct fd *fd, bool on)
-{
-    for (uint32_t i = 0; i < memory_n_logs(fd->memory); i++) {
-        if (fd->places[i] == 0)
-            continue;
-        if (on)
-            doorbell_set(fd->memory->logs[i].head, fd->places[i] - 1);
-        else
-            doorbell_clear(fd->memory->logs[i].head, fd->places[i] - 1);
-    }
 }
 
 static void watch(struct fd *fd)
@@ -73,7 +62,7 @@ static void watch(struct fd *fd)
             continue;
         }
         uint32_t bell = doorbell_read(self);
-        set_bits(fd, true);
+        listener_set(&fd->listener, fd->memory, fd->target.wanted);
         atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, to: the thread that sleeps for the reader */
         bool ready = is_ready(fd);
         if (!ready) {
@@ -81,7 +70,7 @@ static void watch(struct fd *fd)
             futex_wait_any(watches, 2, (struct timespec){.tv_nsec = 250000000});
             ready = is_ready(fd);
         }
-        set_bits(fd, false);
+        listener_clear(&fd->listener, fd->memory, fd->target.wanted);
         uint32_t armed = FD_ARMED;
         if (!ready)
             continue;
@@ -91,22 +80,6 @@ static void watch(struct fd *fd)
     }
 }
 
-static int join(struct fd *fd)
-{
-    for (uint32_t i = 0; i < memory_n_logs(fd->memory); i++) {
-        static const struct topic_set none;
-        if (memcmp(&fd->target.wanted[i], &none, sizeof none) == 0)
-            continue;
-        uint32_t place;
-        int rc = doorbell_join(fd->memory->logs[i].head, fd->slot, &place, &fd->err);
-        if (rc != EVBUS_OK)
-            return rc;
-        doorbell_want(fd->memory->logs[i].head, place, &fd->target.wanted[i]);
-        fd->places[i] = place + 1;
-    }
-    return EVBUS_OK;
-}
-
 static void *thread_of(void *context)
 {
     struct fd *fd = context;
@@ -114,7 +87,7 @@ static void *thread_of(void *context)
     fd->rc = burial_take_slot(fd->memory, "evbus-fd", &fd->slot, &fd->err);
     bool has_slot = fd->rc == EVBUS_OK;
     if (has_slot)
-        fd->rc = join(fd);
+        fd->rc = listener_join(&fd->listener, fd->memory, fd->slot, fd->target.wanted, &fd->err);
     atomic_store_explicit(&fd->started, 1, memory_order_release);
     futex_wake(&fd->started, 1);
     if (fd->rc == EVBUS_OK)

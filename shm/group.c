@@ -37,12 +37,6 @@ struct topic_set group_topics(const struct memory_log *log, uint32_t group)
     return topics;
 }
 
-static bool is_none(const struct topic_set *topics)
-{
-    static const struct topic_set none;
-    return memcmp(topics, &none, sizeof none) == 0;
-}
-
 static void set_topics(struct memory_log *log, uint32_t group, const struct topic_set *topics)
 {
     for (int i = 0; i < DOORBELL_TOPIC_WORDS; i++)
@@ -190,7 +184,7 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
                          "the log of dead letters has had %d groups' topics, no more fit: make a new bus", TOPICS_MAX);
     }
     for (uint32_t l = 0; l < plan->n_logs && l < memory_n_logs(memory); l++) {
-        if (is_none(&plan->wanted[l]))
+        if (topic_set_is_empty(&plan->wanted[l]))
             continue;
         make_parts(&memory->logs[l], group, plan->from, plan->position);
         set_topics(&memory->logs[l], group, &plan->wanted[l]);
@@ -210,7 +204,7 @@ uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct to
             after.bits[i] |= wanted[l].bits[i];
         if (memcmp(&before, &after, sizeof after) == 0)
             continue;
-        if (is_none(&before))
+        if (topic_set_is_empty(&before))
             make_parts(&memory->logs[l], group, GROUP_LATEST, 0);
         set_topics(&memory->logs[l], group, &after);
         has_changed = true;

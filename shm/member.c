@@ -56,12 +56,6 @@ int member_read_settings(struct evbus_subscription *sub, struct error *err)
 
 /* --- shares ------------------------------------------------------------------------------------------------------------- */
 
-static bool is_none(const struct topic_set *topics)
-{
-    static const struct topic_set none;
-    return memcmp(topics, &none, sizeof none) == 0;
-}
-
 /* Our shares of the group's logs, and of those that it has been given since. A share never moves: handlers point to it. */
 int member_make_shares(struct evbus_subscription *sub, struct error *err)
 {
@@ -72,7 +66,7 @@ int member_make_shares(struct evbus_subscription *sub, struct error *err)
         struct memory_log *log = &memory->logs[l];
         sub->wanted[l] = (struct topic_set){{0}};
         struct topic_set topics = group_topics(log, sub->of.group);
-        if (is_none(&topics))
+        if (topic_set_is_empty(&topics))
             continue;
         if (sub->by_log[l] == NULL && (sub->by_log[l] = calloc(log->n_partitions, sizeof(struct share))) == NULL)
             return error_set(err, EVBUS_ENOSPC, "no memory for the partitions of %s", log->head->name);

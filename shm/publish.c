@@ -332,9 +332,8 @@ struct unrung {
 
 static void ring_for(struct evbus *bus, struct unrung *unrung)
 {
-    static const struct topic_set none;
     for (uint32_t log = 0; log < memory_n_logs(&bus->memory); log++)
-        if (memcmp(&unrung->topics[log], &none, sizeof none) != 0)
+        if (!topic_set_is_empty(&unrung->topics[log]))
             doorbell_ring(bus->memory.logs[log].head, bus->memory.control->slots, &unrung->topics[log]);
     memset(unrung, 0, sizeof *unrung);
 }

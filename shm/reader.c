@@ -123,8 +123,7 @@ static int take_pin(struct memory_log *log, uint32_t slot, struct reader_log *ou
 
 static bool is_read(const struct evbus_reader *reader, uint32_t log)
 {
-    static const struct topic_set none;
-    return memcmp(&reader->wanted[log], &none, sizeof none) != 0;
+    return !topic_set_is_empty(&reader->wanted[log]);
 }
 
 static int make_cursors(struct evbus_reader *reader, const struct bus_thread *thread,
@@ -349,24 +348,6 @@ static void say_idle(struct evbus_reader *reader)
             ring_pin_move(reader->cursors[i].ring, reader->cursors[i].pin, cursor_pos(&reader->cursors[i]), true);
 }
 
-static int join_logs(struct evbus_reader *reader, struct bus_thread *thread, struct error *err)
-{
-    for (uint32_t l = 0; l < memory_n_logs(&reader->bus->memory); l++) {
-        if (!is_read(reader, l))
-            continue;
-        struct log_head *head = reader->logs[l].log->head;
-        if (thread->places[l] == 0) {
-            uint32_t place;
-            int rc = doorbell_join(head, thread->claim.slot, &place, err);
-            if (rc != EVBUS_OK)
-                return rc;
-            thread->places[l] = place + 1;
-        }
-        doorbell_want(head, thread->places[l] - 1, &reader->wanted[l]);
-    }
-    return EVBUS_OK;
-}
-
 /* Sleeps until there may be something. EVBUS_EAGAIN then; EVBUS_OK: *out is an event that came just before. */
 static int sleep_on_bell(struct evbus_reader *reader, struct bus_thread *thread, uint64_t left_ns,
                          struct evbus_delivery *out, struct error *err)
@@ -374,21 +355,17 @@ static int sleep_on_bell(struct evbus_reader *reader, struct bus_thread *thread,
     struct memory *memory = &reader->bus->memory;
     const struct slot *self = &memory->control->slots[thread->claim.slot];
     uint64_t wait_ns = left_ns < SLEEP_MAX_NS ? left_ns : SLEEP_MAX_NS;
-    int rc = join_logs(reader, thread, err);
+    int rc = listener_join(&thread->listener, memory, thread->claim.slot, reader->wanted, err);
     if (rc != EVBUS_OK)
         return rc;
     say_idle(reader);
     uint32_t bell = doorbell_read(self);
-    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
-        if (is_read(reader, l))
-            doorbell_set(memory->logs[l].head, thread->places[l] - 1);
+    listener_set(&thread->listener, memory, reader->wanted);
     atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, to: the reader that sleeps */
     rc = poll_all(reader, true, out, &wait_ns, err);
     if (rc == EVBUS_EAGAIN && !memory_is_retired(memory))
         doorbell_sleep(self, bell, clock_left(wait_ns, 0, SLEEP_MAX_NS));
-    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
-        if (is_read(reader, l))
-            doorbell_clear(memory->logs[l].head, thread->places[l] - 1);
+    listener_clear(&thread->listener, memory, reader->wanted);
     return rc;
 }
 

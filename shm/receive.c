@@ -14,12 +14,6 @@
 #define ROUNDS_PER_LOOK  64
 #define EVENTS_PER_ROUND 64 /* after so many the members are looked at again */
 
-static bool is_none(const struct topic_set *topics)
-{
-    static const struct topic_set none;
-    return memcmp(topics, &none, sizeof none) == 0;
-}
-
 void member_show(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out)
 {
     const struct item *item = &hand->item;
@@ -93,50 +87,18 @@ static void say_idle(struct evbus_subscription *sub)
             share_tell_low(sub->shares[i], true);
 }
 
-static int join_logs(struct evbus_subscription *sub, struct error *err)
-{
-    struct bus_thread *thread = sub->thread;
-    for (uint32_t l = 0; l < sub->n_logs; l++) {
-        if (is_none(&sub->wanted[l]))
-            continue;
-        struct log_head *head = sub->bus->memory.logs[l].head;
-        if (thread->places[l] == 0) {
-            uint32_t place;
-            int rc = doorbell_join(head, thread->claim.slot, &place, err);
-            if (rc != EVBUS_OK)
-                return rc;
-            thread->places[l] = place + 1;
-        }
-        doorbell_want(head, thread->places[l] - 1, &sub->wanted[l]);
-    }
-    return EVBUS_OK;
-}
-
-static void set_bits(struct evbus_subscription *sub, bool on)
-{
-    for (uint32_t l = 0; l < sub->n_logs; l++) {
-        if (is_none(&sub->wanted[l]))
-            continue;
-        struct log_head *head = sub->bus->memory.logs[l].head;
-        if (on)
-            doorbell_set(head, sub->thread->places[l] - 1);
-        else
-            doorbell_clear(head, sub->thread->places[l] - 1);
-    }
-}
-
 static int sleep_on_bell(struct evbus_subscription *sub, uint64_t now_ns, uint64_t left_ns, struct hand **out,
                          struct error *err)
 {
     struct memory *memory = &sub->bus->memory;
     const struct slot *self = &memory->control->slots[sub->of.slot];
     uint64_t due_ns = UINT64_MAX;
-    int rc = join_logs(sub, err);
+    int rc = listener_join(&sub->thread->listener, memory, sub->of.slot, sub->wanted, err);
     if (rc != EVBUS_OK)
         return rc;
     say_idle(sub);
     uint32_t bell = doorbell_read(self);
-    set_bits(sub, true);
+    listener_set(&sub->thread->listener, memory, sub->wanted);
     atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, to: the member that sleeps */
     rc = poll_shares(sub, true, now_ns, &due_ns, out, err);
     if (rc == EVBUS_EAGAIN && due_ns > now_ns && !memory_is_retired(memory) &&
@@ -147,7 +109,7 @@ static int sleep_on_bell(struct evbus_subscription *sub, uint64_t now_ns, uint64
             cap = UNSETTLED_NS;
         doorbell_sleep(self, bell, clock_left(left_ns, 0, cap));
     }
-    set_bits(sub, false);
+    listener_clear(&sub->thread->listener, memory, sub->wanted);
     return rc;
 }
 

@@ -59,12 +59,12 @@ static int die(void *context)
     struct ring *ring = &bus->memory.logs[0].rings[0];
     if (evbus_reader_open(&reader, bus, &how) != EVBUS_OK || bus_thread(bus, &thread, &err) != EVBUS_OK)
         return 90;
-    while (thread->places[0] == 0) /* until it has slept */
+    while (thread->listener.places[0] == 0) /* until it has slept */
         if (evbus_reader_next(reader, &got, 1000000) != EVBUS_ETIMEOUT)
             return 92;
     if (ring_claim(ring, 3, &thread->claim, &err) != EVBUS_OK)
         return 93;
-    doorbell_set(bus->memory.logs[0].head, thread->places[0] - 1); /* as in its sleep */
+    doorbell_set(bus->memory.logs[0].head, thread->listener.places[0] - 1); /* as in its sleep */
     trial->notes->pos = thread->claim.pos;
     trial->notes->slot = thread->claim.slot;
     if (trial->corpse_dies_early)
