@@ -1,4 +1,5 @@
 /* test_reader.c: where a reader starts, what it is given, what it may lose, what a pin keeps, how it waits. */
+#include "allocations.h"
 #include "await.h"
 #include "bus.h"
 #include "doorbell.h"
@@ -16,14 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_SANITIZER 1
-#endif
-#endif
-
 #define N(rows) (sizeof(rows) / sizeof(rows)[0])
 #define MS      UINT64_C(1000000)
 #define S       UINT64_C(1000000000)
@@ -39,57 +32,6 @@ static bool is_quick(void)
 {
     return getenv("EVBUS_QUICK") != NULL;
 }
-
-/* --- allocations, counted per thread --------------------------------------------------------------------------------- */
-
-static _Thread_local volatile unsigned n_allocations; /* malloc() is not expected to change it */
-
-#ifdef HAS_SANITIZER
-int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *, size_t), void (*)(const volatile void *));
-
-static void on_malloc(const volatile void *at, size_t len)
-{
-    (void)at;
-    (void)len;
-    n_allocations++;
-}
-
-static void on_free(const volatile void *at)
-{
-    (void)at;
-}
-
-static void count_allocations(void)
-{
-    __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
-}
-#else
-void *__libc_malloc(size_t len);
-void *__libc_calloc(size_t n, size_t len);
-void *__libc_realloc(void *at, size_t len);
-
-void *malloc(size_t len)
-{
-    n_allocations++;
-    return __libc_malloc(len);
-}
-
-void *calloc(size_t n, size_t len)
-{
-    n_allocations++;
-    return __libc_calloc(n, len);
-}
-
-void *realloc(void *at, size_t len)
-{
-    n_allocations++;
-    return __libc_realloc(at, len);
-}
-
-static void count_allocations(void)
-{
-}
-#endif
 
 /* --- helpers ---------------------------------------------------------------------------------------------------------- */
 
