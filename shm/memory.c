@@ -78,15 +78,24 @@ static int random_bytes(void *to, size_t len, struct error *err)
                                                  : error_set(err, EVBUS_EIO, "getrandom: %s", strerror(errno));
 }
 
-static void view_log(struct memory_log *log, struct control *control)
+/* What we keep of a log that is mapped and whole. The sizes are the checked ones: the head can change at any time. */
+static int view_log(struct memory *memory, uint32_t index, uint64_t n_cells, uint32_t n_partitions, struct error *err)
 {
+    struct memory_log *log = &memory->logs[index];
+    log->head = log->region.base;
+    log->index = index;
+    log->n_partitions = n_partitions;
+    log->rings = calloc(n_partitions, sizeof *log->rings);
+    if (log->rings == NULL)
+        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log->head->name);
     char *at = (char *)(log->head + 1);
-    for (uint32_t i = 0; i < log->n_partitions; i++, at += partition_bytes(log->head->n_cells)) {
-        ring_view(&log->rings[i], at, log->head->n_cells, control->slots, log->head->name, i);
+    for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(n_cells)) {
+        ring_view(&log->rings[i], at, n_cells, memory->control->slots, log->head->name, i);
         log->rings[i].pin_owners = log->head->pin_owners;
     }
-    log->part_stride = partition_bytes(log->head->n_cells);
-    log->parts = (struct group_part *)((char *)(log->head + 1) + ring_bytes(log->head->n_cells));
+    log->part_stride = partition_bytes(n_cells);
+    log->parts = (struct group_part *)((char *)(log->head + 1) + ring_bytes(n_cells));
+    return EVBUS_OK;
 }
 
 /* A new object for a log, mapped as the index-th; it has no topics yet. */
@@ -119,13 +128,8 @@ static int create_log(struct memory *memory, uint32_t index, const char *log_nam
             return rc;
         ring_make(at, salt);
     }
-    log->head = head;
-    log->index = index;
-    log->n_partitions = n_partitions;
-    log->rings = calloc(n_partitions, sizeof *log->rings);
-    if (log->rings == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log_name);
-    view_log(log, memory->control);
+    if ((rc = view_log(memory, index, ring_cells, n_partitions, err)) != EVBUS_OK)
+        return rc;
     snprintf(memory->control->logs[index], NAME_BYTES, "%s", log_name);
     return EVBUS_OK;
 }
@@ -447,14 +451,7 @@ static int open_log(struct memory *memory, uint32_t index, struct error *err)
         head->name[NAME_BYTES - 1] != '\0' || strcmp(head->name, log_name) != 0)
         return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s does not belong to bus %s, or is damaged: `evbus -b %s rm`",
                          name, memory->bus, memory->bus);
-    log->head = head;
-    log->index = index;
-    log->n_partitions = n_partitions;
-    log->rings = calloc(n_partitions, sizeof *log->rings);
-    if (log->rings == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log_name);
-    view_log(log, memory->control);
-    return EVBUS_OK;
+    return view_log(memory, index, n_cells, n_partitions, err);
 }
 
 int memory_map_new_logs(struct memory *memory, struct error *err)
