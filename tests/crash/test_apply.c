@@ -114,25 +114,6 @@ static int apply_to_step(void *context)
     return rc == EVBUS_OK ? 0 : 90;
 }
 
-/* Killed before or after a system call: the k-th such moment. true: it was killed; false: it had ended before. */
-static bool kill_at_call(struct scene *scene, unsigned k)
-{
-    struct child child = child_start(apply_traced, scene);
-    int status = 0;
-    cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
-    cr_assert(WIFSTOPPED(status), "no ptrace: status %#x", (unsigned)status);
-    for (unsigned i = 0; i < k; i++) {
-        cr_assert_eq(ptrace(PTRACE_SYSCALL, child.pid, NULL, NULL), 0);
-        cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
-        if (WIFEXITED(status)) {
-            cr_assert_eq(WEXITSTATUS(status), 0);
-            return false;
-        }
-    }
-    child_kill(&child);
-    return true;
-}
-
 static bool kill_at_step(struct scene *scene)
 {
     struct child child = child_start(apply_to_step, scene);
@@ -222,7 +203,7 @@ Test(apply, killed_at_any_system_call_leaves_the_old_catalogue_or_the_new, .time
     bool was_killed = true;
     for (unsigned k = 1; was_killed; k += trial_is_full() ? 1 : 4) {
         struct scene scene = make_scene();
-        was_killed = kill_at_call(&scene, k);
+        was_killed = child_kill_at_call(apply_traced, &scene, k);
         const char *why = see(&scene);
         cr_assert_null(why, "killed at the %u-th side of a system call: %s", k, why);
         n += was_killed;

@@ -64,23 +64,9 @@ static int traced(void *context)
     return body() == EVBUS_OK ? 0 : 90;
 }
 
-/* true: it was killed; false: it had ended before. */
 static bool kill_at_call(int (*body)(void), unsigned k)
 {
-    struct child child = child_start(traced, &body);
-    int status = 0;
-    cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
-    cr_assert(WIFSTOPPED(status), "no ptrace: status %#x", (unsigned)status);
-    for (unsigned i = 0; i < k; i++) {
-        cr_assert_eq(ptrace(PTRACE_SYSCALL, child.pid, NULL, NULL), 0);
-        cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
-        if (WIFEXITED(status)) {
-            cr_assert_eq(WEXITSTATUS(status), 0);
-            return false;
-        }
-    }
-    child_kill(&child);
-    return true;
+    return child_kill_at_call(traced, &body, k);
 }
 
 /* --- killed at the n-th instruction ---------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +55,24 @@ void child_continue(struct child *child)
 bool child_is_running(struct child *child)
 {
     return waitpid(child->pid, NULL, WNOHANG) == 0;
+}
+
+bool child_kill_at_call(int (*body)(void *context), void *context, unsigned k)
+{
+    struct child child = child_start(body, context);
+    int status = 0;
+    cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
+    cr_assert(WIFSTOPPED(status), "no ptrace: status %#x", (unsigned)status);
+    for (unsigned i = 0; i < k; i++) {
+        cr_assert_eq(ptrace(PTRACE_SYSCALL, child.pid, NULL, NULL), 0);
+        cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
+        if (WIFEXITED(status)) {
+            cr_assert_eq(WEXITSTATUS(status), 0);
+            return false;
+        }
+    }
+    child_kill(&child);
+    return true;
 }
 
 void *child_shared(size_t len)

@@ -21,6 +21,10 @@ void child_stop(struct child *child);     /* SIGSTOP, and waits until it is stop
 void child_continue(struct child *child); /* SIGCONT */
 bool child_is_running(struct child *child);
 
+/* Kills a child before or after a system call, at the k-th such moment. body asks to be traced, then stops itself. true: it
+ * was killed; false: it had ended well before. */
+bool child_kill_at_call(int (*body)(void *context), void *context, unsigned k);
+
 /* Zeroed memory that children share with their parent. */
 void *child_shared(size_t len);
 
