@@ -4,9 +4,9 @@
 #include "bus.h"
 #include "child.h"
 #include "fixture.h"
+#include "threads.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -37,26 +37,6 @@ static struct evbus_stat stat_of(struct evbus *bus)
     struct evbus_stat stat = {.size = sizeof stat};
     cr_assert_eq(evbus_stat(bus, &stat), EVBUS_OK, "%s", evbus_message(bus));
     return stat;
-}
-
-/* Threads of this process with that name. */
-static unsigned count_threads(const char *name)
-{
-    unsigned n = 0;
-    DIR *dir = opendir("/proc/self/task");
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        char path[300], comm[32] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
-        FILE *file = fopen(path, "re");
-        if (file == NULL)
-            continue;
-        if (fgets(comm, sizeof comm, file) != NULL)
-            comm[strcspn(comm, "\n")] = '\0';
-        fclose(file);
-        n += strcmp(comm, name) == 0;
-    }
-    closedir(dir);
-    return n;
 }
 
 static unsigned count_fds(unsigned *out_without_cloexec)

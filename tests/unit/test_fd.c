@@ -4,9 +4,9 @@
 #include "await.h"
 #include "bus.h"
 #include "fixture.h"
+#include "threads.h"
 
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -77,26 +77,6 @@ static void publish(struct evbus *bus, const char *topic)
 {
     struct evbus_event event = {.size = sizeof event, .topic = topic, .payload = "1", .timeout_ns = 10 * S};
     cr_assert_eq(evbus_publish(bus, &event, NULL), EVBUS_OK, "%s", evbus_message(bus));
-}
-
-/* The threads of this process with that name; NULL: all. */
-static unsigned count_threads(const char *name)
-{
-    unsigned n = 0;
-    DIR *dir = opendir("/proc/self/task");
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        char path[300], comm[32] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
-        FILE *file = fopen(path, "re");
-        if (file == NULL)
-            continue;
-        if (fgets(comm, sizeof comm, file) != NULL)
-            comm[strcspn(comm, "\n")] = '\0';
-        fclose(file);
-        n += comm[0] != '\0' && (name == NULL || strcmp(comm, name) == 0);
-    }
-    closedir(dir);
-    return n;
 }
 
 Test(fd, it_is_readable_after_a_publish_and_not_after_a_drain)
