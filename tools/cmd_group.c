@@ -252,10 +252,10 @@ const struct command command_group = {
     .summary = "look at consumer groups, make or forget one",
     .usage = usage,
     .text =
-        "ls and show tell how far groups are behind, what they have in hand, what was tried again, how many dead\n"
-        "letters there are; show also topics and members. With --json one object a line. add makes a group that no\n"
-        "catalogue has; from then on events are kept for it. rm forgets a group and all it has not done: it asks,\n"
-        "or wants --yes where there is no terminal (exit 2; 1 when the answer was no).\n"
+        "ls and show tell how far groups are behind (in cells of 64 bytes), what they have in hand, what was tried\n"
+        "again, how many dead letters there are; show also topics and members. With --json one object a line. add\n"
+        "makes a group that no catalogue has; from then on events are kept for it. rm forgets a group and all it has\n"
+        "not done: it asks, or wants --yes where there is no terminal (exit 2; 1 when the answer was no).\n"
         "An absent group fills its logs, and then producers get EVBUS_EFULL (exit 75), until there is a journal. The\n"
         "log of dead letters releases nothing.",
     .examples = "evbus group ls\nevbus group show notification-service --json | jq .lag\n"
