@@ -3,33 +3,29 @@
  *   who      dead = slot.tid set and the lock word's tid another: two loads, anyone. Anyone may PAD a dead slot's words
  *            (ring_pad_if_dead); only the undertaker, who got EOWNERDEAD from trylock, makes the slot free.
  *   order    for each ring: help the tail on until word[tail] is of an older lap; words CLAIMED, CANCELLED -> PAD in
- *            released..tail. Then leases; pins; sleeper bits; ring all doorbells; tid = 0; mutex consistent; it is ours or unlocked
+ *            released..tail; its fences. Then leases; pins; sleeper bits; ring all doorbells; tid = 0; mutex consistent; it is ours or unlocked
  *
  * Why that is enough. The dead write no more, so a word that carries the slot changes only by us [keeps WHOLE]. A claim is
  * never beyond tail, for its claimant had loaded that tail, and after the tail is helped on none lies at it either: the walk
  * finds them all, and the slot is used again only after the last is PAD [keeps ONE-WRITER] [R1, R2; model slots.pml, -DNOHELP,
- * -DEARLY fail]. Each step may be done twice, so a dead undertaker is followed by the next. Nobody waits for a time to pass,
+ * -DEARLY fail]. Fences come after the words, or a claim that is fenced just now would keep its fence for ever [R5, -DFENCEFIRST]. Each step may be done twice, so a dead undertaker is followed by the next. Nobody waits for a time to pass,
  * nor for an undertaker that is stopped: readers and producers PAD by themselves what blocks them [keeps PROGRESS] [B6].
  * All bells are rung since the dead may have been between its commit and its wake [D5] [keeps WOKEN].
  * Rules R1 R2 B1 B6 D5 D6. Checked by tests/model/slots.pml, dead.pml and tests/crash/test_burial.c. */
 #include "burial.h"
 
 #include "doorbell.h"
+#include "fence.h"
 #include "futex.h"
 #include "slot.h"
 
 #include <limits.h>
 
-static _Atomic uint64_t *word_of(struct ring *ring, uint64_t pos)
-{
-    return &ring->words[ring_index(ring, pos)];
-}
-
 static void help_tail_on(struct ring *ring)
 {
     for (;;) {
         uint64_t tail = ring_tail(ring);
-        uint64_t word = atomic_load_explicit(word_of(ring, tail), memory_order_acquire);
+        uint64_t word = atomic_load_explicit(ring_word(ring, tail), memory_order_acquire);
         uint32_t n_cells = word_cells(word);
         if (word_lap(word) != ring_lap(ring, tail)) {
             if (ring_tail(ring) == tail)
@@ -43,13 +39,13 @@ static void help_tail_on(struct ring *ring)
     }
 }
 
-void burial_bury_ring(struct ring *ring, uint32_t slot)
+/* Its open claims become pads. */
+static void bury_words(struct ring *ring, uint32_t slot)
 {
-    help_tail_on(ring);
     uint64_t tail = ring_tail(ring);
     uint64_t pos = ring_released(ring);
     while (pos < tail) {
-        uint64_t word = atomic_load_explicit(word_of(ring, pos), memory_order_acquire);
+        uint64_t word = atomic_load_explicit(ring_word(ring, pos), memory_order_acquire);
         uint32_t n_cells = word_cells(word);
         if (word_lap(word) != ring_lap(ring, pos) || n_cells < 1) {
             uint64_t released = ring_released(ring);
@@ -61,13 +57,20 @@ void burial_bury_ring(struct ring *ring, uint32_t slot)
         bool is_open = word_state(word) == WORD_CLAIMED || word_state(word) == WORD_CANCELLED;
         if (is_open && word_slot(word) == slot) {
             uint64_t pad = word_make(word_lap(word), WORD_PAD, 0, n_cells);
-            if (!atomic_compare_exchange_strong_explicit(word_of(ring, pos), &word, pad, memory_order_acq_rel,
+            if (!atomic_compare_exchange_strong_explicit(ring_word(ring, pos), &word, pad, memory_order_acq_rel,
                                                          memory_order_relaxed))
                 continue; /* a reader has cancelled or buried it just now */
             atomic_fetch_add_explicit(&ring->head->buried, 1, memory_order_relaxed);
         }
         pos += n_cells;
     }
+}
+
+void burial_bury_ring(struct ring *ring, uint32_t slot)
+{
+    help_tail_on(ring);
+    bury_words(ring, slot);
+    fence_bury(ring, slot);
 }
 
 /* The owner may hand a pin on at this very moment: whoever changes the owner's word first has it. */

@@ -53,28 +53,6 @@ static enum ring_seen take(struct cursor *cursor, uint64_t pos, uint64_t *buffer
     return *out_is_wanted ? ring_copy_rest(cursor->ring, pos, buffer) : seen;
 }
 
-/* A living or dead writer's claim stands in our way. true: it does not any more. */
-static bool clear_claim(struct cursor *cursor, uint64_t pos, uint64_t word, uint64_t *out_wait_ns)
-{
-    if (ring_pad_if_dead(cursor->ring, pos, word))
-        return true;
-    uint64_t now = clock_mono_ns();
-    uint64_t patience = ring_patience_ns(cursor->ring, word);
-    if (cursor->blocked_since_ns == 0 || cursor->blocked_pos != pos) {
-        cursor->blocked_pos = pos;
-        cursor->blocked_since_ns = now;
-    }
-    uint64_t waited = now - cursor->blocked_since_ns;
-    if (waited < patience) {
-        if (*out_wait_ns > patience - waited)
-            *out_wait_ns = patience - waited;
-        return false;
-    }
-    ring_cancel(cursor->ring, pos, word);
-    cursor->blocked_since_ns = 0;
-    return true;
-}
-
 enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look, struct frame *out_frame,
                               uint64_t *out_wait_ns, struct error *err)
 {
@@ -100,7 +78,7 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
         case RING_NOTHING:
             return CURSOR_NOTHING;
         case RING_CLAIMED:
-            if (!clear_claim(cursor, pos, word, out_wait_ns))
+            if (ring_clear_claim(ring, pos, word, &cursor->blocked, out_wait_ns) == RING_BLOCKED)
                 return CURSOR_NOTHING;
             continue;
         case RING_SKIP:

@@ -16,8 +16,7 @@ struct cursor {
     uint64_t lost;                  /* cells overwritten before we could read them, since the last event */
     unsigned n_overtaken;           /* in a row, without a frame between */
     uint64_t from_time_ns;          /* skip what is older, until something is not */
-    uint64_t blocked_pos;           /* a claim that we stand before ... */
-    uint64_t blocked_since_ns;      /* ... since then; 0: none */
+    struct ring_blocked blocked;    /* the claim that we stand before */
     uint32_t pin;                   /* index of our pin, or CURSOR_NO_PIN */
 };
 

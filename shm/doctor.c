@@ -87,6 +87,36 @@ static void examine_keeper(struct visit *visit)
              "there is no keeper at the moment");
 }
 
+/* A claim whose writer does not come back. */
+static void tell_claim(struct visit *visit, const struct ring *ring, uint64_t place, uint32_t number, const char *what)
+{
+    const struct slot *slot = &ring->slots[number];
+    char service[SERVICE_BYTES] = "";
+    memcpy(service, slot->service, sizeof service - 1);
+    tell(visit, EVBUS_FINDING_WARNING,
+         "the others go on past it; continue that process (kill -CONT) or end it (kill -KILL)",
+         "%s/%u at %" PRIu64 ": a claim of thread %d of process %d (%s), slot %u, %s", ring->name, ring->partition,
+         place, atomic_load_explicit(&slot->tid, memory_order_relaxed),
+         atomic_load_explicit(&slot->pid, memory_order_relaxed), service, number, what);
+}
+
+/* Cells that are left out of each lap [R5]. */
+static void examine_fences(struct visit *visit, const struct ring *ring)
+{
+    unsigned n = 0;
+    for (int i = 0; i < FENCES_MAX; i++) {
+        uint64_t entry = atomic_load_explicit(&ring->head->fences[i], memory_order_acquire);
+        if (entry == 0)
+            continue;
+        n++;
+        tell_claim(visit, ring, FENCE_CELL(entry), FENCE_SLOT(entry), "is fenced off until its writer goes on");
+    }
+    if (n == FENCES_MAX)
+        tell(visit, EVBUS_FINDING_PROBLEM, "continue or end the stopped processes",
+             "%s/%u: all %d fences are in use; one more stopped producer fills the partition", ring->name,
+             ring->partition, FENCES_MAX);
+}
+
 static void examine_front(struct visit *visit, const struct ring *ring, uint64_t released, uint64_t tail)
 {
     uint64_t pos = released;
@@ -115,14 +145,8 @@ static void examine_front(struct visit *visit, const struct ring *ring, uint64_t
             }
         } else if (word_state(word) == WORD_CLAIMED || word_state(word) == WORD_CANCELLED) {
             const struct slot *slot = &ring->slots[word_slot(word)];
-            char service[SERVICE_BYTES] = "";
-            memcpy(service, slot->service, sizeof service - 1);
             if (slot_is_dead(slot) || thread_state(slot) == 'T' || word_state(word) == WORD_CANCELLED)
-                tell(visit, EVBUS_FINDING_WARNING,
-                     "producers may go on until the ring is full; continue or end that process",
-                     "%s/%u at %" PRIu64 ": a %s claim of slot %u, process %d (%s), holds the ring's end", ring->name,
-                     ring->partition, pos, word_state(word) == WORD_CLAIMED ? "stopped" : "cancelled", word_slot(word),
-                     atomic_load_explicit(&slot->pid, memory_order_relaxed), service);
+                tell_claim(visit, ring, pos, word_slot(word), "waits for its writer");
         }
         pos += word_cells(word);
     }
@@ -174,6 +198,7 @@ static void examine_partition(struct visit *visit, const struct ring *ring)
         if (behind != 0 && behind - 1 < tail && tail - (behind - 1) > ring->capacity / 2)
             examine_low(visit, ring, i, tail - (behind - 1));
     }
+    examine_fences(visit, ring);
     examine_front(visit, ring, released, tail);
 }
 

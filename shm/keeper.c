@@ -135,18 +135,13 @@ static bool follow(struct keeper *keeper, struct cursor *cursor, bool want_topic
         } else if (seen == RING_SKIP) {
             pos += word_cells(word);
         } else if (seen == RING_CLAIMED) {
-            if (ring_pad_if_dead(ring, pos, word))
-                continue;
-            uint64_t now = clock_mono_ns();
-            if (cursor->blocked_since_ns == 0 || cursor->blocked_pos != pos) {
-                cursor->blocked_pos = pos;
-                cursor->blocked_since_ns = now;
-            }
-            if (now - cursor->blocked_since_ns < ring_patience_ns(ring, word))
+            uint64_t wait_ns = UINT64_MAX;
+            enum ring_cleared cleared = ring_clear_claim(ring, pos, word, &cursor->blocked, &wait_ns);
+            if (cleared == RING_BLOCKED)
                 break;
-            ring_cancel(ring, pos, word);
-            log_line(keeper->log, LOG_CANCEL, EVBUS_LOG_WARNING, "log=%s partition=%u position=%" PRIu64 " slot=%u",
-                     ring->name, ring->partition, pos, word_slot(word));
+            if (cleared == RING_CANCELLED)
+                log_line(keeper->log, LOG_CANCEL, EVBUS_LOG_WARNING, "log=%s partition=%u position=%" PRIu64 " slot=%u",
+                         ring->name, ring->partition, pos, word_slot(word));
         } else if (seen == RING_CORRUPT) {
             log_line(keeper->log, LOG_CORRUPT, EVBUS_LOG_ERROR, "log=%s partition=%u position=%" PRIu64, ring->name,
                      ring->partition, pos);

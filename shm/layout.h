@@ -215,12 +215,25 @@ static_assert(SLEEPERS_MAX / 8 == 64, "one cache line of bits");
 #define LOW_TAG(word)           ((uint16_t)((word) >> POSITION_BITS))
 #define LOW_BEHIND(word)        ((word) & ((UINT64_C(1) << POSITION_BITS) - 1)) /* position + 1; 0: none */
 
+/* {cell:24, length:15, slot:10, nonce:15}: no two entries are alike, so that whoever drops one drops no later one. 0: none */
+#define FENCE_NONCE_BITS 15
+#define FENCE_ENTRY(cell, n_cells, slot, nonce)                                                          \
+    ((uint64_t)(cell) << (WORD_LEN_BITS + WORD_SLOT_BITS + FENCE_NONCE_BITS) |                           \
+     (uint64_t)(n_cells) << (WORD_SLOT_BITS + FENCE_NONCE_BITS) | (uint64_t)(slot) << FENCE_NONCE_BITS | \
+     ((uint64_t)(nonce) & ((1u << FENCE_NONCE_BITS) - 1)))
+#define FENCE_CELL(entry)  ((entry) >> (WORD_LEN_BITS + WORD_SLOT_BITS + FENCE_NONCE_BITS))
+#define FENCE_CELLS(entry) ((uint32_t)((entry) >> (WORD_SLOT_BITS + FENCE_NONCE_BITS)) & FRAME_CELLS_MAX)
+#define FENCE_SLOT(entry)  ((uint32_t)((entry) >> FENCE_NONCE_BITS) & ((1u << WORD_SLOT_BITS) - 1))
+static_assert(RING_CELLS_MAX <= UINT64_C(1) << (64 - WORD_LEN_BITS - WORD_SLOT_BITS - FENCE_NONCE_BITS),
+              "24 bits a cell");
+
 struct ring_head {
     /* all producers (CAS): cells claimed so far [TAIL] */
     alignas(64) _Atomic uint64_t tail;
     /* who needs room, and the keeper (CAS): what lies below may be overwritten [GATE] */
     alignas(64) _Atomic uint64_t released;
-    uint64_t salt; /* written once: what makes this ring's stamps its own [R19] */
+    uint64_t salt;           /* written once: what makes this ring's stamps its own [R19] */
+    _Atomic uint32_t fenced; /* who fences: 1 before the first entry; claims look at `fences` from then on */
     /* futex; whoever moves `released`: + 1 where somebody waits [R7] */
     alignas(64) _Atomic uint32_t space;
     _Atomic uint32_t space_wanted; /* producers in a full ring: 1, again each round; whoever moves `released`: 0 */
@@ -229,12 +242,16 @@ struct ring_head {
     alignas(64) _Atomic uint64_t full;
     _Atomic uint64_t cancels;
     _Atomic uint64_t buried;
+    _Atomic uint64_t fences_ever; /* who fences: + 1 */
+    _Atomic uint64_t fence_nonce; /* likewise, before each try */
+    /* cells that are left out of each lap: FENCE_ENTRY. Who needs room (CAS), the writer they belong to, its burial [R5] */
+    alignas(64) _Atomic uint64_t fences[FENCES_MAX];
     /* least position that somebody needs: LOW_WORD. Of readers that pin (owner of the log's pin), then of groups (maker,
      * then the lease's holder) [PIN] */
     alignas(64) _Atomic uint64_t lows[LOWS_MAX];
 };
 static_assert(offsetof(struct ring_head, released) == 64, "the gate's line is not the producers' line");
-static_assert(offsetof(struct ring_head, lows) == 256, "readers' lows lie apart");
+static_assert(offsetof(struct ring_head, lows) == 384, "readers' lows lie apart");
 
 /* A frame's first cell. Section 1 of the format; the same bytes stand in the journal. Little-endian. */
 struct frame_header {
@@ -291,10 +308,10 @@ static_assert(sizeof(struct representation_header) == 8, "format 1");
                             offsetof(struct control, seat), offsetof(struct control, logs)),        \
                 offsetof(struct control, slots), offsetof(struct control, publisher_names),         \
                 offsetof(struct control, catalogue), offsetof(struct slot, bell))
-#define LAYOUT_FINGERPRINT                                                                                             \
-    LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping),              \
-                            offsetof(struct log_head, pin_owners), sizeof(struct ring_head)),                          \
-                offsetof(struct ring_head, space), offsetof(struct ring_head, full), offsetof(struct ring_head, lows), \
-                offsetof(struct slot, cancels_in_row))
+#define LAYOUT_FINGERPRINT                                                                                \
+    LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping), \
+                            offsetof(struct log_head, pin_owners), sizeof(struct ring_head)),             \
+                offsetof(struct ring_head, space), offsetof(struct ring_head, fences),                    \
+                offsetof(struct ring_head, lows), offsetof(struct slot, cancels_in_row))
 
 #endif

@@ -27,6 +27,7 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
                      struct partition_wait wait, uint64_t *out_pos, struct error *err)
 {
     uint64_t start_ns = 0; /* 0: we have not waited yet */
+    struct ring_blocked blocked = {0};
     for (;;) {
         int rc = ring_claim(ring, n_cells, claim, err);
         if (rc == EVBUS_OK && wait.has_points && (rc = point_pass(POINT_PUBLISH_CLAIMED, err)) != EVBUS_OK) {
@@ -59,7 +60,7 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
         if (now - start_ns < wait.spin_ns)
             clock_relax();
         else
-            ring_wait_for_room(ring, wait.timeout_ns - (now - start_ns));
+            ring_wait_for_room(ring, wait.timeout_ns - (now - start_ns), &blocked);
     }
 }
 

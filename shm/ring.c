@@ -14,7 +14,8 @@
  * WHOLE      Commit and cancel are CASes on one word: a frame is either committed by its writer after its last byte, or never
  *            seen. A reader that sees STAMP(p) or COMMITTED sees the bytes (edge COMMIT).
  * ONE-WRITER A position is claimed once: words never go back to an older lap. A cancelled claim's cells stay its writer's:
- *            `released` passes only COMMITTED and PAD words, and PAD is said by the writer itself or once it is proven dead.
+ *            `released` passes only COMMITTED and PAD words, and PAD is said by the writer itself, once it is proven dead, or
+ *            once its cells are fenced off (fence.c).
  * NEVER-TORN A producer loads `released` (acquire) before it claims and has a release fence before its first byte; a reader
  *            that copied any such byte sees, after its acquire fence, a `released` beyond p [R14].
  * PROGRESS   Whose claim blocks is known from the word, with its length. Nobody waits for the dead or, for longer than their
@@ -31,23 +32,13 @@
 #include "ring.h"
 
 #include "clock.h"
+#include "fence.h"
 #include "futex.h"
 #include "slot.h"
 
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
-
-static _Atomic uint64_t *word_at(const struct ring *ring, uint64_t pos)
-{
-    return ring->words + ring_index(ring, pos);
-}
-
-/* A frame's length as a word tells it: at least a cell, not across the end. */
-static bool is_length(const struct ring *ring, uint64_t pos, uint32_t n_cells)
-{
-    return n_cells >= 1 && n_cells <= ring->frame_cells_max && ring_index(ring, pos) + n_cells <= ring->capacity;
-}
 
 size_t ring_bytes(uint64_t n_cells)
 {
@@ -93,7 +84,7 @@ static int corrupt(const struct ring *ring, uint64_t pos, uint64_t found, const 
 /* Somebody claimed p: move the tail behind it, for all. false: its word has no possible length. */
 static bool help_tail(struct ring *ring, uint64_t p, uint64_t word)
 {
-    if (!is_length(ring, p, word_cells(word)))
+    if (!ring_is_length(ring, p, word_cells(word)))
         return false;
     uint64_t tail = p;
     atomic_compare_exchange_strong_explicit(&ring->head->tail, &tail, p + word_cells(word), memory_order_acq_rel,
@@ -105,7 +96,7 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
 {
     for (;;) {
         uint64_t p = atomic_load_explicit(&ring->head->tail, memory_order_acquire);
-        uint64_t word = atomic_load_explicit(word_at(ring, p), memory_order_acquire);
+        uint64_t word = atomic_load_explicit(ring_word(ring, p), memory_order_acquire);
         uint64_t lap = ring_lap(ring, p);
         if (word_lap(word) == lap) {
             if (!help_tail(ring, p, word))
@@ -129,6 +120,13 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
         uint64_t left = ring->capacity - ring_index(ring, p);
         bool is_pad = n_cells > left; /* no frame crosses the end: a pad fills the rest */
         uint32_t need = is_pad ? (uint32_t)left : n_cells;
+        uint32_t pads_slot = 0; /* nobody's, but for a pad in a fence's cells */
+        if (atomic_load_explicit(&ring->head->fenced, memory_order_relaxed) != 0 &&
+            fence_meet(ring, p, &need, &pads_slot)) { /* after `released` was loaded [R5] */
+            is_pad = true;
+            if (!fence_leaves_room(ring, n_cells))
+                return EVBUS_EFULL;
+        }
         if (p + need > released + ring->capacity) {
             if (!ring_release(ring, ring->capacity / 8)) /* no more than needed: readers may be close behind */
                 return EVBUS_EFULL;
@@ -138,8 +136,9 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
         claim->n_cells = need;
         claim->ring = is_pad ? NULL : ring; /* before the claim: a longjmp out of here must find it [R11] */
         atomic_signal_fence(memory_order_seq_cst);
-        uint64_t mine = is_pad ? word_make(lap, WORD_PAD, 0, need) : word_make(lap, WORD_CLAIMED, claim->slot, need);
-        if (!atomic_compare_exchange_strong_explicit(word_at(ring, p), &word, mine, memory_order_acq_rel,
+        uint64_t mine = is_pad ? word_make(lap, WORD_PAD, pads_slot, need)
+                               : word_make(lap, WORD_CLAIMED, claim->slot, need);
+        if (!atomic_compare_exchange_strong_explicit(ring_word(ring, p), &word, mine, memory_order_acq_rel,
                                                      memory_order_relaxed)) {
             claim->ring = NULL;
             continue;
@@ -179,23 +178,26 @@ void ring_write(const struct claim *claim, const uint64_t *frame)
     store_cell(to, header);
 }
 
-/* Our commit was refused: somebody cancelled us. Say that the cells are nobody's now. */
-static int acknowledge_cancel(struct claim *claim, uint64_t found, struct error *err)
+/* Our claim is over without a commit: says that its cells are nobody's now. found: its word as we saw it last. false: it is
+ * nothing that a claim of ours can have become. */
+static bool say_pad(struct claim *claim, uint64_t found)
 {
     struct ring *ring = claim->ring;
     uint64_t lap = ring_lap(ring, claim->pos);
     uint64_t pad = word_make(lap, WORD_PAD, 0, claim->n_cells);
-    uint64_t cancelled = word_make(lap, WORD_CANCELLED, claim->slot, claim->n_cells);
-    struct slot *slot = &ring->slots[claim->slot];
     claim->ring = NULL;
+    while (found == word_make(lap, WORD_CLAIMED, claim->slot, claim->n_cells) ||
+           found == word_make(lap, WORD_CANCELLED, claim->slot, claim->n_cells))
+        if (atomic_compare_exchange_strong_explicit(ring_word(ring, claim->pos), &found, pad, memory_order_release,
+                                                    memory_order_relaxed))
+            return true;
     if (found == pad) /* a publish that interrupted us gave it up */
-        return EVBUS_EAGAIN;
-    if (found != cancelled || !atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &found, pad,
-                                                                       memory_order_release, memory_order_relaxed))
-        return corrupt(ring, claim->pos, found, "the word of a claim has changed", err);
-    atomic_fetch_add_explicit(&slot->cancels_in_row, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&slot->cancels, 1, memory_order_relaxed);
-    return EVBUS_EAGAIN;
+        return true;
+    if (word_state(found) != WORD_PAD || word_slot(found) != claim->slot || word_lap(found) < lap)
+        return false;
+    fence_end(ring, claim->pos, claim->slot); /* we were fenced */
+    ring_wake_producers(ring);
+    return true;
 }
 
 int ring_commit(struct claim *claim, struct error *err)
@@ -203,16 +205,21 @@ int ring_commit(struct claim *claim, struct error *err)
     struct ring *ring = claim->ring;
     uint64_t lap = ring_lap(ring, claim->pos);
     uint64_t word = word_make(lap, WORD_CLAIMED, claim->slot, claim->n_cells);
-    if (!atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &word,
+    struct slot *slot = &ring->slots[claim->slot];
+    if (!atomic_compare_exchange_strong_explicit(ring_word(ring, claim->pos), &word,
                                                  word_make(lap, WORD_COMMITTED, claim->slot, claim->n_cells),
-                                                 memory_order_release, memory_order_acquire)) /* edge COMMIT, from */
-        return acknowledge_cancel(claim, word, err);
+                                                 memory_order_release, memory_order_relaxed)) { /* edge COMMIT, from */
+        if (!say_pad(claim, word))
+            return corrupt(ring, claim->pos, word, "the word of a claim has changed", err);
+        atomic_fetch_add_explicit(&slot->cancels_in_row, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&slot->cancels, 1, memory_order_relaxed);
+        return EVBUS_EAGAIN;
+    }
     uint64_t pre = ring_pre(ring, claim->pos);
     _Atomic uint64_t *cell = ring->cells + ring_index(ring, claim->pos) * CELL_WORDS;
     atomic_compare_exchange_strong_explicit(cell, &pre, ring_stamp(ring, claim->pos), memory_order_release,
                                             memory_order_relaxed); /* edge COMMIT, from: the frame's bytes */
     claim->ring = NULL;
-    struct slot *slot = &ring->slots[claim->slot];
     if (atomic_load_explicit(&slot->cancels_in_row, memory_order_relaxed) != 0)
         atomic_store_explicit(&slot->cancels_in_row, 0, memory_order_relaxed);
     return EVBUS_OK;
@@ -220,18 +227,8 @@ int ring_commit(struct claim *claim, struct error *err)
 
 void ring_abandon(struct claim *claim)
 {
-    struct ring *ring = claim->ring;
-    if (ring == NULL)
-        return;
-    claim->ring = NULL;
-    uint64_t lap = ring_lap(ring, claim->pos);
-    uint64_t pad = word_make(lap, WORD_PAD, 0, claim->n_cells);
-    uint64_t word = word_make(lap, WORD_CLAIMED, claim->slot, claim->n_cells);
-    if (!atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &word, pad, memory_order_release,
-                                                 memory_order_relaxed) &&
-        word == word_make(lap, WORD_CANCELLED, claim->slot, claim->n_cells))
-        atomic_compare_exchange_strong_explicit(word_at(ring, claim->pos), &word, pad, memory_order_release,
-                                                memory_order_relaxed);
+    if (claim->ring != NULL)
+        say_pad(claim, atomic_load_explicit(ring_word(claim->ring, claim->pos), memory_order_relaxed));
 }
 
 void ring_make_room(struct ring *ring, uint64_t pos)
@@ -258,37 +255,28 @@ void ring_wake_producers(struct ring *ring)
     futex_wake(&ring->head->space, INT_MAX);
 }
 
-void ring_wait_for_room(struct ring *ring, uint64_t left_ns)
-{
-    uint32_t seen = atomic_load_explicit(&ring->head->space, memory_order_acquire);
-    atomic_store_explicit(&ring->head->space_wanted, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst); /* edge SPACE, to: the producer that waits */
-    if (!ring_release(ring, ring->capacity / 8))
-        futex_wait(&ring->head->space, seen, clock_left(left_ns, 0, 10 * CLOCK_NS_PER_MS));
-}
-
 /* A reader stands beyond the tail. That is honest only while the tail has still to be helped over a claim. */
 static bool is_set_back(const struct ring *ring, uint64_t tail)
 {
-    uint64_t word = atomic_load_explicit(word_at(ring, tail), memory_order_acquire);
+    uint64_t word = atomic_load_explicit(ring_word(ring, tail), memory_order_acquire);
     return word_lap(word) != ring_lap(ring, tail) && ring_tail(ring) == tail;
 }
 
 enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_word)
 {
-    uint64_t word = atomic_load_explicit(word_at(ring, pos), memory_order_acquire); /* edge COMMIT, to: the reader */
+    uint64_t word = atomic_load_explicit(ring_word(ring, pos), memory_order_acquire); /* edge COMMIT, to: the reader */
     uint64_t lap = ring_lap(ring, pos);
     uint64_t tail = pos;
     if (word_lap(word) < lap) { /* claims come before the tail: the word behind a tail beyond it is not older */
         tail = ring_tail(ring);
-        word = atomic_load_explicit(word_at(ring, pos), memory_order_acquire);
+        word = atomic_load_explicit(ring_word(ring, pos), memory_order_acquire);
     }
     *out_word = word;
     if (word_lap(word) < lap)
         return tail > pos || (tail < pos && is_set_back(ring, tail)) ? RING_CORRUPT : RING_NOTHING;
     if (word_lap(word) > lap || ring_released(ring) > pos)
         return ring_released(ring) > pos ? RING_OVERTAKEN : RING_CORRUPT;
-    if (!is_length(ring, pos, word_cells(word)))
+    if (!ring_is_length(ring, pos, word_cells(word)))
         return RING_CORRUPT;
     switch (word_state(word)) {
     case WORD_CLAIMED:
@@ -315,7 +303,8 @@ enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct fr
     if (is_overtaken(ring, pos))
         return RING_OVERTAKEN;
     memcpy(out_header, copy, sizeof *out_header);
-    return out_header->position == pos && is_length(ring, pos, out_header->n_cells) ? RING_COMMITTED : RING_CORRUPT;
+    return out_header->position == pos && ring_is_length(ring, pos, out_header->n_cells) ? RING_COMMITTED
+                                                                                         : RING_CORRUPT;
 }
 
 enum ring_seen ring_copy_rest(const struct ring *ring, uint64_t pos, uint64_t *frame)
@@ -337,7 +326,7 @@ bool ring_pad_if_dead(struct ring *ring, uint64_t pos, uint64_t word)
 {
     if (!slot_is_dead(&ring->slots[word_slot(word)])) /* the word was read before: so it is the dead one's [B6] */
         return false;
-    if (!atomic_compare_exchange_strong_explicit(word_at(ring, pos), &word,
+    if (!atomic_compare_exchange_strong_explicit(ring_word(ring, pos), &word,
                                                  word_make(word_lap(word), WORD_PAD, 0, word_cells(word)),
                                                  memory_order_acq_rel, memory_order_relaxed))
         return false;
@@ -348,9 +337,29 @@ bool ring_pad_if_dead(struct ring *ring, uint64_t pos, uint64_t word)
 void ring_cancel(struct ring *ring, uint64_t pos, uint64_t word)
 {
     if (atomic_compare_exchange_strong_explicit(
-            word_at(ring, pos), &word, word_make(word_lap(word), WORD_CANCELLED, word_slot(word), word_cells(word)),
+            ring_word(ring, pos), &word, word_make(word_lap(word), WORD_CANCELLED, word_slot(word), word_cells(word)),
             memory_order_acq_rel, memory_order_relaxed))
         atomic_fetch_add_explicit(&ring->head->cancels, 1, memory_order_relaxed);
+}
+
+enum ring_cleared ring_clear_claim(struct ring *ring, uint64_t pos, uint64_t word, struct ring_blocked *blocked,
+                                   uint64_t *out_wait_ns)
+{
+    if (ring_pad_if_dead(ring, pos, word))
+        return RING_BURIED;
+    uint64_t now = clock_mono_ns();
+    uint64_t patience = ring_patience_ns(ring, word);
+    if (blocked->since_ns == 0 || blocked->pos != pos)
+        *blocked = (struct ring_blocked){.pos = pos, .since_ns = now};
+    uint64_t waited = now - blocked->since_ns;
+    if (waited < patience) {
+        if (*out_wait_ns > patience - waited)
+            *out_wait_ns = patience - waited;
+        return RING_BLOCKED;
+    }
+    ring_cancel(ring, pos, word);
+    blocked->since_ns = 0;
+    return RING_CANCELLED;
 }
 
 uint64_t ring_behind_overtaken(const struct ring *ring, unsigned n_in_row)
@@ -413,14 +422,14 @@ bool ring_release(struct ring *ring, uint64_t step)
     }
     uint64_t p = from;
     while (p < until && p < from + step) { /* a frame may be longer than a step */
-        uint64_t word = atomic_load_explicit(word_at(ring, p), memory_order_acquire);
-        if (word_lap(word) != ring_lap(ring, p) || !is_length(ring, p, word_cells(word)))
+        uint64_t word = atomic_load_explicit(ring_word(ring, p), memory_order_acquire);
+        if (word_lap(word) != ring_lap(ring, p) || !ring_is_length(ring, p, word_cells(word)))
             break; /* somebody released it and it is in use again; or it is damaged, which its reader will tell */
         if (word_state(word) == WORD_CLAIMED || word_state(word) == WORD_CANCELLED) {
-            if (!ring_pad_if_dead(ring, p, word)) {
-                if (atomic_load_explicit(word_at(ring, p), memory_order_acquire) == word)
-                    break; /* a living writer's */
-            }
+            if (!ring_pad_if_dead(ring, p, word) &&
+                atomic_load_explicit(ring_word(ring, p), memory_order_acquire) == word &&
+                (word_state(word) == WORD_CLAIMED || !fence_put(ring, p, word)))
+                break; /* a living writer's */
             continue;
         }
         if (p + word_cells(word) > until)
@@ -434,6 +443,22 @@ bool ring_release(struct ring *ring, uint64_t step)
             memory_order_relaxed)) /* edge GATE, from: all readers and writers below p */
         ring_wake_producers(ring);
     return true;
+}
+
+void ring_wait_for_room(struct ring *ring, uint64_t left_ns, struct ring_blocked *blocked)
+{
+    uint32_t seen = atomic_load_explicit(&ring->head->space, memory_order_acquire);
+    atomic_store_explicit(&ring->head->space_wanted, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* edge SPACE, to: the producer that waits */
+    if (ring_release(ring, ring->capacity / 8))
+        return;
+    uint64_t wait_ns = 10 * CLOCK_NS_PER_MS;
+    uint64_t word, front = ring_released(ring);
+    if (ring_look(ring, front, &word) ==
+            RING_CLAIMED && /* the keeper and the readers may be as stopped as its writer */
+        ring_clear_claim(ring, front, word, blocked, &wait_ns) != RING_BLOCKED)
+        return;
+    futex_wait(&ring->head->space, seen, clock_left(left_ns, 0, wait_ns));
 }
 
 uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish)

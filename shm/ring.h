@@ -3,72 +3,7 @@
 #define EVBUS_RING_H
 
 #include "error.h"
-#include "layout.h"
-
-/* One partition as this process sees it. Everything but what `head`, `words` and `cells` point to is private. */
-struct ring {
-    struct ring_head *head;
-    _Atomic uint64_t *words;            /* capacity of them */
-    _Atomic uint64_t *cells;            /* CELL_WORDS for each cell */
-    struct slot *slots;                 /* of the bus, by number */
-    const _Atomic uint32_t *pin_owners; /* of its log; NULL: they live for ever */
-    const char *name;                   /* of its log */
-    uint32_t partition;
-    uint32_t shift; /* capacity is 1 << shift */
-    uint64_t capacity;
-    uint64_t salt;
-    uint64_t limit;           /* first position that is never claimed */
-    uint32_t frame_cells_max; /* a quarter of the ring */
-};
-
-enum word_state { WORD_CLAIMED = 0, WORD_COMMITTED = 1, WORD_PAD = 2, WORD_CANCELLED = 3 };
-
-static inline uint64_t word_make(uint64_t lap, enum word_state state, uint32_t slot, uint32_t n_cells)
-{
-    return lap << (64 - WORD_LAP_BITS) | (uint64_t)state << (WORD_SLOT_BITS + WORD_LEN_BITS) |
-           (uint64_t)slot << WORD_LEN_BITS | n_cells;
-}
-static inline uint64_t word_lap(uint64_t word)
-{
-    return word >> (64 - WORD_LAP_BITS);
-}
-static inline enum word_state word_state(uint64_t word)
-{
-    return (enum word_state)(word >> (WORD_SLOT_BITS + WORD_LEN_BITS) & 3);
-}
-static inline uint32_t word_slot(uint64_t word)
-{
-    return (uint32_t)(word >> WORD_LEN_BITS) & ((1u << WORD_SLOT_BITS) - 1);
-}
-static inline uint32_t word_cells(uint64_t word)
-{
-    return (uint32_t)word & FRAME_CELLS_MAX;
-}
-
-static inline uint64_t ring_index(const struct ring *ring, uint64_t pos)
-{
-    return pos & (ring->capacity - 1);
-}
-static inline uint64_t ring_lap(const struct ring *ring, uint64_t pos)
-{
-    return (pos >> ring->shift) + 1;
-}
-static inline uint64_t ring_pre(const struct ring *ring, uint64_t pos)
-{
-    return ring->salt ^ 2 * pos;
-}
-static inline uint64_t ring_stamp(const struct ring *ring, uint64_t pos)
-{
-    return ring->salt ^ (2 * pos + 1);
-}
-static inline uint64_t ring_tail(const struct ring *ring)
-{
-    return atomic_load_explicit(&ring->head->tail, memory_order_acquire);
-}
-static inline uint64_t ring_released(const struct ring *ring)
-{
-    return RELEASED_POSITION(atomic_load_explicit(&ring->head->released, memory_order_acquire));
-}
+#include "word.h"
 
 /* The bytes that one ring takes in its log's object. */
 size_t ring_bytes(uint64_t n_cells);
@@ -105,9 +40,6 @@ void ring_abandon(struct claim *claim);
 
 /* After a commit: moves `released` on by an eighth of the ring when less than a quarter is free. One producer does it for all. */
 void ring_make_room(struct ring *ring, uint64_t pos);
-
-/* Sleeps until there may be room, 10 ms at most. */
-void ring_wait_for_room(struct ring *ring, uint64_t left_ns);
 
 /* --- readers ---------------------------------------------------------------------------------------------------- */
 
@@ -146,6 +78,18 @@ bool ring_pad_if_dead(struct ring *ring, uint64_t pos, uint64_t word);
 /* Takes a claim from a writer that was too slow. Its cells stay its own until it has said PAD. */
 void ring_cancel(struct ring *ring, uint64_t pos, uint64_t word);
 
+/* The claim that somebody stands before. Zeroed: none. */
+struct ring_blocked {
+    uint64_t pos;
+    uint64_t since_ns; /* monotonic; 0: nobody stands there */
+};
+enum ring_cleared { RING_BLOCKED, RING_BURIED, RING_CANCELLED };
+
+/* A claim stands in the way at pos: padded if its writer is dead, cancelled if it has taken longer than our patience: its cells
+ * stay its writer's then. RING_BLOCKED: not yet; *out_wait_ns is lowered to what is left of the patience. */
+enum ring_cleared ring_clear_claim(struct ring *ring, uint64_t pos, uint64_t word, struct ring_blocked *blocked,
+                                   uint64_t *out_wait_ns);
+
 /* Where a reader goes on that was overtaken: the oldest frame; in a row: half way to the newest, or it would never catch up
  * with a producer that laps a small ring in the time of a copy. */
 uint64_t ring_behind_overtaken(const struct ring *ring, unsigned n_in_row);
@@ -155,8 +99,11 @@ uint64_t ring_resync(const struct ring *ring, uint64_t pos);
 
 /* --- who keeps and who needs room ---------------------------------------------------------------------------------- */
 
-/* Moves `released` on by a step or a little more, never beyond a pin, a claim, or a cancelled claim of a living writer. true: it
- * has moved, by us or by somebody else. */
+/* Sleeps until there may be room, 10 ms at most. A claim that stands in the way is buried or, after our patience, cancelled. */
+void ring_wait_for_room(struct ring *ring, uint64_t left_ns, struct ring_blocked *blocked);
+
+/* Moves `released` on by a step or a little more, never beyond a pin or a claim; a cancelled claim of a living writer is fenced
+ * first (fence.c). true: it has moved, by us or by somebody else. */
 bool ring_release(struct ring *ring, uint64_t step);
 
 /* Keeps everything from max(wish, released) on from being overwritten; returns that position [R8]. index: ours. */

@@ -39,7 +39,10 @@ static void fill_partition(const struct memory_log *log, uint32_t p, struct evbu
         .full = atomic_load_explicit(&ring->head->full, memory_order_relaxed),
         .cancels = atomic_load_explicit(&ring->head->cancels, memory_order_relaxed),
         .buried = atomic_load_explicit(&ring->head->buried, memory_order_relaxed),
+        .fences = atomic_load_explicit(&ring->head->fences_ever, memory_order_relaxed),
     };
+    for (int i = 0; i < FENCES_MAX; i++)
+        out->n_fences += atomic_load_explicit(&ring->head->fences[i], memory_order_relaxed) != 0;
     for (int i = 0; i < LOWS_MAX; i++) {
         uint64_t low = LOW_BEHIND(atomic_load_explicit(&ring->head->lows[i], memory_order_relaxed));
         if (low == 0)

@@ -63,17 +63,17 @@ static int print_human(struct evbus *bus, const struct evbus_stat *stat)
     (void)printf("; %" PRIu32 " processes, %" PRIu32 " threads attached; %" PRIu64 " dead threads buried\n\n",
                  stat->n_processes, stat->n_slots, stat->burials);
 
-    (void)printf("%-28s %10s %14s %6s %8s %8s %8s %8s %5s\n", "PARTITION", "CELLS", "TAIL", "FREE", "FULL", "CANCELS",
-                 "BURIED", "SLEEPERS", "PINS");
+    (void)printf("%-28s %10s %14s %6s %8s %8s %8s %8s %8s %5s\n", "PARTITION", "CELLS", "TAIL", "FREE", "FULL",
+                 "CANCELS", "FENCES", "BURIED", "SLEEPERS", "PINS");
     for (size_t i = 0; i < stat->n_partitions; ++i) {
         const struct evbus_partition_stat *p = &stat->partitions[i];
         char name[160];
         (void)snprintf(name, sizeof name, "%s/%" PRIu32, p->log, p->partition);
-        (void)printf("%-28s %10" PRIu64 " %14" PRIu64 " %5.0f%% %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu32
-                     " %5" PRIu32 "\n",
+        (void)printf("%-28s %10" PRIu64 " %14" PRIu64 " %5.0f%% %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64
+                     " %8" PRIu32 " %5" PRIu32 "\n",
                      name, p->capacity, p->tail,
                      p->capacity > 0 ? 100.0 * (double)free_cells(p) / (double)p->capacity : 0.0, p->full, p->cancels,
-                     p->buried, p->n_sleepers, p->n_pins);
+                     p->fences, p->buried, p->n_sleepers, p->n_pins);
     }
     int rc = evbus_groups(bus, groups_print_row, &groups);
     if (stat->n_slots > 0)
@@ -107,8 +107,8 @@ static void print_json_partition(const struct evbus_partition_stat *p)
     else
         (void)printf("\"%" PRIu64 "\"", p->low);
     (void)printf(",\"free\":%" PRIu64 ",\"full\":%" PRIu64 ",\"cancels\":%" PRIu64 ",\"buried\":%" PRIu64
-                 ",\"sleepers\":%" PRIu32 ",\"pins\":%" PRIu32 "}",
-                 free_cells(p), p->full, p->cancels, p->buried, p->n_sleepers, p->n_pins);
+                 ",\"fences\":%" PRIu64 ",\"fenced\":%" PRIu32 ",\"sleepers\":%" PRIu32 ",\"pins\":%" PRIu32 "}",
+                 free_cells(p), p->full, p->cancels, p->buried, p->fences, p->n_fences, p->n_sleepers, p->n_pins);
 }
 
 static void print_json_thread(const struct evbus_slot_stat *slot)
@@ -217,12 +217,14 @@ const struct command command_stat = {
     .name = "stat",
     .summary = "show how a bus is doing",
     .usage = usage,
-    .text = "For each partition: its cells (64 bytes), how far producers have come, what they can claim at once, how\n"
-            "often they found it full, claims cancelled and buried, sleepers and pins. For each group: how far it is\n"
-            "behind (cells), what it has in hand, its oldest event that is not done, what was tried again, its dead\n"
-            "letters. Then the threads that are attached, by service. With --json one object (with --watch one a\n"
-            "second, each on a line). An absent group fills its logs, and then producers get EVBUS_EFULL (exit 75),\n"
-            "until there is a journal; the log of dead letters releases nothing.",
+    .text =
+        "For each partition: its cells (64 bytes), how far producers have come, what they can claim at once, how\n"
+        "often they found it full, claims cancelled, fenced off (their writers are stopped) and buried, sleepers and\n"
+        "pins. For each group: how far it is behind (cells), what it has in hand, its oldest event that is not done, "
+        "what was tried again, its dead\n"
+        "letters. Then the threads that are attached, by service. With --json one object (with --watch one a\n"
+        "second, each on a line). An absent group fills its logs, and then producers get EVBUS_EFULL (exit 75),\n"
+        "until there is a journal; the log of dead letters releases nothing.",
     .examples = "evbus stat\nevbus stat --watch -b staging\nevbus stat --json | jq '.partitions[] | select(.full > 0)'",
     .options = options,
     .run = run,

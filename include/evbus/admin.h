@@ -79,6 +79,8 @@ struct evbus_partition_stat {
     uint64_t full;       /**< publishes that found it full */
     uint64_t cancels;    /**< claims taken from writers that were too slow */
     uint64_t buried;     /**< claims of the dead that were cleared */
+    uint64_t fences;     /**< cancelled claims whose cells were left out, since their writers slept */
+    uint32_t n_fences;   /**< of them: whose writers still sleep, 16 at most; the next one fills the ring */
 };
 
 /** A thread that is attached. */

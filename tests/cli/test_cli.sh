@@ -688,7 +688,7 @@ it_shows_how_the_bus_is_doing() {
     is_silent
     if ! grep -qE "^bus $EVBUS_BUS, up [0-9]+ s, [0-9.]+ MiB, 6 topics in 4 logs$" out; then fail 'another heading'; fi
     prints 'keeper nobody'
-    if ! grep -qE "^lomash.orders/0 +64 +$tail_position +[0-9]+%( +0){5}\$" out; then fail 'another row'; fi
+    if ! grep -qE "^lomash.orders/0 +64 +$tail_position +[0-9]+%( +0){6}\$" out; then fail 'another row'; fi
     prints 'lomash.content/1 '
     follow
     stat_says 's["topics"] == 6 and s["logs"] == 4 and s["keeper"]["pid"] > 0 and s["processes"] >= 1' || fail 'bus'

@@ -2,16 +2,25 @@
  *
  * Modelled. The ring of stamp.pml (word per cell, claim at the tail, cancel, PAD), and NS slots for NT threads: a thread
  * holds its slot's robust mutex for life, the word names the slot. A thread may die at each MAYDIE: the mutex is then DIED,
- * and the undertaker helps the tail on, walks released..tail, turns the slot's words into PAD, clears its fence and
+ * and the undertaker helps the tail on, walks released..tail, turns the slot's words into PAD, drops its fences and
  * only then frees the slot for the next thread; it may die in the middle and starts again. A producer may be stopped at each
  * MAYSTOP, for ever as far as anybody knows. Two positions: `journaled` goes on behind CANCELLED, `released` does
- * not, unless the keeper fences the claim's cells off: the entry first, then the word CANCELLED -> PAD. Producers load
- * `released`, then the fence, and never claim across it.
- * Asserted: a cell is written by one only (own[]), what is appended is what was written; with a writer stopped the journal
- * is complete and everybody else has published; when it goes on everybody has, all slots are free and all is released.
+ * not, unless somebody fences the claim's cells off. NR processes release and fence, each may sleep between any two steps
+ * or (RDEATHS) die there.
  *
- * Left out: the stamp (stamp.pml); how death is seen (dead.pml); more than one fence, two keepers, the epoch of R5; leases,
- * sleeper bits and doorbells in the burial; slots that are retired (B2 B3 B4); weak memory.
+ *   fence   an entry of the table that names the same cell and slot is taken over, else a free one: {cell, len, slot, nonce};
+ *           then CAS word CANCELLED -> PAD that keeps the slot; then: is the entry over? drop it
+ *   over    the word at its cell is not CANCELLED or PAD with its slot. Anybody may drop such an entry (CAS, with the nonce)
+ *   claim   loads `released`, then each entry. A claim that would overlap a fence becomes a PAD up to its first cell, at its first
+ *           cell a PAD of its cells that keeps its slot: so the word there stays the writer's, lap after lap
+ *   writer  its CANCELLED -> PAD fails: CAS the PAD's slot to nobody, then drop its entries
+ *
+ * Asserted: a cell is written by one only (own[]), what is appended is what was written; with a writer stopped the journal
+ * is complete and everybody else has published; when it goes on everybody has, all slots are free, all is released, and no
+ * fence stands that is not over.
+ *
+ * Left out: the stamp (stamp.pml); how death is seen (dead.pml); leases, sleeper bits and doorbells in the burial; slots that
+ * are retired (B2 B3 B4); who drops a fence of the dead before the undertaker does; weak memory.
  *
  * Without its rule each of these must fail (the sizes are in run.sh):
  *   -DNOHELP       R1   burial walks released..tail and does not help the tail on: a claim at the tail survives its slot
@@ -19,9 +28,14 @@
  *   -DONEPOS       R3   the journal stops where `released` stops         (STOPS=1)
  *   -DNOKCANCEL    R4   the keeper does not cancel                       (STOPS=1, NOREADER)
  *   -DNOFENCE      R5   no fence: one stopped writer fills the partition (STOPS=1, ONECELL)
- *   -DFENCEFIRST   R5   burial clears the fence before the words: a fence stays for ever          (STOPS=1)
- *   -DFENCELOADED  R5   producers load the fence before `released`: a claim across a fence        (STOPS=1, ONECELL)
- * A frame that fits nowhere beside a fence waits for the stopped writer; with -DONECELL none is that long, and nobody waits.
+ *   -DFENCEFIRST   R5   burial drops the fences before the words: a fence stays for ever          (STOPS=1)
+ *   -DFENCELOADED  R5   producers load the fences before `released`: a claim across a fence       (STOPS=1, ONECELL)
+ *   -DENTRYLATE    R5   the word is PAD before the entry stands: a claim across a fence           (STOPS=1, ONECELL)
+ *   -DNOSLOT       R5   the PAD in a fence's cells keeps no slot: the fence is taken for over     (STOPS=1, ONECELL)
+ *   -DTAKEBACK     R5   who loses the CAS takes its entry back unseen: a living fence is lost     (STOPS=1, NR=2)
+ *   -DKEEPSLOT     R5   a writer that goes on leaves its slot in the PAD: a late entry never ends (KCANCELS=1, NR=2, RDEATHS=1)
+ *   -DNONONCE      R5   entries are dropped by value without a nonce: a later fence is dropped    (KCANCELS=2, NR=2, CAP=1)
+ * A frame that fits nowhere beside the fences waits for the stopped writer; with -DONECELL none is that long, and nobody waits.
  * [guards ONE-WRITER] */
 #ifndef CAP
 #define CAP 4           /* cells */
@@ -44,6 +58,16 @@
 #ifndef CANCELS
 #define CANCELS 1       /* of writers that are neither dead nor stopped */
 #endif
+#ifndef KCANCELS
+#define KCANCELS 0      /* likewise, by the keeper */
+#endif
+#ifndef NR
+#define NR 1            /* who releases and fences */
+#endif
+#ifndef RDEATHS
+#define RDEATHS 0       /* of the second of them, at any step */
+#endif
+#define NF 2            /* entries for fences */
 #define MAXP   24
 #define LAP(p) ((p) / CAP + 1)
 #define IX(p)  ((p) % CAP)
@@ -56,7 +80,9 @@
 byte wlap[CAP], wst[CAP], wslot[CAP], wlen[CAP];        /* the words */
 byte data[CAP];
 byte tail, released, journaled;
-byte fslot, fcell, flen;                                /* the fence: fslot = slot + 1, 0 = none */
+byte fslot[NF], fcell[NF], flen[NF], fnonce[NF];        /* the fences: fslot = slot + 1, 0 = none */
+byte nonces, rdeaths;
+#define NOBODY 9
 byte mutex[NS];                                         /* 0 free, thread + 1, BURYING or DIED */
 #define BURYING 50
 #define DIED    99
@@ -79,15 +105,61 @@ inline disown(who)
   z = 0; do :: z < CAP -> if :: own[z] == who + 1 -> own[z] = 0 :: else fi; z++ :: else -> break od; z = 0
 }
 
-inline clear_fence(s)
+/* Entry f, as it was read, is over: the word at its cell is not its writer's. */
+#define IS_OVER(c, fs) (!(wslot[c] == fs - 1 && (wst[c] == CANCELLED || wst[c] == PAD)))
+
+#define COVERS(e, z) (fslot[e] != 0 && !IS_OVER(fcell[e], fslot[e]) && fcell[e] <= z && z < fcell[e] + flen[e])
+#define IS_FREE(z) (z < CAP && !COVERS(0, z) && !COVERS(1, z))
+/* Is there room for a frame of sz cells (1 or 2; CAP is 4 at most) beside the fences? */
+#define FITS (sz == 1 && (IS_FREE(0) || IS_FREE(1) || IS_FREE(2) || IS_FREE(3)) || \
+              sz == 2 && IS_FREE(1) && (IS_FREE(0) || IS_FREE(2)) || sz == 2 && IS_FREE(2) && IS_FREE(3))
+#ifdef NONONCE
+#define SAME_NONCE(e, x) true
+#else
+#define SAME_NONCE(e, x) (fnonce[e] == x)
+#endif
+inline drop(ef, es, ec, el, en)
 {
-  atomic { if :: fslot == s + 1 -> fslot = 0; disown(holder[s]) :: else fi }
+  d_step {
+    if :: fslot[ef] == es && fcell[ef] == ec && flen[ef] == el && SAME_NONCE(ef, en) ->
+            fslot[ef] = 0; fcell[ef] = 0; flen[ef] = 0; fnonce[ef] = 0
+       :: else fi }
+}
+
+/* The writer, or its burial: its cells are nobody's from here on. */
+inline end_fences(s, c)
+{
+#ifndef KEEPSLOT
+  atomic { if :: wst[c] == PAD && wslot[c] == s -> wslot[c] = NOBODY; disown(holder[s]) :: else fi };
+#endif
+  f = 0;
+  do
+  :: f < NF -> d_step {
+       if :: fslot[f] == s + 1 && fcell[f] == c ->
+               fslot[f] = 0; fcell[f] = 0; flen[f] = 0; fnonce[f] = 0
+          :: else fi; f++ }
+  :: else -> break
+  od;
+#ifdef KEEPSLOT
+  atomic { disown(holder[s]) };
+#endif
+  f = 0
+}
+
+inline bury_fences(s)
+{
+  q = 0;
+  do
+  :: q < NF -> c = fcell[q]; if :: fslot[q] == s + 1 -> end_fences(s, c) :: else fi; q++
+  :: else -> break
+  od;
+  q = 0; c = 0
 }
 
 inline bury(s)
 {
 #ifdef FENCEFIRST
-  clear_fence(s);
+  bury_fences(s);
 #endif
 #ifndef NOHELP
   do
@@ -106,7 +178,7 @@ again:
        :: else ->
             if
             :: wslot[IX(q)] == s && (wst[IX(q)] == CLAIMED || wst[IX(q)] == CANCELLED) ->
-                 wst[IX(q)] = PAD; disown(holder[s])
+                 wst[IX(q)] = PAD; wslot[IX(q)] = NOBODY; disown(holder[s])
             :: else
             fi;
             q = q + wlen[IX(q)]
@@ -114,14 +186,14 @@ again:
   :: else -> break
   od;
 #ifndef FENCEFIRST
-  clear_fence(s);
+  bury_fences(s);
 #endif
   q = 0
 }
 
 proctype Undertaker()
 {
-  byte q, z, s;
+  byte q, z, s, f, c;
 end:
   do
   :: atomic { mutex[0] == DIED -> s = 0; mutex[0] = BURYING };
@@ -139,8 +211,8 @@ work:
 
 proctype Producer(byte id)
 {
-  byte p, need, sz, j, i, ol, os, osl, oln, s, r, fs, fc, fl, z;
-  bool ispad, won;
+  byte p, need, sz, j, i, ol, os, osl, oln, s, r, f, fs, fc, fl, fn, z, keep, c;
+  bool ispad, won, met;
   atomic {
     if
     :: mutex[0] == 0 -> s = 0
@@ -164,37 +236,55 @@ retry:
   :: ol > LAP(p) -> goto retry
   :: else
   fi;
-#ifdef FENCELOADED
-  d_step { fs = fslot; fc = fcell; fl = flen };
+#ifndef FENCELOADED
   r = released;
-#else
-  r = released;
-  d_step { fs = fslot; fc = fcell; fl = flen };
 #endif
   if
   :: IX(p) + sz > CAP -> ispad = true; need = CAP - IX(p)
   :: else -> ispad = false; need = sz
   fi;
+  f = 0; keep = NOBODY; met = false;
   if
-  :: fs != 0 && sz > fc && sz > CAP - (fc + fl) ->      /* fits nowhere beside the fence: wait, or we pad for ever */
-       (tail != p || released != r || fslot != fs); goto retry
-  :: fs != 0 && !(sz > fc && sz > CAP - (fc + fl)) && IX(p) < fc + fl && fc < IX(p) + need ->
-       ispad = true; need = fc + fl - IX(p)
-  :: else
+  :: nonces == 0                                          /* nobody has fenced yet: the flag `fenced` */
+  :: else ->
+    do
+    :: f < NF ->
+       d_step { fs = fslot[f]; fc = fcell[f]; fl = flen[f]; fn = fnonce[f] };
+       if
+       :: fs != 0 && IX(p) < fc + fl && fc < IX(p) + need ->
+            if
+            :: IS_OVER(fc, fs) -> drop(f, fs, fc, fl, fn)
+            :: else ->
+                 ispad = true; met = true;
+                 if :: fc == IX(p) -> need = fl; keep = fs - 1 :: else -> need = fc - IX(p) fi
+            fi
+       :: else
+       fi;
+       f++
+    :: else -> break
+    od
   fi;
+  f = 0; fs = 0; fc = 0; fl = 0; fn = 0;
+#ifdef FENCELOADED
+  r = released;
+#endif
+#ifdef NOSLOT
+  keep = NOBODY;
+#endif
+  if :: met && !FITS -> met = false; FITS; goto retry :: else -> met = false fi;      /* or we pad for ever */
   if
-  :: p + need > r + CAP -> (tail != p || released != r || fslot != fs); goto retry
+  :: p + need > r + CAP -> (tail != p || released != r); goto retry
   :: else
   fi;
   atomic {                                              /* the claim */
     won = (wlap[IX(p)] == ol && wst[IX(p)] == os && wslot[IX(p)] == osl && wlen[IX(p)] == oln);
     if
     :: won ->
-         wlap[IX(p)] = LAP(p); wslot[IX(p)] = s; wlen[IX(p)] = need;
+         wlap[IX(p)] = LAP(p); wlen[IX(p)] = need;
          if
-         :: ispad -> wst[IX(p)] = PAD
+         :: ispad -> wst[IX(p)] = PAD; wslot[IX(p)] = keep
          :: else ->
-              wst[IX(p)] = CLAIMED;
+              wst[IX(p)] = CLAIMED; wslot[IX(p)] = s;
               z = 0;
               do
               :: z < need -> assert(own[IX(p + z)] == 0); own[IX(p + z)] = id + 1; z++
@@ -226,10 +316,13 @@ retry:
        MAYSTOP;
        atomic {
          won = (WORD_IS(p, CANCELLED) && wslot[IX(p)] == s);
-         if :: won -> wst[IX(p)] = PAD; disown(id) :: else fi };
+         if :: won -> wst[IX(p)] = PAD; wslot[IX(p)] = NOBODY; disown(id) :: else fi };
        if
        :: won
-       :: else -> MAYDIE; atomic { assert(fslot == s + 1); fslot = 0; disown(id) }      /* fenced meanwhile */
+       :: else ->                                       /* fenced meanwhile */
+            MAYDIE;
+            assert(wst[IX(p)] == PAD && wslot[IX(p)] == s);
+            c = IX(p); end_fences(s, c); c = 0
        fi;
        goto retry
   fi;
@@ -287,6 +380,8 @@ end:
 }
 
 #define AT_RELEASED(state) (released < journaled && wst[IX(released)] == state)
+/* The second may die here, and never does the rest. */
+#define MAYVANISH if :: d_step { me == 1 && rdeaths < RDEATHS -> rdeaths++ }; goto gone :: true fi
 proctype Keeper()
 {
   byte j;
@@ -304,15 +399,57 @@ end:
   :: atomic { WORD_IS(journaled, CANCELLED) -> journaled = journaled + wlen[IX(journaled)] }
 #endif
 #ifndef NOKCANCEL
-  :: atomic { WORD_IS(journaled, CLAIMED) && HANGS(wslot[IX(journaled)]) -> wst[IX(journaled)] = CANCELLED }
-#endif
-  :: atomic { AT_RELEASED(COMMITTED) || AT_RELEASED(PAD) -> released = released + wlen[IX(released)] }
-#ifndef NOFENCE
-  :: atomic { AT_RELEASED(CANCELLED) && fslot == 0 ->
-       fcell = IX(released); flen = wlen[IX(released)]; fslot = wslot[IX(released)] + 1 };
-     atomic { if :: wst[IX(released)] == CANCELLED -> wst[IX(released)] = PAD :: else -> fslot = 0 fi }
+  :: atomic { WORD_IS(journaled, CLAIMED) && (HANGS(wslot[IX(journaled)]) || cancels < KCANCELS) ->
+       if :: HANGS(wslot[IX(journaled)]) :: else -> cancels++ fi;
+       wst[IX(journaled)] = CANCELLED }
 #endif
   od
+}
+
+proctype Releaser(byte me)
+{
+  byte r, l, s, n, f, q, fn;
+end:
+  do
+  :: atomic { AT_RELEASED(COMMITTED) || AT_RELEASED(PAD) -> released = released + wlen[IX(released)] }
+#ifndef NOFENCE
+  :: atomic { AT_RELEASED(CANCELLED) -> r = IX(released); l = wlap[r]; s = wslot[r] + 1; n = wlen[r] };
+#ifdef ENTRYLATE
+     atomic { if :: wlap[r] == l && wst[r] == CANCELLED && wslot[r] == s - 1 -> wst[r] = PAD :: else -> goto next fi };
+#endif
+     /* the entry: the one that names it already, else a free one, else one that is over */
+     d_step {
+       q = NF; f = 0;
+       do :: f < NF -> if :: fslot[f] != 0 && IS_OVER(fcell[f], fslot[f]) -> q = f :: else fi; f++ :: else -> break od;
+       f = 0;
+       do :: f < NF -> if :: fslot[f] == 0 -> q = f :: else fi; f++ :: else -> break od;
+       f = 0;
+       do :: f < NF -> if :: fslot[f] == s && fcell[f] == r -> q = f :: else fi; f++ :: else -> break od;
+       f = q; q = 0;
+       if
+       :: f < NF -> nonces++; fn = nonces; fslot[f] = s; fcell[f] = r; flen[f] = n; fnonce[f] = fn
+       :: else
+       fi };
+     if :: f == NF -> goto next :: else fi;
+     MAYVANISH;
+#ifndef ENTRYLATE
+     atomic {
+       if
+       :: wlap[r] == l && wst[r] == CANCELLED && wslot[r] == s - 1 -> wst[r] = PAD
+       :: else ->
+#ifdef TAKEBACK
+            drop(f, s, r, n, fn)
+#endif
+       fi };
+     MAYVANISH;
+#endif
+     if :: IS_OVER(r, s) -> drop(f, s, r, n, fn) :: else fi;
+next:
+     skip; d_step { r = 0; l = 0; s = 0; n = 0; f = 0; fn = 0 }
+#endif
+  od;
+gone:
+  skip
 }
 
 byte x, total;
@@ -323,7 +460,8 @@ init
 #ifndef NOREADER
     run Reader();
 #endif
-    run Keeper(); run Undertaker() };
+    run Keeper(); run Undertaker();
+    x = 0; do :: x < NR -> run Releaser(x); x++ :: else -> break od };
   timeout;
 #if STOPS > 0
   /* everybody who can move has: whoever is stopped stands alone, and the journal is complete */
@@ -331,7 +469,7 @@ init
   do
   :: x < NT -> assert(done[x] || dead[x] || stopped[x] || NS < NT
 #ifndef ONECELL
-       || fslot != 0
+       || fslot[0] != 0 || fslot[NF - 1] != 0
 #endif
        ); x++
   :: else -> break
@@ -343,7 +481,7 @@ init
   x = 0; do :: x < NT -> assert(done[x] || dead[x]); x++ :: else -> break od;
   x = 0; do :: x < NS -> assert(mutex[x] == 0); x++ :: else -> break od;
   x = 0; do :: x < CAP -> assert(own[x] == 0); x++ :: else -> break od;
-  assert(fslot == 0);
+  x = 0; do :: x < NF -> assert(fslot[x] == 0 || IS_OVER(fcell[x], fslot[x])); x++ :: else -> break od;
   assert(released == tail && journaled == tail);
   x = 0; do :: x < MAXP -> if :: committed_at[x] -> total++ :: else fi; x++ :: else -> break od;
 #ifndef NOREADER

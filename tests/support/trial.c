@@ -1,6 +1,7 @@
 /* trial.c: how much a random or exhaustive test does, and with which seed. */
 #include "trial.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +52,8 @@ uint64_t trial_seed(const char *name)
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t seed = given != NULL ? strtoull(given, NULL, 0)
                                   : ((uint64_t)now.tv_nsec << 20 ^ (uint64_t)now.tv_sec ^ (uint64_t)getpid()) % 1000000;
-    fprintf(stderr, "seed %llu; again: EVBUS_SEED=%llu crash-%.*s -j1 --filter '%s'\n", (unsigned long long)seed,
-            (unsigned long long)seed, (int)strcspn(name, "/"), name, name);
+    fprintf(stderr, "seed %llu; again: EVBUS_SEED=%llu %s -j1 --filter '%s'\n", (unsigned long long)seed,
+            (unsigned long long)seed, program_invocation_short_name, name);
     return seed;
 }
 

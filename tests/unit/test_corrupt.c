@@ -263,7 +263,7 @@ static int read_all(struct bed *bed, struct cursor *cursor, const char *what)
         case CURSOR_NOTHING:
             if (wait_ns == UINT64_MAX)
                 return is_told ? -1 - n_events : n_events;
-            cursor->blocked_since_ns = 1; /* its patience is over */
+            cursor->blocked.since_ns = 1; /* its patience is over */
             break;
         }
     }

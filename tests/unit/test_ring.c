@@ -6,6 +6,7 @@
 
 #include "await.h"
 #include "partition.h"
+#include "ringbed.h"
 #include "slot.h"
 
 #include <criterion/criterion.h>
@@ -17,9 +18,6 @@
 #include <time.h>
 
 #define N(rows) (sizeof(rows) / sizeof(rows)[0])
-#define CELLS   64 /* of the small ring; a frame takes at most 16 of them */
-#define SALT    UINT64_C(0x5a17ed0c0ffee123)
-#define TID     4711
 
 #if defined(__SANITIZE_THREAD__)
 #define IS_SLOW true
@@ -32,147 +30,9 @@
 #define IS_SLOW false
 #endif
 
-/* ---- a ring of our own ---- */
-
-struct bed {
-    struct slot *slots;
-    struct ring ring;
-    void *memory;
-};
-
-static void *zeroed(size_t len)
-{
-    void *memory = aligned_alloc(64, (len + 63) / 64 * 64);
-    cr_assert_not_null(memory);
-    return memset(memory, 0, len);
-}
-
-static struct bed bed_of(uint64_t n_cells)
-{
-    struct bed bed = {.slots = zeroed((SLOTS_MAX + 1) * sizeof(struct slot)), .memory = zeroed(ring_bytes(n_cells))};
-    ring_make(bed.memory, SALT);
-    ring_view(&bed.ring, bed.memory, n_cells, bed.slots, "test.a", 3);
-    return bed;
-}
-
-static struct bed bed_make(void)
-{
-    return bed_of(CELLS);
-}
-
-static void bed_end(struct bed *bed)
-{
-    free(bed->slots);
-    free(bed->memory);
-}
-
-static void set_slot(struct bed *bed, uint32_t slot, bool is_alive)
-{
-    atomic_store((_Atomic uint32_t *)slot_lock_word(&bed->slots[slot]), is_alive ? TID + slot : 0);
-    atomic_store(&bed->slots[slot].tid, (int32_t)(TID + slot));
-}
-
-static uint64_t *word_of(struct bed *bed, uint64_t pos)
-{
-    return (uint64_t *)&bed->ring.words[ring_index(&bed->ring, pos)];
-}
-
-static uint64_t *cells_of(struct bed *bed, uint64_t pos)
-{
-    return (uint64_t *)&bed->ring.cells[ring_index(&bed->ring, pos) * CELL_WORDS];
-}
-
-static void set_tail(struct bed *bed, uint64_t tail)
-{
-    atomic_store(&bed->ring.head->tail, tail);
-}
-
-static void set_released(struct bed *bed, uint64_t released)
-{
-    atomic_store(&bed->ring.head->released, RELEASED(released, 0));
-}
-
-/* ---- frames whose every byte follows from who made them and their number ---- */
-
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
-static uint64_t byte_words(uint32_t maker, uint64_t number, size_t i)
-{
-    return mix(mix((uint64_t)maker << 40 | number) + i);
-}
-
-static void fill(uint64_t *frame, uint32_t n_cells, uint32_t maker, uint64_t number)
-{
-    struct frame_header header = {.format = 1, .kind = 1, .n_cells = (uint16_t)n_cells};
-    header.timestamp_ns = number;
-    header.publisher = maker;
-    header.key_hash = (uint32_t)mix(number);
-    memcpy(frame, &header, sizeof header);
-    for (size_t i = CELL_WORDS; i < (size_t)n_cells * CELL_WORDS; i++)
-        frame[i] = byte_words(maker, number, i);
-}
-
-/* Is every byte of this copy of the frame at pos from its maker? */
-static bool is_whole(const uint64_t *frame, uint64_t pos)
-{
-    struct frame_header header;
-    memcpy(&header, frame, sizeof header);
-    if (header.position != pos || header.format != 1 || header.kind != 1 || header.flags != 0 ||
-        header.key_hash != (uint32_t)mix(header.timestamp_ns))
-        return false;
-    for (size_t i = CELL_WORDS; i < (size_t)header.n_cells * CELL_WORDS; i++)
-        if (frame[i] != byte_words(header.publisher, header.timestamp_ns, i))
-            return false;
-    return true;
-}
-
-static uint64_t claim_of(struct bed *bed, struct claim *claim, uint32_t slot, uint32_t n_cells)
-{
-    struct error err = {""};
-    *claim = (struct claim){.slot = slot};
-    int rc = ring_claim(&bed->ring, n_cells, claim, &err);
-    cr_assert_eq(rc, EVBUS_OK, "ring_claim: %d %s", rc, err.text);
-    return claim->pos;
-}
-
-static uint64_t claim_and_write(struct bed *bed, struct claim *claim, uint32_t slot, uint32_t n_cells, uint64_t number)
-{
-    uint64_t frame[CELLS * CELL_WORDS];
-    uint64_t pos = claim_of(bed, claim, slot, n_cells);
-    fill(frame, n_cells, slot, number);
-    ring_write(claim, frame);
-    return pos;
-}
-
-static uint64_t publish(struct bed *bed, uint32_t slot, uint32_t n_cells, uint64_t number)
-{
-    struct claim claim;
-    struct error err = {""};
-    uint64_t pos = claim_and_write(bed, &claim, slot, n_cells, number);
-    cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
-    return pos;
-}
-
-static enum ring_seen look(struct bed *bed, uint64_t pos)
-{
-    uint64_t word;
-    return ring_look(&bed->ring, pos, &word);
-}
-
-static enum ring_seen copy(struct bed *bed, uint64_t pos, uint64_t *frame)
-{
-    enum ring_seen seen = ring_copy_header(&bed->ring, pos, (struct frame_header *)frame);
-    return seen == RING_COMMITTED ? ring_copy_rest(&bed->ring, pos, frame) : seen;
-}
-
 static void assert_word(struct bed *bed, uint64_t pos, enum word_state state, uint32_t slot, uint32_t n_cells)
 {
-    uint64_t word = *word_of(bed, pos);
+    uint64_t word = *bed_word(bed, pos);
     cr_assert(word == word_make(ring_lap(&bed->ring, pos), state, slot, n_cells),
               "at %" PRIu64 ": lap %" PRIu64 ", state %d, slot %u, %u cells", pos, word_lap(word), word_state(word),
               word_slot(word), word_cells(word));
@@ -188,7 +48,7 @@ static uint64_t take_seed(void)
 
 static uint64_t draw(uint64_t *state)
 {
-    return mix(*state += UINT64_C(0x9e3779b97f4a7c15));
+    return bed_mix(*state += UINT64_C(0x9e3779b97f4a7c15));
 }
 
 /* ---- words and positions ---- */
@@ -269,10 +129,10 @@ Test(ring, a_claim_names_its_owner_and_length_and_moves_the_tail)
 {
     struct bed bed = bed_make();
     struct claim claim;
-    cr_assert_eq(claim_of(&bed, &claim, 7, 3), 0);
+    cr_assert_eq(bed_claim(&bed, &claim, 7, 3), 0);
     assert_word(&bed, 0, WORD_CLAIMED, 7, 3);
     cr_expect_eq(ring_tail(&bed.ring), 3);
-    cr_expect_eq(look(&bed, 0), RING_CLAIMED);
+    cr_expect_eq(bed_look(&bed, 0), RING_CLAIMED);
     cr_expect_eq(claim.ring, &bed.ring);
     bed_end(&bed);
 }
@@ -282,16 +142,16 @@ Test(ring, what_was_committed_last_is_behind_what_was_claimed_first)
     struct bed bed = bed_make();
     struct claim first, second;
     struct error err = {""};
-    claim_and_write(&bed, &first, 1, 2, 100);
-    uint64_t behind = claim_and_write(&bed, &second, 2, 2, 200);
+    bed_write(&bed, &first, 1, 2, 100);
+    uint64_t behind = bed_write(&bed, &second, 2, 2, 200);
     cr_assert_eq(ring_commit(&second, &err), EVBUS_OK, "%s", err.text);
-    cr_expect_eq(look(&bed, 0), RING_CLAIMED, "a reader waits for the first");
+    cr_expect_eq(bed_look(&bed, 0), RING_CLAIMED, "a reader waits for the first");
     cr_assert_eq(ring_commit(&first, &err), EVBUS_OK, "%s", err.text);
     uint64_t frame[CELLS * CELL_WORDS];
-    cr_assert_eq(copy(&bed, 0, frame), RING_COMMITTED);
-    cr_expect(is_whole(frame, 0));
-    cr_assert_eq(copy(&bed, behind, frame), RING_COMMITTED);
-    cr_expect(is_whole(frame, behind));
+    cr_assert_eq(bed_copy(&bed, 0, frame), RING_COMMITTED);
+    cr_expect(bed_is_whole(frame, 0));
+    cr_assert_eq(bed_copy(&bed, behind, frame), RING_COMMITTED);
+    cr_expect(bed_is_whole(frame, behind));
     bed_end(&bed);
 }
 
@@ -300,11 +160,11 @@ Test(ring, a_frame_that_does_not_fit_before_the_end_stands_behind_a_pad)
     struct bed bed = bed_make();
     ring_pin(&bed.ring, 0, 30);
     for (uint64_t i = 0; i < 4; i++)
-        publish(&bed, 1, 15, i);
-    uint64_t pos = publish(&bed, 1, 5, 4);
+        bed_publish(&bed, 1, 15, i);
+    uint64_t pos = bed_publish(&bed, 1, 5, 4);
     cr_expect_eq(pos, CELLS, "it starts the next lap");
     assert_word(&bed, 60, WORD_PAD, 0, 4);
-    cr_expect_eq(look(&bed, 60), RING_SKIP);
+    cr_expect_eq(bed_look(&bed, 60), RING_SKIP);
     bed_end(&bed);
 }
 
@@ -312,9 +172,9 @@ Test(ring, a_frame_that_just_fits_before_the_end_needs_no_pad)
 {
     struct bed bed = bed_make();
     for (uint64_t i = 0; i < 4; i++)
-        cr_expect_eq(publish(&bed, 1, 16, i), i * 16);
+        cr_expect_eq(bed_publish(&bed, 1, 16, i), i * 16);
     cr_expect_eq(ring_tail(&bed.ring), CELLS);
-    cr_expect_eq(publish(&bed, 1, 16, 4), CELLS);
+    cr_expect_eq(bed_publish(&bed, 1, 16, 4), CELLS);
     bed_end(&bed);
 }
 
@@ -322,8 +182,8 @@ Test(ring, a_frame_that_just_fits_before_the_end_needs_no_pad)
 Test(ring, a_claim_whose_owner_stopped_before_the_tail_is_stepped_over_for_it)
 {
     struct bed bed = bed_make();
-    *word_of(&bed, 0) = word_make(1, WORD_CLAIMED, 9, 4); /* and the tail still says 0 */
-    cr_expect_eq(publish(&bed, 1, 2, 1), 4);
+    *bed_word(&bed, 0) = word_make(1, WORD_CLAIMED, 9, 4); /* and the tail still says 0 */
+    cr_expect_eq(bed_publish(&bed, 1, 2, 1), 4);
     cr_expect_eq(ring_tail(&bed.ring), 6);
     assert_word(&bed, 0, WORD_CLAIMED, 9, 4);
     bed_end(&bed);
@@ -334,8 +194,8 @@ Test(ring, a_whole_chain_of_claims_at_the_tail_is_stepped_over)
 {
     struct bed bed = bed_make();
     for (uint64_t p = 0; p < 40; p += 10)
-        *word_of(&bed, p) = word_make(1, p % 20 == 0 ? WORD_COMMITTED : WORD_PAD, 9, 10);
-    cr_expect_eq(publish(&bed, 1, 2, 1), 40);
+        *bed_word(&bed, p) = word_make(1, p % 20 == 0 ? WORD_COMMITTED : WORD_PAD, 9, 10);
+    cr_expect_eq(bed_publish(&bed, 1, 2, 1), 40);
     bed_end(&bed);
 }
 
@@ -358,14 +218,14 @@ Test(ring, a_word_of_an_impossible_length_at_the_tail_is_damage)
             struct bed bed = bed_make();
             struct error err = {""};
             struct claim claim = {.slot = 1};
-            set_tail(&bed, rows[i].pos);
-            *word_of(&bed, rows[i].pos) = word_make(1, (enum word_state)state, 9, rows[i].n_cells);
+            bed_set_tail(&bed, rows[i].pos);
+            *bed_word(&bed, rows[i].pos) = word_make(1, (enum word_state)state, 9, rows[i].n_cells);
             cr_expect_eq(ring_claim(&bed.ring, 1, &claim, &err), EVBUS_ECORRUPT, "%s", rows[i].label);
             char where[64];
             snprintf(where, sizeof where, "test.a/3 at %" PRIu64 ":", rows[i].pos);
             cr_expect_not_null(strstr(err.text, where), "%s: %s", rows[i].label, err.text);
             cr_expect_null(claim.ring, "%s: nothing is claimed", rows[i].label);
-            cr_expect_eq(look(&bed, rows[i].pos), RING_CORRUPT, "%s", rows[i].label);
+            cr_expect_eq(bed_look(&bed, rows[i].pos), RING_CORRUPT, "%s", rows[i].label);
             bed_end(&bed);
         }
 }
@@ -387,9 +247,9 @@ Test(ring, positions_that_cannot_be_are_damage_and_no_endless_loop)
         struct bed bed = bed_make();
         struct error err = {""};
         struct claim claim = {.slot = 1};
-        set_tail(&bed, rows[i].tail);
-        set_released(&bed, rows[i].released);
-        *word_of(&bed, rows[i].tail) = rows[i].word_at_tail;
+        bed_set_tail(&bed, rows[i].tail);
+        bed_set_released(&bed, rows[i].released);
+        *bed_word(&bed, rows[i].tail) = rows[i].word_at_tail;
         cr_expect_eq(ring_claim(&bed.ring, 2, &claim, &err), EVBUS_ECORRUPT, "%s: %s", rows[i].label, err.text);
         cr_expect_not_null(strstr(err.text, "test.a/3 at "), "%s: %s", rows[i].label, err.text);
         cr_expect_null(claim.ring, "%s", rows[i].label);
@@ -414,14 +274,14 @@ Test(ring, the_last_position_is_used_and_the_one_behind_it_refused)
         uint64_t limit = bed.ring.limit;
         cr_assert_leq(limit, POSITION_LIMIT);
         cr_assert_eq(limit, rows[i].limit, "%s: %" PRIu64, rows[i].label, limit);
-        set_tail(&bed, limit - 16);
-        set_released(&bed, limit - 16);
-        cr_expect_eq(publish(&bed, 1, 8, 1), limit - 16, "%s", rows[i].label);
-        uint64_t last = publish(&bed, 1, 8, 2);
+        bed_set_tail(&bed, limit - 16);
+        bed_set_released(&bed, limit - 16);
+        cr_expect_eq(bed_publish(&bed, 1, 8, 1), limit - 16, "%s", rows[i].label);
+        uint64_t last = bed_publish(&bed, 1, 8, 2);
         cr_expect_eq(last, limit - 8, "%s", rows[i].label);
         uint64_t frame[16 * CELL_WORDS];
-        cr_expect_eq(copy(&bed, last, frame), RING_COMMITTED, "%s: it can be read", rows[i].label);
-        cr_expect(is_whole(frame, last), "%s", rows[i].label);
+        cr_expect_eq(bed_copy(&bed, last, frame), RING_COMMITTED, "%s: it can be read", rows[i].label);
+        cr_expect(bed_is_whole(frame, last), "%s", rows[i].label);
         cr_expect_eq(ring_claim(&bed.ring, 1, &claim, &err), EVBUS_EEXHAUSTED, "%s: %s", rows[i].label, err.text);
         cr_expect_not_null(strstr(err.text, "test.a/3"), "%s", err.text);
         cr_expect(ring_release(&bed.ring, bed.ring.capacity), "%s: it can still be released", rows[i].label);
@@ -454,12 +314,12 @@ Test(ring, nothing_is_committed_before_its_commit)
     struct bed bed = bed_make();
     struct claim claim;
     struct error err = {""};
-    uint64_t pos = claim_and_write(&bed, &claim, 7, 3, 1);
+    uint64_t pos = bed_write(&bed, &claim, 7, 3, 1);
     cr_expect_not(ring_is_stamped(&bed.ring, pos));
-    cr_expect_eq(look(&bed, pos), RING_CLAIMED);
+    cr_expect_eq(bed_look(&bed, pos), RING_CLAIMED);
     cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
     cr_expect(ring_is_stamped(&bed.ring, pos));
-    cr_expect_eq(look(&bed, pos), RING_COMMITTED);
+    cr_expect_eq(bed_look(&bed, pos), RING_COMMITTED);
     cr_expect_null(claim.ring, "the claim is over");
     assert_word(&bed, pos, WORD_COMMITTED, 7, 3);
     bed_end(&bed);
@@ -471,17 +331,17 @@ Test(ring, a_cancelled_claim_is_refused_its_commit_and_becomes_a_pad)
     struct bed bed = bed_make();
     struct claim claim;
     struct error err = {""};
-    uint64_t pos = claim_and_write(&bed, &claim, 7, 3, 1);
-    ring_cancel(&bed.ring, pos, *word_of(&bed, pos));
+    uint64_t pos = bed_write(&bed, &claim, 7, 3, 1);
+    ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
     assert_word(&bed, pos, WORD_CANCELLED, 7, 3);
-    cr_expect_eq(look(&bed, pos), RING_SKIP);
+    cr_expect_eq(bed_look(&bed, pos), RING_SKIP);
     cr_assert_eq(ring_commit(&claim, &err), EVBUS_EAGAIN);
     assert_word(&bed, pos, WORD_PAD, 0, 3);
     cr_expect_not(ring_is_stamped(&bed.ring, pos));
     cr_expect_null(claim.ring);
     cr_expect_eq(atomic_load(&bed.ring.head->cancels), 1);
     cr_expect_eq(atomic_load(&bed.slots[7].cancels), 1);
-    cr_expect_eq(publish(&bed, 7, 3, 1), pos + 3, "it goes on at a new position");
+    cr_expect_eq(bed_publish(&bed, 7, 3, 1), pos + 3, "it goes on at a new position");
     bed_end(&bed);
 }
 
@@ -491,8 +351,8 @@ Test(ring, a_cancel_that_comes_after_the_commit_changes_nothing)
     struct bed bed = bed_make();
     struct claim claim;
     struct error err = {""};
-    uint64_t pos = claim_and_write(&bed, &claim, 7, 3, 1);
-    uint64_t seen = *word_of(&bed, pos);
+    uint64_t pos = bed_write(&bed, &claim, 7, 3, 1);
+    uint64_t seen = *bed_word(&bed, pos);
     cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
     ring_cancel(&bed.ring, pos, seen);
     assert_word(&bed, pos, WORD_COMMITTED, 7, 3);
@@ -506,12 +366,12 @@ Test(ring, a_cancel_that_is_a_lap_late_hits_nobody)
     struct bed bed = bed_make();
     struct claim claim;
     struct error err = {""};
-    claim_and_write(&bed, &claim, 7, 16, 1);
-    uint64_t seen = *word_of(&bed, 0);
+    bed_write(&bed, &claim, 7, 16, 1);
+    uint64_t seen = *bed_word(&bed, 0);
     cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
     for (uint64_t i = 1; i < 4; i++)
-        publish(&bed, 7, 16, i);
-    cr_assert_eq(claim_and_write(&bed, &claim, 7, 16, 4), CELLS);
+        bed_publish(&bed, 7, 16, i);
+    cr_assert_eq(bed_write(&bed, &claim, 7, 16, 4), CELLS);
     ring_cancel(&bed.ring, 0, seen);
     cr_expect_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
     bed_end(&bed);
@@ -522,8 +382,8 @@ Test(ring, a_claim_that_somebody_made_a_pad_is_made_again)
     struct bed bed = bed_make();
     struct claim claim;
     struct error err = {""};
-    uint64_t pos = claim_and_write(&bed, &claim, 7, 3, 1);
-    *word_of(&bed, pos) = word_make(1, WORD_PAD, 0, 3);
+    uint64_t pos = bed_write(&bed, &claim, 7, 3, 1);
+    *bed_word(&bed, pos) = word_make(1, WORD_PAD, 0, 3);
     cr_expect_eq(ring_commit(&claim, &err), EVBUS_EAGAIN, "%s", err.text);
     cr_expect_null(claim.ring);
     bed_end(&bed);
@@ -545,12 +405,12 @@ Test(ring, a_claim_whose_word_holds_something_else_is_damage)
         struct bed bed = bed_make();
         struct claim claim;
         struct error err = {""};
-        uint64_t pos = claim_and_write(&bed, &claim, 7, 3, 1);
+        uint64_t pos = bed_write(&bed, &claim, 7, 3, 1);
         uint64_t changed = word_make(rows[i].lap, rows[i].state, rows[i].slot, rows[i].n_cells);
-        *word_of(&bed, pos) = changed;
+        *bed_word(&bed, pos) = changed;
         cr_expect_eq(ring_commit(&claim, &err), EVBUS_ECORRUPT, "%s", rows[i].label);
         cr_expect_not_null(strstr(err.text, "test.a/3 at 0"), "%s: %s", rows[i].label, err.text);
-        cr_expect_eq(*word_of(&bed, pos), changed, "%s: left as it was found", rows[i].label);
+        cr_expect_eq(*bed_word(&bed, pos), changed, "%s: left as it was found", rows[i].label);
         cr_expect_null(claim.ring, "%s", rows[i].label);
         bed_end(&bed);
     }
@@ -583,12 +443,12 @@ Test(ring, cancels_in_a_row_are_counted_until_a_commit)
     struct claim claim;
     struct error err = {""};
     for (uint32_t i = 1; i <= 3; i++) {
-        uint64_t pos = claim_and_write(&bed, &claim, 7, 2, 1);
-        ring_cancel(&bed.ring, pos, *word_of(&bed, pos));
+        uint64_t pos = bed_write(&bed, &claim, 7, 2, 1);
+        ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
         cr_assert_eq(ring_commit(&claim, &err), EVBUS_EAGAIN);
         cr_expect_eq(atomic_load(&bed.slots[7].cancels_in_row), i);
     }
-    publish(&bed, 7, 2, 1);
+    bed_publish(&bed, 7, 2, 1);
     cr_expect_eq(atomic_load(&bed.slots[7].cancels_in_row), 0);
     cr_expect_eq(atomic_load(&bed.slots[7].cancels), 3);
     bed_end(&bed);
@@ -599,7 +459,7 @@ Test(ring, an_abandoned_claim_becomes_a_pad)
 {
     struct bed bed = bed_make();
     struct claim claim;
-    uint64_t pos = claim_of(&bed, &claim, 7, 3);
+    uint64_t pos = bed_claim(&bed, &claim, 7, 3);
     ring_abandon(&claim);
     assert_word(&bed, pos, WORD_PAD, 0, 3);
     cr_expect_null(claim.ring);
@@ -613,8 +473,8 @@ Test(ring, an_abandoned_claim_that_was_cancelled_becomes_a_pad_too)
 {
     struct bed bed = bed_make();
     struct claim claim;
-    uint64_t pos = claim_of(&bed, &claim, 7, 3);
-    ring_cancel(&bed.ring, pos, *word_of(&bed, pos));
+    uint64_t pos = bed_claim(&bed, &claim, 7, 3);
+    ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
     ring_abandon(&claim);
     assert_word(&bed, pos, WORD_PAD, 0, 3);
     cr_expect(ring_release(&bed.ring, CELLS), "and it does not hold the ring's end");
@@ -625,18 +485,18 @@ Test(ring, an_abandoned_claim_that_was_cancelled_becomes_a_pad_too)
 Test(ring, abandoning_what_was_never_claimed_or_is_committed_changes_nothing)
 {
     struct bed bed = bed_make();
-    uint64_t pos = publish(&bed, 7, 3, 1);
+    uint64_t pos = bed_publish(&bed, 7, 3, 1);
     struct claim claim = {.ring = &bed.ring, .pos = pos, .n_cells = 3, .slot = 7};
     ring_abandon(&claim);
     assert_word(&bed, pos, WORD_COMMITTED, 7, 3);
     struct claim other;
-    uint64_t others = claim_of(&bed, &other, 8, 2);
+    uint64_t others = bed_claim(&bed, &other, 8, 2);
     claim = (struct claim){.ring = &bed.ring, .pos = others, .n_cells = 2, .slot = 7};
     ring_abandon(&claim);
     assert_word(&bed, others, WORD_CLAIMED, 8, 2);
     claim = (struct claim){.ring = &bed.ring, .pos = ring_tail(&bed.ring), .n_cells = 2, .slot = 7};
     ring_abandon(&claim);
-    cr_expect_eq(*word_of(&bed, ring_tail(&bed.ring)), 0);
+    cr_expect_eq(*bed_word(&bed, ring_tail(&bed.ring)), 0);
     bed_end(&bed);
 }
 
@@ -648,12 +508,12 @@ Test(ring, a_stamp_is_set_where_its_own_mark_stands_and_nowhere_else)
     struct bed bed = bed_make();
     struct claim claim;
     struct error err = {""};
-    uint64_t pos = claim_and_write(&bed, &claim, 7, 2, 1);
-    cr_assert_eq(*cells_of(&bed, pos), ring_pre(&bed.ring, pos));
+    uint64_t pos = bed_write(&bed, &claim, 7, 2, 1);
+    cr_assert_eq(*bed_cells(&bed, pos), ring_pre(&bed.ring, pos));
     uint64_t of_next_lap = ring_pre(&bed.ring, pos + CELLS); /* the cell is in use again when the stamp comes */
-    *cells_of(&bed, pos) = of_next_lap;
+    *bed_cells(&bed, pos) = of_next_lap;
     cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
-    cr_expect_eq(*cells_of(&bed, pos), of_next_lap, "a late stamp wrote into a cell that is another's");
+    cr_expect_eq(*bed_cells(&bed, pos), of_next_lap, "a late stamp wrote into a cell that is another's");
     bed_end(&bed);
 }
 
@@ -662,13 +522,13 @@ Test(ring, a_committed_frame_without_a_stamp_is_read)
 {
     struct bed bed = bed_make();
     struct claim claim;
-    uint64_t pos = claim_and_write(&bed, &claim, 7, 4, 1);
-    *word_of(&bed, pos) = word_make(1, WORD_COMMITTED, 7, 4); /* and there its writer died */
+    uint64_t pos = bed_write(&bed, &claim, 7, 4, 1);
+    *bed_word(&bed, pos) = word_make(1, WORD_COMMITTED, 7, 4); /* and there its writer died */
     cr_expect_not(ring_is_stamped(&bed.ring, pos));
-    cr_expect_eq(look(&bed, pos), RING_COMMITTED);
+    cr_expect_eq(bed_look(&bed, pos), RING_COMMITTED);
     uint64_t frame[CELLS * CELL_WORDS];
-    cr_assert_eq(copy(&bed, pos, frame), RING_COMMITTED);
-    cr_expect(is_whole(frame, pos));
+    cr_assert_eq(bed_copy(&bed, pos, frame), RING_COMMITTED);
+    cr_expect(bed_is_whole(frame, pos));
     bed_end(&bed);
 }
 
@@ -678,8 +538,8 @@ Test(ring, a_cancelled_frame_never_looks_committed)
     struct bed bed = bed_make();
     struct claim claim;
     struct error err = {""};
-    uint64_t pos = claim_and_write(&bed, &claim, 7, 4, 1);
-    ring_cancel(&bed.ring, pos, *word_of(&bed, pos));
+    uint64_t pos = bed_write(&bed, &claim, 7, 4, 1);
+    ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
     cr_expect_not(ring_is_stamped(&bed.ring, pos));
     cr_assert_eq(ring_commit(&claim, &err), EVBUS_EAGAIN);
     cr_expect_not(ring_is_stamped(&bed.ring, pos));
@@ -691,7 +551,7 @@ Test(ring, a_stamp_is_of_one_lap_and_of_one_ring)
 {
     struct bed bed = bed_make();
     for (uint64_t i = 0; i < 4; i++)
-        publish(&bed, 7, 16, i);
+        bed_publish(&bed, 7, 16, i);
     cr_expect(ring_is_stamped(&bed.ring, 0));
     cr_expect_not(ring_is_stamped(&bed.ring, CELLS));
     cr_expect_not(ring_is_stamped(&bed.ring, CELLS * UINT64_C(1000)));
@@ -706,21 +566,21 @@ Test(ring, a_stamp_is_of_one_lap_and_of_one_ring)
 Test(ring, a_position_that_is_no_frames_start_is_told)
 {
     struct bed bed = bed_make();
-    publish(&bed, 7, 4, 1);
-    cr_expect_eq(look(&bed, 0), RING_COMMITTED);
+    bed_publish(&bed, 7, 4, 1);
+    cr_expect_eq(bed_look(&bed, 0), RING_COMMITTED);
     for (uint64_t pos = 1; pos < 4; pos++)
-        cr_expect_eq(look(&bed, pos), RING_CORRUPT, "inside of a frame: %" PRIu64, pos);
-    cr_expect_eq(look(&bed, 4), RING_NOTHING, "the tail");
-    cr_expect_eq(look(&bed, 30), RING_CORRUPT, "beyond the tail");
+        cr_expect_eq(bed_look(&bed, pos), RING_CORRUPT, "inside of a frame: %" PRIu64, pos);
+    cr_expect_eq(bed_look(&bed, 4), RING_NOTHING, "the tail");
+    cr_expect_eq(bed_look(&bed, 30), RING_CORRUPT, "beyond the tail");
     bed_end(&bed);
 }
 
 Test(ring, a_claim_by_nobody_is_damage)
 {
     struct bed bed = bed_make();
-    set_tail(&bed, 2);
-    *word_of(&bed, 0) = word_make(1, WORD_CLAIMED, 0, 2);
-    cr_expect_eq(look(&bed, 0), RING_CORRUPT);
+    bed_set_tail(&bed, 2);
+    *bed_word(&bed, 0) = word_make(1, WORD_CLAIMED, 0, 2);
+    cr_expect_eq(bed_look(&bed, 0), RING_CORRUPT);
     bed_end(&bed);
 }
 
@@ -729,12 +589,12 @@ Test(ring, what_was_released_during_the_copy_is_not_given_out)
 {
     struct bed bed = bed_make();
     uint64_t frame[CELLS * CELL_WORDS];
-    publish(&bed, 7, 4, 1);
-    cr_assert_eq(copy(&bed, 0, frame), RING_COMMITTED);
-    set_released(&bed, 4);
+    bed_publish(&bed, 7, 4, 1);
+    cr_assert_eq(bed_copy(&bed, 0, frame), RING_COMMITTED);
+    bed_set_released(&bed, 4);
     cr_expect_eq(ring_copy_rest(&bed.ring, 0, frame), RING_OVERTAKEN);
     cr_expect_eq(ring_copy_header(&bed.ring, 0, (struct frame_header *)frame), RING_OVERTAKEN);
-    cr_expect_eq(look(&bed, 0), RING_OVERTAKEN);
+    cr_expect_eq(bed_look(&bed, 0), RING_OVERTAKEN);
     bed_end(&bed);
 }
 
@@ -751,9 +611,9 @@ Test(ring, a_header_that_is_not_of_its_place_is_damage)
     for (size_t i = 0; i < N(rows); i++) {
         struct bed bed = bed_make();
         for (uint64_t k = 0; k < 4; k++)
-            publish(&bed, 7, 16, k);
-        cr_assert_eq(publish(&bed, 7, 4, 4), CELLS);
-        struct frame_header *header = (struct frame_header *)cells_of(&bed, CELLS);
+            bed_publish(&bed, 7, 16, k);
+        cr_assert_eq(bed_publish(&bed, 7, 4, 4), CELLS);
+        struct frame_header *header = (struct frame_header *)bed_cells(&bed, CELLS);
         header->position = rows[i].position;
         header->n_cells = rows[i].n_cells;
         struct frame_header got = {.crc32c = 77};
@@ -770,7 +630,7 @@ Test(ring, frames_of_all_lengths_are_read_back_over_many_laps)
     uint64_t frame[CELLS * CELL_WORDS];
     uint64_t at = ring_pin(&bed.ring, 0, 0);
     for (uint64_t number = 0; number < 20000; number++) {
-        uint64_t pos = publish(&bed, 1 + (uint32_t)(number % 9), 1 + (uint32_t)(draw(&seed) % 16), number);
+        uint64_t pos = bed_publish(&bed, 1 + (uint32_t)(number % 9), 1 + (uint32_t)(draw(&seed) % 16), number);
         while (at != pos) {
             uint64_t word;
             cr_assert_eq(ring_look(&bed.ring, at, &word), RING_SKIP, "frame %" PRIu64 " at %" PRIu64, number, at);
@@ -779,8 +639,8 @@ Test(ring, frames_of_all_lengths_are_read_back_over_many_laps)
             cr_assert_eq(ring_index(&bed.ring, at), 0, "a pad that does not end with the lap");
         }
         cr_assert(ring_is_stamped(&bed.ring, at));
-        cr_assert_eq(copy(&bed, at, frame), RING_COMMITTED, "frame %" PRIu64 " at %" PRIu64, number, at);
-        cr_assert(is_whole(frame, at), "frame %" PRIu64 " at %" PRIu64, number, at);
+        cr_assert_eq(bed_copy(&bed, at, frame), RING_COMMITTED, "frame %" PRIu64 " at %" PRIu64, number, at);
+        cr_assert(bed_is_whole(frame, at), "frame %" PRIu64 " at %" PRIu64, number, at);
         uint32_t n_cells = ((struct frame_header *)frame)->n_cells;
         cr_assert_leq(ring_index(&bed.ring, at) + n_cells, CELLS, "a frame across the end");
         at += n_cells;
@@ -807,7 +667,7 @@ Test(ring, the_gate_stops_before_what_a_living_writer_owns_and_passes_the_rest)
         {"a committed frame of the dead", WORD_COMMITTED, DEAD, true, false},
         {"a pad", WORD_PAD, UNKNOWN, true, false},
         {"a claim of the living", WORD_CLAIMED, ALIVE, false, false},
-        {"a cancelled claim of the living", WORD_CANCELLED, ALIVE, false, false},
+        {"a cancelled claim of the living, which is fenced", WORD_CANCELLED, ALIVE, true, false},
         {"a claim of a slot that says nothing", WORD_CLAIMED, UNKNOWN, false, false},
         {"a claim of the dead", WORD_CLAIMED, DEAD, true, true},
         {"a cancelled claim of the dead", WORD_CANCELLED, DEAD, true, true},
@@ -815,12 +675,12 @@ Test(ring, the_gate_stops_before_what_a_living_writer_owns_and_passes_the_rest)
     for (size_t i = 0; i < N(rows); i++) {
         struct bed bed = bed_make();
         if (rows[i].life != UNKNOWN)
-            set_slot(&bed, 9, rows[i].life == ALIVE);
-        publish(&bed, 1, 4, 1);
+            bed_set_slot(&bed, 9, rows[i].life == ALIVE);
+        bed_publish(&bed, 1, 4, 1);
         struct claim claim;
-        cr_assert_eq(claim_and_write(&bed, &claim, 9, 4, 2), 4);
-        *word_of(&bed, 4) = word_make(1, rows[i].state, rows[i].state == WORD_PAD ? 0 : 9, 4);
-        publish(&bed, 1, 4, 3);
+        cr_assert_eq(bed_write(&bed, &claim, 9, 4, 2), 4);
+        *bed_word(&bed, 4) = word_make(1, rows[i].state, rows[i].state == WORD_PAD ? 0 : 9, 4);
+        bed_publish(&bed, 1, 4, 3);
         ring_release(&bed.ring, CELLS);
         cr_expect_eq(ring_released(&bed.ring), rows[i].passes ? 12 : 4, "%s: %" PRIu64, rows[i].label,
                      ring_released(&bed.ring));
@@ -833,24 +693,23 @@ Test(ring, the_gate_stops_before_what_a_living_writer_owns_and_passes_the_rest)
 }
 
 /* A claim of the living holds the whole ring in the end, but never longer than it is held. [guards ONE-WRITER] */
-Test(ring, a_claim_that_is_never_committed_fills_the_ring_and_a_pad_frees_it)
+Test(ring, a_claim_that_is_never_committed_fills_the_ring_until_it_is_cancelled)
 {
     struct bed bed = bed_make();
     struct error err = {""};
     struct claim stopped, claim = {.slot = 1};
-    set_slot(&bed, 9, true);
-    claim_of(&bed, &stopped, 9, 2);
+    bed_set_slot(&bed, 9, true);
+    bed_claim(&bed, &stopped, 9, 2);
     int rc;
     while ((rc = ring_claim(&bed.ring, 2, &claim, &err)) == EVBUS_OK)
         cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK);
     cr_expect_eq(rc, EVBUS_EFULL);
     cr_expect_eq(ring_tail(&bed.ring), CELLS);
     cr_expect_eq(ring_released(&bed.ring), 0);
-    ring_cancel(&bed.ring, 0, *word_of(&bed, 0));
-    cr_expect_eq(ring_claim(&bed.ring, 2, &claim, &err), EVBUS_EFULL, "cancelled cells are still its writer's");
-    cr_expect_eq(ring_commit(&stopped, &err), EVBUS_EAGAIN);
+    ring_cancel(&bed.ring, 0, *bed_word(&bed, 0));
     cr_expect_eq(ring_claim(&bed.ring, 2, &claim, &err), EVBUS_OK);
-    cr_expect_eq(claim.pos, CELLS);
+    cr_expect_eq(claim.pos, CELLS + 2, "cancelled cells are still its writer's");
+    cr_expect_eq(ring_commit(&stopped, &err), EVBUS_EAGAIN);
     bed_end(&bed);
 }
 
@@ -861,7 +720,7 @@ Test(ring, a_pin_fills_the_ring_and_its_end_frees_it)
     struct claim claim = {.slot = 1};
     cr_assert_eq(ring_pin(&bed.ring, 31, 0), 0);
     for (uint64_t i = 0; i < 4; i++)
-        publish(&bed, 1, 16, i);
+        bed_publish(&bed, 1, 16, i);
     cr_expect_eq(ring_claim(&bed.ring, 1, &claim, &err), EVBUS_EFULL);
     cr_expect_null(claim.ring);
     cr_expect_str_empty(err.text, "a full ring is told by whoever waited, not by each look");
@@ -880,12 +739,12 @@ Test(ring, released_moves_in_steps_and_only_when_room_gets_scarce)
 {
     struct bed bed = bed_make();
     for (uint64_t i = 0; i < 6; i++) {
-        uint64_t pos = publish(&bed, 1, 8, i);
+        uint64_t pos = bed_publish(&bed, 1, 8, i);
         ring_make_room(&bed.ring, pos);
         cr_assert_eq(ring_released(&bed.ring), 0, "three quarters stay readable, %" PRIu64 " cells are used", pos + 8);
     }
     for (uint64_t i = 6; i < 40; i++) {
-        uint64_t pos = publish(&bed, 1, 8, i);
+        uint64_t pos = bed_publish(&bed, 1, 8, i);
         ring_make_room(&bed.ring, pos);
         cr_assert_eq(ring_released(&bed.ring), pos - 40, "one step behind a frame at %" PRIu64, pos);
     }
@@ -898,7 +757,7 @@ Test(ring, a_turn_that_is_never_finished_holds_nobody)
     struct bed bed = bed_make();
     atomic_store(&bed.ring.head->release_turn, atomic_load(&bed.ring.head->released) + 1);
     for (uint64_t i = 0; i < 40; i++) {
-        uint64_t pos = publish(&bed, 1, 8, i);
+        uint64_t pos = bed_publish(&bed, 1, 8, i);
         ring_make_room(&bed.ring, pos);
     }
     bed_end(&bed);
@@ -908,7 +767,7 @@ Test(ring, a_step_ends_with_a_whole_frame)
 {
     struct bed bed = bed_make();
     for (uint64_t i = 0; i < 6; i++)
-        publish(&bed, 1, 10, i);
+        bed_publish(&bed, 1, 10, i);
     cr_expect(ring_release(&bed.ring, 25));
     cr_expect_eq(ring_released(&bed.ring), 30);
     cr_expect(ring_release(&bed.ring, 1), "a frame may be longer than a step");
@@ -934,10 +793,10 @@ Test(ring, a_pin_of_the_dead_holds_nothing)
         struct bed bed = bed_make();
         bed.ring.pin_owners = owners;
         atomic_store(&owners[6], PIN_OWNER(1, 0));
-        set_slot(&bed, 9, rows[i].owner == ALIVE);
+        bed_set_slot(&bed, 9, rows[i].owner == ALIVE);
         atomic_store(&owners[5], rows[i].owner != NOBODY ? PIN_OWNER(UINT32_MAX, 9) : 0);
         for (uint64_t k = 0; k < 3; k++)
-            publish(&bed, 1, 16, k);
+            bed_publish(&bed, 1, 16, k);
         ring_pin(&bed.ring, 5, 16);
         ring_pin(&bed.ring, 6, 32); /* and this one's owner says nothing */
         ring_release(&bed.ring, CELLS);
@@ -962,9 +821,9 @@ Test(ring, who_is_overtaken_goes_on_at_the_oldest_and_in_a_row_half_way_to_the_n
     for (size_t i = 0; i < N(rows); i++) {
         struct bed bed = bed_make();
         for (uint64_t k = 0; k < 6; k++)
-            publish(&bed, 1, 8, k);
-        set_released(&bed, rows[i].released);
-        set_tail(&bed, rows[i].tail);
+            bed_publish(&bed, 1, 8, k);
+        bed_set_released(&bed, rows[i].released);
+        bed_set_tail(&bed, rows[i].tail);
         cr_expect_eq(ring_behind_overtaken(&bed.ring, rows[i].n_in_row), rows[i].next, "%s", rows[i].label);
         bed_end(&bed);
     }
@@ -975,7 +834,7 @@ Test(ring, a_release_that_began_before_a_pin_is_lost)
 {
     struct bed bed = bed_make();
     for (uint64_t i = 0; i < 3; i++)
-        publish(&bed, 1, 16, i);
+        bed_publish(&bed, 1, 16, i);
     uint64_t before = atomic_load(&bed.ring.head->released); /* the releaser: reads the gate, then no pin, then stops */
     cr_assert_eq(ring_pin(&bed.ring, 4, 16), 16);
     cr_expect_not(
@@ -996,7 +855,7 @@ Test(ring, a_pin_starts_where_something_is_left)
     for (size_t i = 0; i < N(rows); i++) {
         struct bed bed = bed_make();
         for (uint64_t k = 0; k < 3; k++)
-            publish(&bed, 1, 16, k);
+            bed_publish(&bed, 1, 16, k);
         cr_assert(ring_release(&bed.ring, 16));
         cr_expect_eq(ring_pin(&bed.ring, 0, rows[i].wish), rows[i].start, "%s", rows[i].label);
         cr_expect_eq(atomic_load(&bed.ring.head->lows[0]), rows[i].start + 1, "%s", rows[i].label);
@@ -1011,7 +870,7 @@ Test(ring, the_generation_of_pins_wraps_without_touching_the_position)
 {
     struct bed bed = bed_make();
     atomic_store(&bed.ring.head->released, RELEASED(7, 0xffff));
-    set_tail(&bed, 7);
+    bed_set_tail(&bed, 7);
     cr_expect_eq(ring_pin(&bed.ring, 0, 0), 7);
     cr_expect_eq(atomic_load(&bed.ring.head->released), RELEASED(7, 0));
     bed_end(&bed);
@@ -1021,7 +880,7 @@ Test(ring, the_least_pin_holds)
 {
     struct bed bed = bed_make();
     for (uint64_t i = 0; i < 6; i++)
-        publish(&bed, 1, 8, i);
+        bed_publish(&bed, 1, 8, i);
     for (uint32_t i = 0; i < PINS_MAX; i++)
         ring_pin(&bed.ring, i, 48 - i % 5 * 8);
     ring_release(&bed.ring, CELLS);
@@ -1053,7 +912,7 @@ Test(ring, who_waits_for_room_is_woken_by_whoever_makes_it)
         for (uint32_t is_wanted = 0; is_wanted < 2; is_wanted++) {
             struct bed bed = bed_make();
             for (uint64_t k = 0; k < 4; k++)
-                publish(&bed, 1, 16, k);
+                bed_publish(&bed, 1, 16, k);
             ring_pin(&bed.ring, 0, rows[i].act == RELEASE ? 16 : 0);
             atomic_store(&bed.ring.head->space_wanted, is_wanted);
             if (rows[i].act == RELEASE)
@@ -1072,7 +931,7 @@ Test(ring, who_waits_for_room_is_woken_by_whoever_makes_it)
 static void *wait_for_room(void *context)
 {
     struct ring *ring = context;
-    ring_wait_for_room(ring, UINT64_C(3600) * 1000000000);
+    ring_wait_for_room(ring, UINT64_C(3600) * 1000000000, &(struct ring_blocked){0});
     return NULL;
 }
 
@@ -1081,7 +940,7 @@ Test(ring, a_wait_for_room_ends_by_itself)
     struct bed bed = bed_make();
     ring_pin(&bed.ring, 0, 0);
     for (uint64_t i = 0; i < 4; i++)
-        publish(&bed, 1, 16, i);
+        bed_publish(&bed, 1, 16, i);
     uint64_t start = await_now_ms();
     wait_for_room(&bed.ring); /* whoever could wake us may be stopped */
     cr_expect_lt(await_now_ms() - start, 2000);
@@ -1108,18 +967,18 @@ Test(ring, reading_goes_on_at_the_next_whole_frame)
     for (size_t i = 0; i < N(rows); i++) {
         struct bed bed = bed_make();
         for (uint64_t k = 0; k < 6; k++)
-            publish(&bed, 1, 8, k);
+            bed_publish(&bed, 1, 8, k);
         if (rows[i].damage == WORD_OF_FIRST || rows[i].damage == WORD_OF_TWO)
-            *word_of(&bed, 8) = word_make(1, WORD_COMMITTED, 1, 0);
+            *bed_word(&bed, 8) = word_make(1, WORD_COMMITTED, 1, 0);
         if (rows[i].damage == WORD_OF_TWO)
-            *word_of(&bed, 16) = UINT64_MAX;
+            *bed_word(&bed, 16) = UINT64_MAX;
         if (rows[i].damage == HEADER_OF_FIRST)
-            memset(cells_of(&bed, 8), 0xee, CELL_BYTES);
+            memset(bed_cells(&bed, 8), 0xee, CELL_BYTES);
         if (rows[i].damage == WORDS_OF_ALL)
             for (uint64_t p = 8; p < CELLS; p++)
-                *word_of(&bed, p) = 0;
+                *bed_word(&bed, p) = 0;
         if (rows[i].damage == OVERTAKEN)
-            set_released(&bed, 32);
+            bed_set_released(&bed, 32);
         cr_expect_eq(ring_resync(&bed.ring, rows[i].from), rows[i].next, "%s: %" PRIu64, rows[i].label,
                      ring_resync(&bed.ring, rows[i].from));
         bed_end(&bed);
@@ -1130,8 +989,8 @@ Test(ring, reading_goes_on_at_the_next_whole_frame)
 Test(ring, reading_on_from_the_highest_number_ends, .timeout = 10)
 {
     struct bed bed = bed_make();
-    set_tail(&bed, POSITION_LIMIT);
-    set_released(&bed, POSITION_LIMIT - CELLS);
+    bed_set_tail(&bed, POSITION_LIMIT);
+    bed_set_released(&bed, POSITION_LIMIT - CELLS);
     cr_expect_eq(ring_resync(&bed.ring, UINT64_MAX), UINT64_MAX);
     cr_expect_eq(ring_resync(&bed.ring, POSITION_LIMIT), POSITION_LIMIT);
     bed_end(&bed);
@@ -1152,9 +1011,9 @@ Test(ring, where_the_rings_own_positions_are_damaged_a_reader_stands_still)
     for (size_t i = 0; i < N(rows); i++) {
         struct bed bed = bed_make();
         for (uint64_t k = 0; k < 6; k++)
-            publish(&bed, 1, 8, k);
-        set_tail(&bed, rows[i].tail);
-        set_released(&bed, rows[i].released);
+            bed_publish(&bed, 1, 8, k);
+        bed_set_tail(&bed, rows[i].tail);
+        bed_set_released(&bed, rows[i].released);
         cr_expect_eq(ring_resync(&bed.ring, 8), 8, "%s", rows[i].label);
         bed_end(&bed);
     }
@@ -1194,8 +1053,8 @@ static void *produce(void *context)
     uint64_t frame[FRAME_MAX * CELL_WORDS];
     for (uint64_t number = 0; number < race->per_producer; number++) {
         struct error err = {""};
-        uint32_t n_cells = 1 + (uint32_t)(mix(number + self->slot) % FRAME_MAX) % (number % 7 == 0 ? FRAME_MAX : 3);
-        fill(frame, n_cells, self->slot, number);
+        uint32_t n_cells = 1 + (uint32_t)(bed_mix(number + self->slot) % FRAME_MAX) % (number % 7 == 0 ? FRAME_MAX : 3);
+        bed_fill(frame, n_cells, self->slot, number);
         uint64_t pos;
         struct partition_wait wait = {.timeout_ns = UINT64_C(60000000000), .spin_ns = 0};
         if (partition_append(&race->bed.ring, &claim, frame, n_cells, wait, &pos, &err) != EVBUS_OK) {
@@ -1213,7 +1072,7 @@ static void check_frame(struct reader *self, const uint64_t *frame, uint64_t pos
 {
     struct frame_header header;
     memcpy(&header, frame, sizeof header);
-    if (!is_whole(frame, pos) || header.publisher < 1 || header.publisher > PRODUCERS) {
+    if (!bed_is_whole(frame, pos) || header.publisher < 1 || header.publisher > PRODUCERS) {
         self->n_torn++;
         return;
     }
@@ -1280,7 +1139,7 @@ static void race_once(uint64_t n_cells, uint64_t per_producer)
     pthread_t threads[PRODUCERS + 2];
     ring_pin(&race.bed.ring, 0, 0);
     for (uint32_t i = 0; i < PRODUCERS; i++) {
-        set_slot(&race.bed, i + 1, true);
+        bed_set_slot(&race.bed, i + 1, true);
         producers[i] = (struct producer){&race, i + 1};
         cr_assert_eq(pthread_create(&threads[i], NULL, produce, &producers[i]), 0);
     }
@@ -1350,7 +1209,7 @@ Test(ring, each_frame_comes_once_although_many_claims_are_cancelled, .timeout = 
     pthread_t threads[PRODUCERS + 2];
     ring_pin(&race.bed.ring, 0, 0);
     for (uint32_t i = 0; i < PRODUCERS; i++) {
-        set_slot(&race.bed, i + 1, true);
+        bed_set_slot(&race.bed, i + 1, true);
         producers[i] = (struct producer){&race, i + 1};
         cr_assert_eq(pthread_create(&threads[i], NULL, produce, &producers[i]), 0);
     }

@@ -890,7 +890,7 @@ Test(share, a_damaged_ring_is_no_reason_to_hang, .timeout = 3)
     }
 }
 
-Test(share, words_that_no_evbus_wrote_lead_nowhere_bad, .timeout = 3)
+Test(share, words_that_no_evbus_wrote_lead_nowhere_bad, .timeout = 60)
 {
     const char *given = getenv("EVBUS_SEED");
     uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : 20261;
