@@ -101,6 +101,8 @@ static const char *time_fault(const char *text, size_t len, uint64_t *out_ns)
     int64_t s = days_of(year, month, day) * S_PER_DAY + hour * 3600 + minute * 60 + second - offset_s;
     if (s < 0)
         return "it is before 1970";
+    if (s >= days_of(2554, 1, 1) * S_PER_DAY)
+        return "it is after 2553";
     if (second == 60 && s % S_PER_DAY != 0)
         return "second 60 exists only at 23:59 UTC";
     *out_ns = (uint64_t)s * NS_PER_S + fraction_ns;

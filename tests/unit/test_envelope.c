@@ -84,6 +84,8 @@ Test(envelope, refuses_what_is_no_timestamp)
         {"2554-01-01T00:00:00Z", "the year is not in 1970..2553"},
         {"0000-01-01T00:00:00Z", "the year is not in 1970..2553"},
         {"1970-01-01T00:59:59+01:00", "before 1970"},
+        {"2553-12-31T23:59:59.999999999-23:59", "after 2553"}, /* as text it would be of a year that is refused */
+        {"2553-12-31T23:59:60Z", "after 2553"},
         {"2026-00-01T09:30:00Z", "no such month"},
         {"2026-13-01T09:30:00Z", "no such month"},
         {"2026-02-00T09:30:00Z", "no such day"},
