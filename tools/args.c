@@ -21,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NS_PER_S UINT64_C(1000000000)
+#define NS_PER_S    UINT64_C(1000000000)
+#define END_OF_2553 INT64_C(18429292800) /* seconds since 1970; 64 bits of nanoseconds end in July 2554 */
 
 void args_init(struct args *args, const char **operands)
 {
@@ -111,7 +112,7 @@ static bool read_offset(const char *text, int64_t *out_seconds)
     return true;
 }
 
-/* RFC 3339: 2026-02-01T09:30:00[.123][Z|+02:00]. */
+/* RFC 3339: 2026-02-01T09:30:00[.123][Z|+02:00], from 1970 to 2553, as the library reads it in envelopes. */
 static bool read_time(const char *text, uint64_t *out_ns)
 {
     static const char shape[] = "dddd-dd-ddTdd:dd:dd";
@@ -125,12 +126,13 @@ static bool read_time(const char *text, uint64_t *out_ns)
     said.tm_hour = atoi(text + 11);
     said.tm_min = atoi(text + 14);
     said.tm_sec = atoi(text + 17);
-    if (said.tm_sec > 60) /* 60 is a leap second: the second after */
-        return false;
+    bool is_leap = said.tm_sec == 60; /* the second after 59 */
+    said.tm_sec -= is_leap;
     struct tm made = said;
-    int64_t seconds = timegm(&made);
-    if (said.tm_sec < 60 && (made.tm_mon != said.tm_mon || made.tm_mday != said.tm_mday ||
-                             made.tm_hour != said.tm_hour || made.tm_min != said.tm_min))
+    int64_t seconds = timegm(&made) + is_leap;
+    if (said.tm_year < 1970 - 1900 || said.tm_year > 2553 - 1900 || made.tm_mon != said.tm_mon ||
+        made.tm_mday != said.tm_mday || made.tm_hour != said.tm_hour || made.tm_min != said.tm_min ||
+        made.tm_sec != said.tm_sec)
         return false; /* the 31st of February */
     text += strlen(shape);
 
@@ -146,8 +148,8 @@ static bool read_time(const char *text, uint64_t *out_ns)
     if (!read_offset(text, &east))
         return false;
     seconds -= east;
-    if (seconds < 0 || (uint64_t)seconds > UINT64_MAX / NS_PER_S - 1)
-        return false;
+    if (seconds < 0 || seconds >= END_OF_2553 || (is_leap && seconds % (24 * 60 * 60) != 0))
+        return false; /* leap seconds end a day of UTC */
     *out_ns = (uint64_t)seconds * NS_PER_S + fraction_ns;
     return *out_ns != 0;
 }
@@ -157,12 +159,19 @@ static bool read_position(const char *text, uint64_t *out_position)
     return *text != '\0' && read_digits(&text, out_position) && *text == '\0';
 }
 
+/* 0 to 65535 without leading zeros, moving *text behind it. */
+static bool read_part(const char **text, uint64_t *out_part)
+{
+    const char *begin = *text;
+    return read_digits(text, out_part) && *out_part <= UINT16_MAX && (*begin != '0' || *text == begin + 1);
+}
+
 /* "2.0", "2": MAJOR from 1 on. */
 static bool read_version(const char *text, uint16_t out_version[2])
 {
     uint64_t major, minor = 0;
-    if (!read_digits(&text, &major) || (*text == '.' && (++text, !read_digits(&text, &minor))) || *text != '\0' ||
-        major < 1 || major > UINT16_MAX || minor > UINT16_MAX)
+    if (!read_part(&text, &major) || (*text == '.' && (++text, !read_part(&text, &minor))) || *text != '\0' ||
+        major < 1)
         return false;
     out_version[0] = (uint16_t)major;
     out_version[1] = (uint16_t)minor;

@@ -129,11 +129,17 @@ pub|--time|2026-13-01T09:30:00Z|a time as in RFC 3339
 pub|--time|2026-02-01T09:30:00.Z|a time as in RFC 3339
 pub|--time|2026-02-01T09:30:00+25:00|a time as in RFC 3339
 pub|--time|1969-12-31T23:59:59Z|a time as in RFC 3339
+pub|--time|1969-12-31T23:30:00-01:00|a time as in RFC 3339
+pub|--time|2553-12-31T23:59:59-23:59|a time as in RFC 3339
+pub|--time|2026-02-31T99:99:60Z|a time as in RFC 3339
+pub|--time|2026-02-01T09:30:60Z|a time as in RFC 3339
 pub|--time|2999-01-01T00:00:00Z|a time as in RFC 3339
 pub|--id|0198c6f2|a UUID
 pub|--id|0198c6f2-7d1e-7a44-9b5f-3e6a0c1d2b4g|a UUID
 pub|--id|00000000-0000-0000-0000-000000000000|a UUID
 pub|--version|0.9|MAJOR.MINOR
+pub|--version|01.0|MAJOR.MINOR
+pub|--version|1.00|MAJOR.MINOR
 pub|--version|2.|MAJOR.MINOR
 pub|--version|65536.0|MAJOR.MINOR
 pub|--version|two|MAJOR.MINOR
