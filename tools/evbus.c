@@ -123,12 +123,13 @@ int check_operands(const struct args *args, size_t least, size_t most, const cha
     return EXIT_DONE;
 }
 
-static int run(int argc, char **argv, const char **operands)
+/* The command, NULL where none is named, and its arguments. Returns 0, or the exit code after the message. */
+static int parse(int argc, char **argv, const char **operands, struct args *out_args,
+                 const struct command **out_command)
 {
-    struct args args;
-    args_init(&args, operands);
+    args_init(out_args, operands);
     int at = 1;
-    int exit_code = args_parse(&args, NULL, global_options, true, argc, argv, &at);
+    int exit_code = args_parse(out_args, NULL, global_options, true, argc, argv, &at);
     if (exit_code != EXIT_DONE)
         return exit_code;
     const struct command *command = NULL;
@@ -137,12 +138,23 @@ static int run(int argc, char **argv, const char **operands)
         if (command == NULL)
             return exit_code;
         for (; command->passes_on && at < argc; ++at)
-            args.operands[args.n_operands++] = argv[at];
-        exit_code = args_parse(&args, command->options, global_options, false, argc, argv, &at);
+            out_args->operands[out_args->n_operands++] = argv[at];
+        exit_code = args_parse(out_args, command->options, global_options, false, argc, argv, &at);
         if (exit_code != EXIT_DONE)
             return exit_code;
     }
-    args_complete(&args);
+    args_complete(out_args);
+    *out_command = command;
+    return EXIT_DONE;
+}
+
+static int run(int argc, char **argv, const char **operands)
+{
+    struct args args;
+    const struct command *command = NULL;
+    int exit_code = parse(argc, argv, operands, &args, &command);
+    if (exit_code != EXIT_DONE)
+        return exit_code;
     if (args.version) {
         (void)printf("evbus %s\n", evbus_version());
         return EXIT_DONE;
