@@ -9,6 +9,8 @@
 #include "cursor.h"
 #include "fixture.h"
 #include "partition.h"
+#include "scribble.h"
+#include "trial.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -32,119 +34,9 @@ static uint64_t take_seed(void)
     return seed;
 }
 
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
 static int rounds(int n)
 {
     return getenv("EVBUS_QUICK") != NULL ? n / 8 : n;
-}
-
-/* A number that is at some edge, or close to one of these. */
-static uint64_t edge(uint64_t *seed, uint64_t near)
-{
-    static const uint64_t edges[] = {0,
-                                     1,
-                                     CELLS - 1,
-                                     CELLS,
-                                     CELLS + 1,
-                                     FRAME_CELLS_MAX,
-                                     UINT16_MAX,
-                                     INT32_MAX,
-                                     UINT32_MAX,
-                                     POSITION_LIMIT,
-                                     (UINT64_C(1) << 47),
-                                     (UINT64_C(1) << 48) - 1,
-                                     (UINT64_C(1) << 48),
-                                     INT64_MAX,
-                                     (uint64_t)INT64_MIN,
-                                     UINT64_MAX - 1,
-                                     UINT64_MAX};
-    switch (draw(seed) % 3) {
-    case 0:
-        return edges[draw(seed) % N(edges)];
-    case 1:
-        return near + draw(seed) % 41 - 20;
-    default:
-        return draw(seed) >> draw(seed) % 64;
-    }
-}
-
-/* What may be scribbled on: one ring, whoever has it mapped. */
-struct target {
-    struct ring_head *head;
-    _Atomic uint64_t *words;
-    _Atomic uint64_t *cells;
-    uint64_t n_cells;
-    size_t n_bytes;
-};
-
-static void scribble(const struct target *target, uint64_t *seed)
-{
-    struct ring_head *head = target->head;
-    uint64_t tail = atomic_load(&head->tail);
-    uint64_t index = draw(seed) % target->n_cells;
-    if (draw(seed) % 2 == 0) /* mostly where something stands */
-        index = (tail - draw(seed) % 20) % target->n_cells;
-    uint64_t lap = tail / target->n_cells + 1 + draw(seed) % 3 - 1;
-    uint32_t len = (uint32_t)edge(seed, 2) & FRAME_CELLS_MAX;
-    struct frame_header *header = (struct frame_header *)(void *)&target->cells[index * CELL_WORDS];
-    switch (draw(seed) % 14) {
-    case 0:
-        atomic_store(&target->words[index], draw(seed));
-        break;
-    case 1:
-    case 2:
-        atomic_store(&target->words[index],
-                     word_make(lap, (enum word_state)(draw(seed) % 4), (uint32_t)edge(seed, 1) & SLOTS_MAX, len));
-        break;
-    case 3:
-        atomic_store(&head->tail, edge(seed, tail));
-        break;
-    case 4:
-        atomic_store(&head->released, draw(seed) % 2 == 0 ? edge(seed, 0) : RELEASED(edge(seed, tail), draw(seed)));
-        break;
-    case 5:
-        atomic_store(&head->lows[draw(seed) % PINS_MAX], edge(seed, tail));
-        break;
-    case 6:
-        head->salt = draw(seed);
-        break;
-    case 7:
-        header->n_cells = (uint16_t)edge(seed, 2);
-        break;
-    case 8:
-        header->area_len = (uint16_t)edge(seed, 40);
-        header->key_len = (uint8_t)edge(seed, 8);
-        break;
-    case 9:
-        header->n_representations = (uint8_t)edge(seed, 1);
-        header->topic = (uint16_t)edge(seed, 1);
-        header->publisher = (uint32_t)edge(seed, 1);
-        break;
-    case 10:
-        header->position = edge(seed, tail);
-        break;
-    case 11:
-        header->stamp = draw(seed) % 2 == 0 ? draw(seed) : head->salt ^ edge(seed, 2 * tail);
-        break;
-    case 12: { /* a bit, anywhere */
-        unsigned char *byte = (unsigned char *)head + draw(seed) % target->n_bytes;
-        *byte = (unsigned char)(*byte ^ 1u << draw(seed) % 8);
-        break;
-    }
-    default: { /* a stretch, anywhere */
-        size_t at = draw(seed) % target->n_bytes;
-        size_t len_bytes = draw(seed) % 200;
-        for (size_t i = at; i < at + len_bytes && i < target->n_bytes; i++)
-            ((unsigned char *)head)[i] = draw(seed) % 4 == 0 ? 0xff : (unsigned char)draw(seed);
-    }
-    }
 }
 
 /* ---- a ring of our own ---- */
@@ -216,11 +108,6 @@ static void bed_end(struct bed *bed)
     free(bed->buffer);
 }
 
-static struct target target_of(const struct ring *ring)
-{
-    return (struct target){ring->head, ring->words, ring->cells, ring->capacity, ring_bytes(ring->capacity)};
-}
-
 static struct cursor cursor_at(struct bed *bed, uint64_t pos)
 {
     struct cursor cursor = {.ring = &bed->ring, .wanted = &bed->wanted, .pin = CURSOR_NO_PIN};
@@ -276,7 +163,8 @@ static void live_with_it(struct bed *bed, uint64_t *seed, const char *what)
 {
     struct error err = {""};
     uint64_t pos = 0;
-    uint64_t starts[] = {ring_released(&bed->ring), ring_tail(&bed->ring), draw(seed) % 500, edge(seed, 200)};
+    uint64_t starts[] = {ring_released(&bed->ring), ring_tail(&bed->ring), trial_random(seed) % 500,
+                         scribble_edge(seed, 200)};
     for (size_t i = 0; i < N(starts); i++) {
         struct cursor cursor = cursor_at(bed, starts[i]);
         read_all(bed, &cursor, what);
@@ -289,24 +177,24 @@ static void live_with_it(struct bed *bed, uint64_t *seed, const char *what)
     }
     ring_make_room(&bed->ring, pos);
     ring_release(&bed->ring, CELLS / 8);
-    burial_bury_ring(&bed->ring, (uint32_t)draw(seed) & SLOTS_MAX);
-    ring_pin_move(&bed->ring, 3, ring_pin(&bed->ring, 3, edge(seed, 200)), true);
+    burial_bury_ring(&bed->ring, (uint32_t)trial_random(seed) & SLOTS_MAX);
+    ring_pin_move(&bed->ring, 3, ring_pin(&bed->ring, 3, scribble_edge(seed, 200)), true);
     ring_unpin(&bed->ring, 3);
-    ring_resync(&bed->ring, edge(seed, 200));
+    ring_resync(&bed->ring, scribble_edge(seed, 200));
 }
 
 Test(corrupt, any_damage_to_a_ring_is_told_or_read_over, .timeout = 120)
 {
     struct bed bed = bed_make();
     uint64_t seed = take_seed();
-    struct target target = target_of(&bed.ring);
+    struct scribble_ring target = scribble_ring_of(&bed.ring);
     int n = rounds(20000);
     for (int round = 0; round < n; round++) {
         char what[64];
         snprintf(what, sizeof what, "round %d", round);
         bed_repair(&bed);
-        for (uint64_t i = 0; i < 1 + draw(&seed) % 4; i++)
-            scribble(&target, &seed);
+        for (uint64_t i = 0; i < 1 + trial_random(&seed) % 4; i++)
+            scribble_on_ring(&target, &seed);
         live_with_it(&bed, &seed, what);
     }
     bed_end(&bed);
@@ -317,14 +205,14 @@ Test(corrupt, damage_upon_damage_is_told_or_read_over, .timeout = 120)
 {
     struct bed bed = bed_make();
     uint64_t seed = take_seed();
-    struct target target = target_of(&bed.ring);
+    struct scribble_ring target = scribble_ring_of(&bed.ring);
     int n = rounds(20000);
     for (int round = 0; round < n; round++) {
         char what[64];
         snprintf(what, sizeof what, "round %d", round);
         if (round % 50 == 0)
             bed_repair(&bed);
-        scribble(&target, &seed);
+        scribble_on_ring(&target, &seed);
         live_with_it(&bed, &seed, what);
     }
     bed_end(&bed);
@@ -340,7 +228,7 @@ Test(corrupt, a_ring_of_nothing_but_noise_is_told_or_read_over, .timeout = 120)
         snprintf(what, sizeof what, "round %d", round);
         uint64_t *at = bed.memory;
         for (size_t i = 0; i < ring_bytes(CELLS) / 8; i++)
-            at[i] = round % 4 == 0 ? 0 : round % 4 == 1 ? UINT64_MAX : draw(&seed) >> draw(&seed) % 64;
+            at[i] = round % 4 == 0 ? 0 : round % 4 == 1 ? UINT64_MAX : trial_random(&seed) >> trial_random(&seed) % 64;
         live_with_it(&bed, &seed, what);
     }
     bed_end(&bed);
@@ -570,7 +458,7 @@ Test(corrupt, a_reader_beyond_the_tail_is_told, .timeout = 10)
 /* ---- a bus, by the calls of a service ---- */
 
 /* The first place where a ring differs from what it was. */
-static const char *describe(const struct target *target, const void *good)
+static const char *describe(const struct scribble_ring *target, const void *good)
 {
     static char text[160];
     const unsigned char *now = (const unsigned char *)target->head, *before = good;
@@ -644,7 +532,7 @@ static void scribble_on_a_bus(int n, uint64_t timeout_ns, bool tests_silence)
 {
     struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
     struct memory_log *log = &f.bus->memory.logs[0];
-    struct target target = target_of(&log->rings[0]);
+    struct scribble_ring target = scribble_ring_of(&log->rings[0]);
     uint64_t seed = take_seed();
     struct evbus_delivery got = {.size = sizeof got};
     struct evbus_reader *before;
@@ -667,8 +555,8 @@ static void scribble_on_a_bus(int n, uint64_t timeout_ns, bool tests_silence)
         struct evbus_reader_options options = {.from = round % 2 == 0 ? EVBUS_FROM_EARLIEST : EVBUS_FROM_LATEST,
                                                .pin = !tests_silence && round % 5 == 0};
         cr_assert_eq(evbus_reader_open(&before, f.bus, &options), EVBUS_OK, "%s", evbus_message(NULL));
-        for (uint64_t i = 0; i < (tests_silence ? 1 : 1 + draw(&seed) % 3); i++)
-            scribble(&target, &seed);
+        for (uint64_t i = 0; i < (tests_silence ? 1 : 1 + trial_random(&seed) % 3); i++)
+            scribble_on_ring(&target, &seed);
         char change[160];
         strcpy(change,
                describe(&target, (const char *)good + ((const char *)target.head - (const char *)log->region.base)));
@@ -729,14 +617,15 @@ Test(corrupt, every_call_returns_whatever_stands_in_the_head_of_a_log, .timeout 
         unsigned n_findings = 0;
         memcpy(log->region.base, good, log->region.len_bytes);
         size_t from = offsetof(struct log_head, n_partitions); /* what stands before it was looked at by open */
-        for (uint64_t i = 0; i < 1 + draw(&seed) % 6; i++) {
-            size_t at = from + draw(&seed) % (sizeof *log->head - from);
-            if (draw(&seed) % 3 == 0)
-                at = offsetof(struct log_head, sleeping) + draw(&seed) % (sizeof log->head->sleeping);
-            if (draw(&seed) % 5 == 0)
-                at = offsetof(struct log_head, n_topics) + draw(&seed) % 4;
-            for (size_t k = at; k < at + draw(&seed) % 300 && k < sizeof *log->head; k++)
-                ((unsigned char *)log->head)[k] = draw(&seed) % 2 == 0 ? 0xff : (unsigned char)draw(&seed);
+        for (uint64_t i = 0; i < 1 + trial_random(&seed) % 6; i++) {
+            size_t at = from + trial_random(&seed) % (sizeof *log->head - from);
+            if (trial_random(&seed) % 3 == 0)
+                at = offsetof(struct log_head, sleeping) + trial_random(&seed) % (sizeof log->head->sleeping);
+            if (trial_random(&seed) % 5 == 0)
+                at = offsetof(struct log_head, n_topics) + trial_random(&seed) % 4;
+            for (size_t k = at; k < at + trial_random(&seed) % 300 && k < sizeof *log->head; k++)
+                ((unsigned char *)log->head)[k] = trial_random(&seed) % 2 == 0 ? 0xff
+                                                                               : (unsigned char)trial_random(&seed);
         }
         uint64_t start = clock_mono_ns();
         int rc = evbus_reader_open(&reader, f.bus, &(struct evbus_reader_options){.from = EVBUS_FROM_EARLIEST});
