@@ -31,9 +31,12 @@ int apply_names(struct memory_log *log, uint32_t from, uint32_t slot, struct err
     struct claim claim = {.slot = slot};
     int rc = EVBUS_OK;
     uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
+    if (n > TOPICS_MAX)
+        return error_set(err, EVBUS_ECORRUPT, "log %s says it has %u topics; run `evbus doctor`", log->name, n);
     for (uint32_t t = from; t < n; t++) {
         char text[256];
-        int len = snprintf(text, sizeof text, "{\"topic\":{\"id\":%u,\"name\":\"%s\"}}", t + 1, log->head->topics[t]);
+        int len = snprintf(text, sizeof text, "{\"topic\":{\"id\":%u,\"name\":\"%.127s\"}}", t + 1,
+                           log->head->topics[t]);
         struct frame frame = {
             .kind = FRAME_NAMES,
             .timestamp_ns = clock_wall_ns(),
@@ -181,7 +184,7 @@ static int add_topics(struct memory *memory, const struct catalogue *new, uint32
     for (size_t l = 0; l < new->n_logs; l++) {
         struct memory_log *log = NULL;
         for (uint32_t i = 0; i < memory_n_logs(memory); i++)
-            if (strncmp(memory->logs[i].head->name, new->logs[l].name, NAME_BYTES) == 0)
+            if (strcmp(memory->logs[i].name, new->logs[l].name) == 0)
                 log = &memory->logs[i];
         bool is_new = log == NULL;
         int rc = is_new ? memory_add_log(memory, &new->logs[l], &log, err) : EVBUS_OK;

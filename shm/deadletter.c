@@ -168,7 +168,7 @@ int deadletter_publish(struct memory *memory, struct claim *claim, const struct 
     if (buffer == NULL) {
         rc = error_set(err, EVBUS_ENOSPC, "no memory for a dead letter");
     } else if (n_cells == 0 || n_cells > log->rings[0].frame_cells_max) {
-        rc = error_set(err, EVBUS_EINVAL, "a dead letter of %zu bytes fits no frame of %s", text.len, log->head->name);
+        rc = error_set(err, EVBUS_EINVAL, "a dead letter of %zu bytes fits no frame of %s", text.len, log->name);
     } else {
         frame_build(&frame, buffer);
         rc = partition_append(&log->rings[0], claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);

@@ -36,7 +36,7 @@ int doorbell_join(struct log_head *log, uint32_t slot, uint32_t *out_place, stru
             return EVBUS_OK;
         }
     }
-    return error_set(err, EVBUS_ELIMIT, "log %s has %d sleeping threads, no more fit: read it from fewer threads",
+    return error_set(err, EVBUS_ELIMIT, "log %.127s has %d sleeping threads, no more fit: read it from fewer threads",
                      log->name, SLEEPERS_MAX);
 }
 

@@ -152,7 +152,7 @@ static uint32_t dead_letter_topic(struct memory *memory, const char *name)
     uint32_t id;
     if (dlq == NULL)
         return 0;
-    int len = snprintf(topic, sizeof topic, "%.62s.%.63s", dlq->head->name, name);
+    int len = snprintf(topic, sizeof topic, "%.62s.%.63s", dlq->name, name);
     return len > 0 && memory_find_topic(memory, topic, &log, &id) ? id : memory_add_topic(dlq, topic);
 }
 
@@ -257,7 +257,7 @@ int group_join(struct memory *memory, uint32_t group, uint32_t slot, uint64_t lo
         *out_owner = PIN_OWNER(number, slot);
         return EVBUS_OK;
     }
-    return error_set(err, EVBUS_ELIMIT, "group %s has %d members, no more fit", entry->name, MEMBERS_MAX);
+    return error_set(err, EVBUS_ELIMIT, "group %.63s has %d members, no more fit", entry->name, MEMBERS_MAX);
 }
 
 void group_leave(struct memory *memory, uint32_t group, uint32_t member, uint32_t owner)

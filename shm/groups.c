@@ -20,6 +20,7 @@ struct shown {
     struct evbus_group_stat stat;
     char name[SERVICE_BYTES];
     const char *topics[TOPICS_SHOWN];
+    char topic_names[TOPICS_SHOWN][NAME_BYTES];
     struct evbus_slot_stat members[MEMBERS_MAX];
 };
 
@@ -95,8 +96,11 @@ static void fill(const struct memory *memory, uint32_t group, struct shown *show
             if (!topic_set_has(&topics, id))
                 continue;
             reads = true;
-            if (stat->n_topics < TOPICS_SHOWN)
-                shown->topics[stat->n_topics++] = log->head->topics[id - 1];
+            if (stat->n_topics == TOPICS_SHOWN)
+                continue;
+            char *name = shown->topic_names[stat->n_topics]; /* our copy ends, whatever stands there */
+            memcpy(name, log->head->topics[id - 1], NAME_BYTES - 1);
+            shown->topics[stat->n_topics++] = name;
         }
         for (uint32_t p = 0; reads && p < log->n_partitions; p++)
             add_part(&log->rings[p], memory_part(log, p, group), now_ns, stat);

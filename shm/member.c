@@ -69,7 +69,7 @@ int member_make_shares(struct evbus_subscription *sub, struct error *err)
         if (topic_set_is_empty(&topics))
             continue;
         if (sub->by_log[l] == NULL && (sub->by_log[l] = calloc(log->n_partitions, sizeof(struct share))) == NULL)
-            return error_set(err, EVBUS_ENOSPC, "no memory for the partitions of %s", log->head->name);
+            return error_set(err, EVBUS_ENOSPC, "no memory for the partitions of %s", log->name);
         if ((sub->takes >> l & 1) == 0)
             continue;
         memory_prefault(log);

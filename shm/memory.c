@@ -79,18 +79,20 @@ static int random_bytes(void *to, size_t len, struct error *err)
 }
 
 /* What we keep of a log that is mapped and whole. The sizes are the checked ones: the head can change at any time. */
-static int view_log(struct memory *memory, uint32_t index, uint64_t n_cells, uint32_t n_partitions, struct error *err)
+static int view_log(struct memory *memory, uint32_t index, const char *name, uint64_t n_cells, uint32_t n_partitions,
+                    struct error *err)
 {
     struct memory_log *log = &memory->logs[index];
     log->head = log->region.base;
+    snprintf(log->name, sizeof log->name, "%s", name);
     log->index = index;
     log->n_partitions = n_partitions;
     log->rings = calloc(n_partitions, sizeof *log->rings);
     if (log->rings == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log->head->name);
+        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log->name);
     char *at = (char *)(log->head + 1);
     for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(n_cells)) {
-        ring_view(&log->rings[i], at, n_cells, memory->control->slots, log->head->name, i);
+        ring_view(&log->rings[i], at, n_cells, memory->control->slots, log->name, i);
         log->rings[i].pin_owners = log->head->pin_owners;
     }
     log->part_stride = partition_bytes(n_cells);
@@ -128,7 +130,7 @@ static int create_log(struct memory *memory, uint32_t index, const char *log_nam
             return rc;
         ring_make(at, salt);
     }
-    if ((rc = view_log(memory, index, ring_cells, n_partitions, err)) != EVBUS_OK)
+    if ((rc = view_log(memory, index, log_name, ring_cells, n_partitions, err)) != EVBUS_OK)
         return rc;
     snprintf(memory->control->logs[index], NAME_BYTES, "%s", log_name);
     return EVBUS_OK;
@@ -228,7 +230,7 @@ bool memory_find_topic(const struct memory *memory, const char *topic, uint32_t 
     topic_log(topic, name);
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         const struct log_head *head = memory->logs[l].head;
-        if (strncmp(head->name, name, NAME_BYTES) != 0)
+        if (strcmp(memory->logs[l].name, name) != 0)
             continue;
         uint32_t n = atomic_load_explicit(&head->n_topics, memory_order_acquire);
         for (uint32_t i = 0; i < n && i < TOPICS_MAX; i++)
@@ -243,14 +245,14 @@ bool memory_find_topic(const struct memory *memory, const char *topic, uint32_t 
 
 bool memory_is_internal(const struct memory_log *log)
 {
-    const char *segment = strchr(log->head->name, '.');
+    const char *segment = strchr(log->name, '.');
     return segment != NULL && (strcmp(segment + 1, MEMORY_DLQ_LOG) == 0 || strcmp(segment + 1, MEMORY_NOTES_LOG) == 0);
 }
 
 struct memory_log *memory_internal_log(struct memory *memory, const char *segment)
 {
     for (uint32_t i = 0; i < memory_n_logs(memory); i++) {
-        const char *found = strchr(memory->logs[i].head->name, '.');
+        const char *found = strchr(memory->logs[i].name, '.');
         if (found != NULL && strcmp(found + 1, segment) == 0)
             return &memory->logs[i];
     }
@@ -348,7 +350,7 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
         for (uint32_t i = 0; memory.logs != NULL && i < LOGS_MAX; i++)
             if (memory.logs[i].head != NULL && !region_is_unlinked(&memory.control_region)) {
                 char log_name[256];
-                region_name(bus, memory.logs[i].head->name, log_name);
+                region_name(bus, memory.logs[i].name, log_name);
                 shm_unlink(log_name);
             }
         if (!region_is_unlinked(&memory.control_region)) /* else the name is somebody else's bus's by now */
@@ -451,7 +453,7 @@ static int open_log(struct memory *memory, uint32_t index, struct error *err)
         head->name[NAME_BYTES - 1] != '\0' || strcmp(head->name, log_name) != 0)
         return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s does not belong to bus %s, or is damaged: `evbus -b %s rm`",
                          name, memory->bus, memory->bus);
-    return view_log(memory, index, n_cells, n_partitions, err);
+    return view_log(memory, index, log_name, n_cells, n_partitions, err);
 }
 
 int memory_map_new_logs(struct memory *memory, struct error *err)

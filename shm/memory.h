@@ -8,6 +8,7 @@
 
 /* One log as this process sees it. */
 struct memory_log {
+    char name[NAME_BYTES]; /* checked; what the head says can change at any time */
     struct region region;
     struct log_head *head;
     struct ring *rings;

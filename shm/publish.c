@@ -173,7 +173,7 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
         return error_set(err, EVBUS_EINVAL,
                          "event.payload has %zu bytes: a frame may take a quarter of its ring, %u bytes in "
                          "log %s",
-                         len, most * CELL_BYTES, out->place.log->head->name);
+                         len, most * CELL_BYTES, out->place.log->name);
     out->wait = (struct partition_wait){
         .timeout_ns = event->timeout_ns,
         .spin_ns = bus_spin_ns(bus),

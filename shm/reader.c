@@ -57,9 +57,8 @@ struct evbus_reader {
 /* The bus's own logs are read only by who names them: lomash.dlq.*, not lomash.*.* */
 static bool fits(const struct memory_log *log, const char *pattern, const char *topic)
 {
-    size_t len = strlen(log->head->name);
-    if (topic[0] == '\0' ||
-        (memory_is_internal(log) && (strncmp(pattern, log->head->name, len) != 0 || pattern[len] != '.')))
+    size_t len = strlen(log->name);
+    if (topic[0] == '\0' || (memory_is_internal(log) && (strncmp(pattern, log->name, len) != 0 || pattern[len] != '.')))
         return false;
     return topic_matches(pattern, topic);
 }
@@ -80,8 +79,7 @@ static int want_topics(struct evbus_reader *reader, const struct evbus_reader_op
         const struct memory_log *log = &reader->bus->memory.logs[l];
         uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
         if (n > TOPICS_MAX)
-            return error_set(err, EVBUS_ECORRUPT, "log %s says it has %u topics; run `evbus doctor`", log->head->name,
-                             n);
+            return error_set(err, EVBUS_ECORRUPT, "log %s says it has %u topics; run `evbus doctor`", log->name, n);
         reader->logs[l].pin = CURSOR_NO_PIN;
         reader->logs[l].names = calloc(TOPICS_MAX, sizeof *reader->logs[l].names);
         if (reader->logs[l].names == NULL)
@@ -117,8 +115,8 @@ static int take_pin(struct memory_log *log, uint32_t slot, struct reader_log *ou
             return EVBUS_OK;
         }
     }
-    return error_set(err, EVBUS_ELIMIT, "log %s has %d pinning readers, no more fit: read without .pin",
-                     log->head->name, PINS_MAX);
+    return error_set(err, EVBUS_ELIMIT, "log %s has %d pinning readers, no more fit: read without .pin", log->name,
+                     PINS_MAX);
 }
 
 static bool is_read(const struct evbus_reader *reader, uint32_t log)

@@ -29,7 +29,7 @@ static void fill_partition(const struct memory_log *log, uint32_t p, struct evbu
     const struct ring *ring = &log->rings[p];
     *out = (struct evbus_partition_stat){
         .size = sizeof *out,
-        .log = log->head->name,
+        .log = log->name,
         .partition = p,
         .capacity = ring->capacity,
         .released = ring_released(ring), /* before the tail, so that it is not beyond it */

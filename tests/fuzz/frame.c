@@ -79,7 +79,6 @@ static void parse_alone(const uint8_t *data, size_t len)
 static void read_from_ring(unsigned switches, const uint8_t *data, size_t len)
 {
     static struct slot slots[SLOTS_MAX + 1];
-    static struct log_head head = {.name = "test.evbus"};
     void *at = aligned_alloc(64, ring_bytes(RING_CELLS));
     uint64_t *buffer = malloc(CELLS_MAX * CELL_BYTES);
     must(at != NULL && buffer != NULL, "no memory");
@@ -115,7 +114,7 @@ static void read_from_ring(unsigned switches, const uint8_t *data, size_t len)
             check_slices(&frame, buffer, CELLS_MAX);
     }
 
-    struct memory_log log = {.head = &head, .rings = &ring, .n_partitions = 1};
+    struct memory_log log = {.name = "test.evbus", .rings = &ring, .n_partitions = 1};
     struct memory memory = {.logs = &log};
     atomic_store(&memory.n_logs, 1);
     struct note notes[3];

@@ -3,6 +3,7 @@
  * First on a ring of our own, in memory of exactly its size, so that a sanitizer sees any step out of it; then through the
  * calls of a service on a real bus. Mutexes of slots are left alone: whoever writes into those owns the process [R18].
  * Random tests print their seed and, where they fail, the round; EVBUS_SEED=<number> takes it back. */
+#include "apply.h"
 #include "burial.h"
 #include "bus.h"
 #include "clock.h"
@@ -644,5 +645,75 @@ Test(corrupt, every_call_returns_whatever_stands_in_the_head_of_a_log, .timeout 
     }
     memcpy(log->region.base, good, log->region.len_bytes);
     free(good);
+    fixture_end(&f);
+}
+
+/* ---- names ---- */
+
+/* Names that are given out, or printed, are never read from where they may have lost their end. */
+Test(corrupt, a_log_keeps_its_name_whatever_stands_in_memory)
+{
+    struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
+    struct memory_log *log = &f.bus->memory.logs[0];
+    struct evbus_event event = {.topic = "test.a.one", .payload = "1"};
+    struct evbus_receipt receipt = {.size = sizeof receipt};
+    struct evbus_delivery got = {.size = sizeof got};
+    struct evbus_stat stat = {.size = sizeof stat};
+    const char *const patterns[] = {"test.a.*"};
+    struct evbus_reader_options options = {.patterns = patterns, .n_patterns = 1, .from = EVBUS_FROM_EARLIEST};
+    struct evbus_reader *reader;
+    memset(log->head->name, 'x', sizeof log->head->name);
+    cr_assert_eq(evbus_publish(f.bus, &event, &receipt), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_expect_str_eq(receipt.log, "test.a");
+    cr_assert_eq(evbus_reader_open(&reader, f.bus, &options), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_assert_eq(evbus_reader_next(reader, &got, 0), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_expect_str_eq(got.log, "test.a");
+    cr_assert_eq(evbus_stat(f.bus, &stat), EVBUS_OK);
+    cr_expect_str_eq(stat.partitions[0].log, "test.a");
+    log->rings[0].head->salt++; /* no stamp is right, so the words decide; and this one is no evbus's */
+    atomic_store(&log->rings[0].words[ring_index(&log->rings[0], ring_tail(&log->rings[0]))], UINT64_MAX);
+    cr_assert_eq(evbus_reader_next(reader, &got, MS), EVBUS_ECORRUPT);
+    cr_expect(strncmp(evbus_message(NULL), "test.a/0 at ", 12) == 0, "%s", evbus_message(NULL));
+    evbus_reader_close(reader);
+    fixture_end(&f);
+}
+
+static int check_group(void *context, const struct evbus_group_stat *group)
+{
+    cr_expect_lt(strlen(group->group), SERVICE_BYTES);
+    for (size_t i = 0; i < group->n_topics; i++)
+        cr_expect_lt(strlen(group->topics[i]), NAME_BYTES, "topic %zu: %zu bytes", i, strlen(group->topics[i]));
+    *(size_t *)context += group->n_topics;
+    return EVBUS_OK;
+}
+
+Test(corrupt, a_group_shows_names_that_end)
+{
+    struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
+    const char *const patterns[] = {"test.a.*"};
+    struct evbus_group_options options = {.group = "g", .patterns = patterns, .n_patterns = 1};
+    size_t n_topics = 0;
+    cr_assert_eq(evbus_group_add(f.bus, &options), EVBUS_OK, "%s", evbus_message(NULL));
+    memset(f.bus->memory.logs[0].head->topics, 'x', sizeof f.bus->memory.logs[0].head->topics);
+    memset(f.bus->memory.control->groups[0].name, 'x', SERVICE_BYTES);
+    cr_assert_eq(evbus_groups(f.bus, check_group, &n_topics), EVBUS_OK);
+    cr_expect_eq(n_topics, 2);
+    fixture_end(&f);
+}
+
+/* A bus's administrator writes topics' names into its rings: as many as there can be, each as long as it can be. */
+Test(corrupt, topics_that_cannot_be_are_not_written_about)
+{
+    struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
+    struct memory_log *log = &f.bus->memory.logs[0];
+    struct error err = {""};
+    atomic_store(&log->head->n_topics, TOPICS_MAX + 1);
+    cr_expect_eq(apply_names(log, TOPICS_MAX, 1, &err), EVBUS_ECORRUPT, "%s", err.text);
+    cr_expect(strstr(err.text, "test.a") != NULL, "it does not say where: %s", err.text);
+    atomic_store(&log->head->n_topics, UINT32_MAX);
+    cr_expect_eq(apply_names(log, 0, 1, &err), EVBUS_ECORRUPT, "%s", err.text);
+    atomic_store(&log->head->n_topics, 2);
+    memset(log->head->topics, 'x', sizeof log->head->topics);
+    cr_expect_eq(apply_names(log, 0, 1, &err), EVBUS_OK, "%s", err.text);
     fixture_end(&f);
 }
