@@ -20,6 +20,8 @@ static const char usage[] = "tail [PATTERN...] [--from earliest|latest|TIME] [--
 
 #define SLICE_NS    UINT64_C(100000000)
 #define SAMPLES_MAX ((size_t)1000000)
+#define CORRUPT_MAX \
+    64 /* places in a row; when there are more, a ring's own positions are damaged, and nothing goes on */
 
 /* Latencies: all of the first million, then a fair sample of all (a reservoir: the n-th replaces one with chance
  * max/n). */
@@ -122,6 +124,7 @@ static int follow(struct tail *tail)
     uint64_t deadline_ns = args->timeout_ns == ARG_ABSENT ? UINT64_MAX : monotonic_ns() + args->timeout_ns;
     uint64_t last_event = UINT64_MAX; /* number of the last that may be printed, once the deadline has passed */
     struct evbus_delivery delivery = {.size = sizeof delivery};
+    unsigned n_corrupt = 0; /* in a row */
     int exit_code = EXIT_DONE;
     while (tail->n_events < args->count && tail->n_events < last_event && !is_stopping() && !output_is_closed()) {
         int rc = evbus_reader_next(tail->reader, &delivery, 0);
@@ -137,11 +140,16 @@ static int follow(struct tail *tail)
             rc = evbus_reader_next(tail->reader, &delivery, earlier(SLICE_NS, deadline_ns - now_ns));
         }
         if (rc == EVBUS_OK) {
+            n_corrupt = 0;
             int printed = print_event(tail, &delivery);
             if (printed != EXIT_DONE)
                 return printed;
         } else if (rc == EVBUS_ECORRUPT) {
             exit_code = complain_of(rc, BLAME_DATA); /* the next call goes on behind it */
+            if (++n_corrupt > CORRUPT_MAX && now_ns >= deadline_ns)
+                break;
+            if (n_corrupt > CORRUPT_MAX)
+                (void)wait_for(-1, earlier(SLICE_NS, deadline_ns - now_ns));
         } else if (rc != EVBUS_ETIMEOUT) {
             return complain_of(rc, BLAME_COMMAND_LINE);
         }
