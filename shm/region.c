@@ -5,6 +5,7 @@
  *            some service [R15].
  *   map      never inherited by fork (MADV_DONTFORK: a child that touched the bus would not be who its slot says [B8]) and
  *            not in core dumps (the death notice waits until the dump is written; a ring would be most of it).
+ * The mode and its group are all that protects a bus: who may write into it is trusted not to mean harm [R18].
  * Nothing of the content is looked at here: whoever maps an object bounds what it reads. */
 #include "region.h"
 
