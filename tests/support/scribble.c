@@ -74,6 +74,10 @@ void scribble_on_ring(const struct scribble_ring *ring, uint64_t *seed)
         break;
     case 5:
         atomic_store(&head->lows[trial_random(seed) % LOWS_MAX], scribble_edge(seed, tail));
+        atomic_store(&head->fences[trial_random(seed) % FENCES_MAX],
+                     FENCE_ENTRY(scribble_edge(seed, index), scribble_edge(seed, len), scribble_edge(seed, 1),
+                                 trial_random(seed)));
+        atomic_store(&head->fenced, (uint32_t)(trial_random(seed) % 2));
         break;
     case 6:
         head->salt = trial_random(seed);
