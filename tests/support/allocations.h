@@ -1,21 +1,31 @@
-/* allocations.h: counts what the calling thread allocates, from count_allocations() on. For one file of a test's program: it
- * defines malloc(), or a sanitizer's hooks. */
+/* allocations.h: counts what the calling thread allocates, and what the process has not freed; lets the n-th allocation fail.
+ * For one file of a test's program: it defines malloc() and its kin, so the C library and jansson call them, too. Under
+ * ThreadSanitizer, which must be asked before anybody else, hooks count, and none fails. */
 #ifndef ALLOCATIONS_H
 #define ALLOCATIONS_H
 
+#include <errno.h>
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_SANITIZER 1
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#elif defined(__SANITIZE_THREAD__)
+#define HAS_TSAN 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_SANITIZER 1
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#elif __has_feature(thread_sanitizer)
+#define HAS_TSAN 1
 #endif
 #endif
 
 static _Thread_local volatile unsigned n_allocations; /* malloc() is not expected to change it */
 
-#ifdef HAS_SANITIZER
+#ifdef HAS_TSAN
+#define CAN_FAIL_ALLOCATIONS 0
 int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *, size_t), void (*)(const volatile void *));
 
 static void on_malloc(const volatile void *at, size_t len)
@@ -30,35 +40,100 @@ static void on_free(const volatile void *at)
     (void)at;
 }
 
-static void count_allocations(void)
+__attribute__((unused)) static void count_allocations(void)
 {
     __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
 }
 #else
-void *__libc_malloc(size_t len);
-void *__libc_calloc(size_t n, size_t len);
-void *__libc_realloc(void *at, size_t len);
+#define CAN_FAIL_ALLOCATIONS 1
+#ifdef HAS_ASAN
+#define REAL(name) __interceptor_##name
+#else
+#define REAL(name) __libc_##name
+#endif
+void *REAL(malloc)(size_t len);
+void *REAL(calloc)(size_t n, size_t len);
+void *REAL(realloc)(void *at, size_t len);
+void *REAL(memalign)(size_t alignment, size_t len);
+void REAL(free)(void *at);
+
+static _Atomic long n_unfreed;        /* blocks of all threads */
+static _Atomic long allocations_left; /* of all threads, until one fails; 0: none does */
+
+__attribute__((unused)) static void count_allocations(void)
+{
+}
+
+/* The n-th allocation from here on fails, whichever thread makes it; 0: none. false: the last one that was asked for has not
+ * come. */
+__attribute__((unused)) static bool fail_allocation(long n)
+{
+    return atomic_exchange(&allocations_left, n) <= 0;
+}
+
+static bool is_failing(void)
+{
+    n_allocations++;
+    long left = atomic_load(&allocations_left);
+    while (left > 0 && !atomic_compare_exchange_weak(&allocations_left, &left, left == 1 ? -1 : left - 1))
+        ;
+    return left == 1;
+}
+
+static void *allocated(void *at)
+{
+    if (at == NULL)
+        errno = ENOMEM;
+    else
+        atomic_fetch_add(&n_unfreed, 1);
+    return at;
+}
 
 void *malloc(size_t len)
 {
-    n_allocations++;
-    return __libc_malloc(len);
+    return allocated(is_failing() ? NULL : REAL(malloc)(len));
 }
 
 void *calloc(size_t n, size_t len)
 {
-    n_allocations++;
-    return __libc_calloc(n, len);
+    return allocated(is_failing() ? NULL : REAL(calloc)(n, len));
 }
 
 void *realloc(void *at, size_t len)
 {
-    n_allocations++;
-    return __libc_realloc(at, len);
+    void *moved = is_failing() ? NULL : REAL(realloc)(at, len);
+    if (at == NULL)
+        return allocated(moved);
+    if (moved == NULL && len != 0)
+        errno = ENOMEM;
+    if (moved == NULL && len == 0)
+        atomic_fetch_sub(&n_unfreed, 1);
+    return moved;
 }
 
-static void count_allocations(void)
+void *memalign(size_t alignment, size_t len)
 {
+    return allocated(is_failing() ? NULL : REAL(memalign)(alignment, len));
+}
+
+void *aligned_alloc(size_t alignment, size_t len)
+{
+    return memalign(alignment, len);
+}
+
+int posix_memalign(void **out, size_t alignment, size_t len)
+{
+    void *at = memalign(alignment, len);
+    if (at != NULL)
+        *out = at;
+    return at != NULL ? 0 : ENOMEM;
+}
+
+void free(void *at)
+{
+    if (at != NULL)
+        atomic_fetch_sub(&n_unfreed, 1);
+    REAL(free)(at);
 }
 #endif
 

@@ -1,0 +1,192 @@
+/* fault.c: the n-th system call of a child fails. See fault.h. */
+#include "fault.h"
+
+#include "child.h"
+
+#include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define END_MARK 0x656e646d61726bL /* an argument of getppid(), which has none: fault_end() */
+
+#if FAULT_WORKS
+
+#define ERRORS_MAX 5
+
+/* The likely errors of a call. futex() is here by its waits: a wake does not fail. */
+static const struct call {
+    long number;
+    const char *name;
+    int errors[ERRORS_MAX]; /* 0: no more */
+    bool is_made;           /* it has done its work when it fails */
+} calls[] = {
+    {SYS_openat, "openat", {EMFILE, ENFILE, ENOMEM, EACCES, ENOSPC}, false},
+    {SYS_close, "close", {EINTR, EIO}, true},
+    {SYS_fstat, "fstat", {ENOMEM}, false},
+    {SYS_newfstatat, "newfstatat", {ENOMEM, EACCES}, false},
+    {SYS_fchmod, "fchmod", {EPERM, EROFS, EIO}, false},
+    {SYS_fchown, "fchown", {EPERM, EROFS, EIO}, false},
+    {SYS_flock, "flock", {EAGAIN, EINTR, ENOLCK}, false},
+    {SYS_fcntl, "fcntl", {EAGAIN, EACCES, EINTR, ENOLCK}, false},
+    {SYS_ftruncate, "ftruncate", {ENOSPC, EINTR, EFBIG, EIO}, false},
+    {SYS_fallocate, "fallocate", {ENOSPC, EINTR, EFBIG, EIO}, false},
+    {SYS_unlink, "unlink", {EACCES, EBUSY, EIO, EROFS}, false},
+    {SYS_getdents64, "getdents64", {EIO, ENOENT}, false},
+    {SYS_read, "read", {EINTR, EIO}, false},
+    {SYS_write, "write", {EAGAIN, EINTR, EIO}, false},
+    {SYS_mmap, "mmap", {ENOMEM, EAGAIN, EPERM, ENODEV}, false},
+    {SYS_mprotect, "mprotect", {ENOMEM}, false},
+    {SYS_madvise, "madvise", {EINVAL, ENOMEM, EAGAIN}, false},
+    {SYS_brk, "brk", {ENOMEM}, false},
+    {SYS_getrandom, "getrandom", {EINTR, ENOSYS, EAGAIN}, false},
+    {SYS_eventfd2, "eventfd2", {EMFILE, ENFILE, ENODEV, ENOMEM}, false},
+    {SYS_prctl, "prctl", {EINVAL}, false},
+    {SYS_clone3, "clone3", {EAGAIN, ENOMEM, ENOSYS}, false},
+    {SYS_clone, "clone", {EAGAIN, ENOMEM}, false},
+    {SYS_clock_nanosleep, "clock_nanosleep", {EINTR}, false},
+    {SYS_futex, "futex", {EINTR, EAGAIN, ETIMEDOUT}, false},
+    {449, "futex_waitv", {ENOSYS, EINTR, EAGAIN, EPERM, ENOMEM}, false},
+};
+
+static unsigned n_errors(const struct call *call, const struct __ptrace_syscall_info *info)
+{
+    unsigned n = 0;
+    while (n < ERRORS_MAX && call->errors[n] != 0)
+        n++;
+    if (call->number != SYS_futex)
+        return n;
+    int operation = (int)info->entry.args[1] & FUTEX_CMD_MASK;
+    if (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET && operation != FUTEX_LOCK_PI)
+        return 0;
+    return info->entry.args[3] != 0 ? n : n - 1; /* without a limit none is over */
+}
+
+/* A call of the C library's, not of a sanitizer's runtime. The child's addresses are ours. */
+static bool is_of_libc(uint64_t pc)
+{
+    Dl_info found;
+    return dladdr((const void *)pc, &found) != 0 && strstr(found.dli_fname, "libc.so") != NULL;
+}
+
+static const struct call *call_of(const struct __ptrace_syscall_info *info)
+{
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+        if ((uint64_t)calls[i].number == info->entry.nr && n_errors(&calls[i], info) > 0 &&
+            is_of_libc(info->instruction_pointer))
+            return &calls[i];
+    return NULL;
+}
+
+/* What the tracer knows. */
+struct trace {
+    struct fault *fault;
+    pid_t child;
+    pid_t struck; /* thread in the call that fails; 0: it is still to come, or over */
+    unsigned n_calls;
+    bool is_over; /* let them run */
+};
+
+static void enter_call(struct trace *trace, pid_t thread, const struct __ptrace_syscall_info *info)
+{
+    struct fault *fault = trace->fault;
+    if (info->entry.nr == SYS_getppid && info->entry.args[0] == END_MARK)
+        trace->is_over = true;
+    const struct call *call = call_of(info);
+    if (trace->is_over || trace->struck != 0 || call == NULL || (thread != trace->child) != fault->of_others ||
+        ++trace->n_calls != fault->nth)
+        return;
+    fault->call = call->name;
+    fault->error = call->errors[fault->which_error];
+    fault->has_more_errors = fault->which_error + 1 < n_errors(call, info);
+    trace->struck = thread;
+    if (!call->is_made)
+        ptrace(PTRACE_POKEUSER, thread, offsetof(struct user_regs_struct, orig_rax), -1L);
+}
+
+static void leave_call(struct trace *trace, pid_t thread)
+{
+    if (thread != trace->struck)
+        return;
+    ptrace(PTRACE_POKEUSER, thread, offsetof(struct user_regs_struct, rax), -(long)trace->fault->error);
+    trace->fault->has_struck = true;
+    trace->is_over = true;
+}
+
+/* A thread has stopped. */
+static void go_on(struct trace *trace, pid_t thread, int status)
+{
+    int signal = WSTOPSIG(status);
+    if (signal == (SIGTRAP | 0x80)) {
+        struct __ptrace_syscall_info info = {0};
+        ptrace(PTRACE_GET_SYSCALL_INFO, thread, sizeof info, &info);
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
+            enter_call(trace, thread, &info);
+        else if (info.op == PTRACE_SYSCALL_INFO_EXIT)
+            leave_call(trace, thread);
+        signal = 0;
+    } else if (status >> 16 != 0 || (signal == SIGSTOP && thread != trace->child)) {
+        signal = 0; /* a thread begins */
+    }
+    ptrace(trace->is_over ? PTRACE_DETACH : PTRACE_SYSCALL, thread, NULL, (long)signal);
+}
+
+int fault_run(struct fault *fault, int (*body)(void *context), void *context)
+{
+    struct child child = child_start(body, context);
+    struct trace trace = {.fault = fault, .child = child.pid};
+    int status = 0;
+    fault->has_struck = fault->has_more_errors = false;
+    cr_assert_eq(waitpid(child.pid, &status, 0), child.pid);
+    if (WIFSTOPPED(status)) {
+        ptrace(PTRACE_SETOPTIONS, child.pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL);
+        ptrace(PTRACE_SYSCALL, child.pid, NULL, NULL);
+        for (pid_t thread; (thread = waitpid(-1, &status, __WALL)) > 0;) {
+            if (WIFSTOPPED(status))
+                go_on(&trace, thread, status);
+            else if (thread == child.pid)
+                break;
+        }
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void fault_begin(void)
+{
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    raise(SIGSTOP);
+}
+
+void fault_end(void)
+{
+    syscall(SYS_getppid, END_MARK);
+}
+
+#else
+
+int fault_run(struct fault *fault, int (*body)(void *context), void *context)
+{
+    (void)fault;
+    (void)body;
+    (void)context;
+    return -1;
+}
+
+void fault_begin(void)
+{
+}
+
+void fault_end(void)
+{
+}
+
+#endif
