@@ -150,14 +150,17 @@ EVBUS_API int evbus_list(int (*each)(void *context, const struct evbus_listed *l
         return error_set(err, EVBUS_EINVAL, "each is NULL");
     DIR *dir = opendir("/dev/shm");
     if (dir == NULL)
-        return error_set(err, EVBUS_EIO, "/dev/shm: %s", strerror(errno));
+        return error_set(err, EVBUS_EIO, "/dev/shm: %s%s", strerror(errno), error_mend(errno));
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         char name[SERVICE_BYTES];
         if (!is_control(entry->d_name, name))
             continue;
         void *more = realloc(names, (n + 1) * sizeof *names);
-        if (more == NULL)
-            break;
+        if (more == NULL) {
+            free(names);
+            closedir(dir);
+            return error_no_memory(err, "the names of buses");
+        }
         names = more;
         memcpy(names[n++], name, sizeof name);
     }

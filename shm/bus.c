@@ -139,19 +139,19 @@ int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *
     }
     thread = calloc(1, sizeof *thread);
     if (thread == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for a thread's record");
+        return error_no_memory(err, "a thread's record");
     thread->bus = bus;
     thread->frame = malloc((size_t)FRAME_CELLS_MAX *
                            CELL_BYTES); /* of any log, also one that is added; untouched pages cost nothing */
     int rc = EVBUS_OK;
     int number = 0;
     if (thread->frame == NULL)
-        rc = error_set(err, EVBUS_ENOSPC, "no memory for a frame of %u cells", FRAME_CELLS_MAX);
+        rc = error_no_memory(err, "a frame of %u cells", FRAME_CELLS_MAX);
     else
         rc = burial_take_slot(&bus->memory, bus->service, &thread->claim.slot, err);
     if (rc == EVBUS_OK && (number = pthread_setspecific(bus->key, thread)) != 0) {
         burial_leave_slot(&bus->memory, thread->claim.slot);
-        rc = error_set(err, EVBUS_ENOSPC, "pthread_setspecific: %s", strerror(number));
+        rc = error_no_memory(err, "a thread's place");
     }
     if (rc != EVBUS_OK) {
         free(thread->frame);
@@ -175,7 +175,8 @@ static int make_alive_page(struct evbus *bus, struct error *err)
 {
     void *page = mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED || madvise(page, (size_t)sysconf(_SC_PAGESIZE), MADV_WIPEONFORK) != 0) {
-        int rc = error_set(err, EVBUS_EIO, "a page that fork() wipes (Linux 4.14): %s", strerror(errno));
+        int rc = error_set(err, EVBUS_EIO, "a page that fork() wipes (Linux 4.14): %s%s", strerror(errno),
+                           error_mend(errno));
         if (page != MAP_FAILED)
             munmap(page, 1);
         return rc;
@@ -257,7 +258,7 @@ EVBUS_API int evbus_open(struct evbus **out_bus, const struct evbus_options *giv
     const char *name = memory_bus_name(options.bus);
     struct evbus *bus = calloc(1, sizeof *bus);
     if (bus == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for a handle");
+        return error_no_memory(err, "a handle");
     bus->memory.control_region = REGION_NONE;
     bus->wait = options.wait;
     bus->spin_ns = options.spin_ns;

@@ -472,7 +472,7 @@ int catalogue_parse(const char *text, size_t len_bytes, struct catalogue **out_c
     parse.held = held_make(parse.root);
     if (parse.held == NULL) {
         json_decref(parse.root);
-        return error_set(err, EVBUS_ENOSPC, "no memory for the catalogue");
+        return error_no_memory(err, "the catalogue");
     }
     if (!catalogue_read(&parse)) {
         catalogue_free(&parse.held->catalogue);

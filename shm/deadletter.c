@@ -166,7 +166,7 @@ int deadletter_publish(struct memory *memory, struct claim *claim, const struct 
     int rc;
     uint64_t pos;
     if (buffer == NULL) {
-        rc = error_set(err, EVBUS_ENOSPC, "no memory for a dead letter");
+        rc = error_no_memory(err, "a dead letter");
     } else if (n_cells == 0 || n_cells > log->rings[0].frame_cells_max) {
         rc = error_set(err, EVBUS_EINVAL, "a dead letter of %zu bytes fits no frame of %s", text.len, log->name);
     } else {

@@ -4,6 +4,7 @@
  * same time must not read each other's text. */
 #include "error.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,6 +48,41 @@ int error_prefix(struct error *err, int code, const char *format, ...)
         *err = made;
     }
     return code;
+}
+
+const char *error_mend(int number)
+{
+    switch (number) {
+    case ENOSPC:
+        return "; make /dev/shm larger (docker: --shm-size) or the catalogue's rings smaller";
+    case ENOMEM:
+        return "; free memory, or raise the limit (ulimit -v; the cgroup's memory)";
+    case EMFILE:
+        return "; close descriptors of this process, or raise its limit of them (ulimit -n)";
+    case ENFILE:
+        return "; close descriptors on this host, or raise fs.file-max";
+    case EAGAIN: /* of a thread; of a mapping after mlockall() */
+        return "; end threads or unlock memory, or raise their limits (ulimit -u, -l; the cgroup's pids.max)";
+    case EACCES:
+    case EPERM:
+        return "; run as a user of the bus's group, or as its owner";
+    case EROFS:
+        return "; remount it writable";
+    case ENOSYS:
+        return "; does a seccomp filter forbid it, or is the kernel too old?";
+    default:
+        return "; try again, and see the kernel's log (dmesg) if it stays";
+    }
+}
+
+int error_no_memory(struct error *err, const char *format, ...)
+{
+    char what[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return error_set(err, EVBUS_ENOSPC, "no memory for %s%s", what, error_mend(ENOMEM));
 }
 
 EVBUS_API const char *evbus_message(const struct evbus *bus)

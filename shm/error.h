@@ -18,6 +18,12 @@ __attribute__((format(printf, 3, 4))) int error_set(struct error *err, enum evbu
 /* Puts "<prefix>: " before the message that is there. Returns code. */
 __attribute__((format(printf, 3, 4))) int error_prefix(struct error *err, int code, const char *format, ...);
 
+/* EVBUS_ENOSPC: no memory for that, and what helps. */
+__attribute__((format(printf, 2, 3))) int error_no_memory(struct error *err, const char *format, ...);
+
+/* What helps against an errno, as the end of a message: "; ...". */
+const char *error_mend(int number);
+
 /* This thread's message, as evbus_message() gives it out. Never NULL. */
 struct error *error_of_thread(void);
 

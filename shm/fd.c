@@ -101,7 +101,7 @@ int fd_start(struct fd **out_fd, struct memory *memory, struct fd_target target,
 {
     struct fd *fd = calloc(1, sizeof *fd);
     if (fd == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for a descriptor's thread");
+        return error_no_memory(err, "a descriptor's thread");
     fd->memory = memory;
     fd->target = target;
     atomic_store_explicit(&fd->state, FD_ARMED, memory_order_relaxed);
@@ -119,7 +119,8 @@ int fd_start(struct fd **out_fd, struct memory *memory, struct fd_target target,
         if (fd->number >= 0)
             close(fd->number);
         free(fd);
-        return error_set(err, EVBUS_EIO, "cannot start the thread evbus-fd: %s", strerror(number));
+        return error_set(err, EVBUS_EIO, "cannot make a descriptor and its thread, evbus-fd: %s%s", strerror(number),
+                         error_mend(number));
     }
     while (atomic_load_explicit(&fd->started, memory_order_acquire) == 0)
         futex_wait(&fd->started, 0, (struct timespec){.tv_sec = 1});

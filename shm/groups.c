@@ -120,7 +120,7 @@ EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const s
         rc = memory_map_new_logs(&bus->memory, err);
     struct shown *shown = rc == EVBUS_OK ? calloc(1, sizeof *shown) : NULL;
     if (rc == EVBUS_OK && shown == NULL)
-        rc = error_set(err, EVBUS_ENOSPC, "no memory for a group");
+        rc = error_no_memory(err, "a group");
     for (uint32_t g = 0; rc == EVBUS_OK && g < GROUPS_MAX; g++) {
         if (!group_is_live(&bus->memory, g))
             continue;

@@ -258,7 +258,7 @@ static int keep_log(struct keeper *keeper, struct memory_log *log, struct error 
     struct topic_set all;
     memset(&all, 0xff, sizeof all);
     if (kept->cursors == NULL && (kept->cursors = calloc(log->n_partitions, sizeof *kept->cursors)) == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the keeper");
+        return error_no_memory(err, "the keeper");
     int rc = doorbell_join(log->head, keeper->slot, &kept->place, err);
     if (rc != EVBUS_OK)
         return rc;
@@ -377,13 +377,13 @@ int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *
 {
     struct keeper *keeper = calloc(1, sizeof *keeper);
     if (keeper == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the keeper");
+        return error_no_memory(err, "the keeper");
     keeper->memory = memory;
     keeper->log = log;
     strncpy(keeper->service, service != NULL ? service : "", sizeof keeper->service - 1);
     if ((keeper->kept = calloc(LOGS_MAX, sizeof *keeper->kept)) == NULL) {
         free_keeper(keeper);
-        return error_set(err, EVBUS_ENOSPC, "no memory for the keeper");
+        return error_no_memory(err, "the keeper");
     }
     sigset_t all;
     sigset_t before;
@@ -393,7 +393,8 @@ int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (number != 0) {
         free_keeper(keeper);
-        return error_set(err, EVBUS_EIO, "cannot start the thread evbus-keeper: %s", strerror(number));
+        return error_set(err, EVBUS_EIO, "cannot start the thread evbus-keeper: %s%s", strerror(number),
+                         error_mend(number));
     }
     *out_keeper = keeper;
     return EVBUS_OK;

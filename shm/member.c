@@ -30,7 +30,7 @@ struct hand *member_free_hand(struct evbus_subscription *sub, struct error *err)
         hand = NULL;
     }
     if (hand == NULL) {
-        error_set(err, EVBUS_ENOSPC, "no memory for an event");
+        error_no_memory(err, "an event");
         return NULL;
     }
     hand->next = sub->hands;
@@ -42,7 +42,7 @@ int member_read_settings(struct evbus_subscription *sub, struct error *err)
 {
     struct settings_of *read = calloc(1, sizeof *read);
     if (read == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for a group's settings");
+        return error_no_memory(err, "a group's settings");
     read->retry = topics_retry(sub->bus->topics, sub->of.name);
     if (sub->settings != NULL && memcmp(&sub->settings->retry, &read->retry, sizeof read->retry) == 0) {
         free(read);
@@ -69,7 +69,7 @@ int member_make_shares(struct evbus_subscription *sub, struct error *err)
         if (topic_set_is_empty(&topics))
             continue;
         if (sub->by_log[l] == NULL && (sub->by_log[l] = calloc(log->n_partitions, sizeof(struct share))) == NULL)
-            return error_set(err, EVBUS_ENOSPC, "no memory for the partitions of %s", log->name);
+            return error_no_memory(err, "the partitions of %s", log->name);
         if ((sub->takes >> l & 1) == 0)
             continue;
         memory_prefault(log);

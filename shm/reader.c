@@ -83,7 +83,7 @@ static int want_topics(struct evbus_reader *reader, const struct evbus_reader_op
         reader->logs[l].pin = CURSOR_NO_PIN;
         reader->logs[l].names = calloc(TOPICS_MAX, sizeof *reader->logs[l].names);
         if (reader->logs[l].names == NULL)
-            return error_set(err, EVBUS_ENOSPC, "no memory for the names of topics");
+            return error_no_memory(err, "the names of topics");
         for (uint32_t t = 0; t < n; t++) {
             char *name = reader->logs[l].names[t];
             memcpy(name, log->head->topics[t], NAME_BYTES - 1);
@@ -135,7 +135,7 @@ static int make_cursors(struct evbus_reader *reader, const struct bus_thread *th
     reader->cursor_logs = calloc(n != 0 ? n : 1, sizeof(struct reader_log *));
     reader->buffer = malloc(((size_t)FRAME_CELLS_MAX + 1) * CELL_BYTES);
     if (reader->cursors == NULL || reader->cursor_logs == NULL || reader->buffer == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for a reader of %zu partitions", n);
+        return error_no_memory(err, "a reader of %zu partitions", n);
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         if (!is_read(reader, l))
             continue;
@@ -184,7 +184,7 @@ EVBUS_API int evbus_reader_open(struct evbus_reader **out_reader, struct evbus *
         return rc;
     struct evbus_reader *reader = calloc(1, sizeof *reader);
     if (reader == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for a reader");
+        return error_no_memory(err, "a reader");
     reader->bus = bus;
     for (int l = 0; l < LOGS_MAX; l++)
         reader->logs[l].pin = CURSOR_NO_PIN;

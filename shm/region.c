@@ -32,9 +32,11 @@ static int code_of_errno(int number)
         return EVBUS_EDUPLICATE;
     case EACCES:
     case EPERM:
+    case EROFS:
         return EVBUS_EPERM;
     case ENOSPC:
     case ENOMEM:
+    case EAGAIN:
     case EMFILE:
     case ENFILE:
     case EFBIG:
@@ -46,12 +48,8 @@ static int code_of_errno(int number)
 
 static int failed(struct error *err, const char *name, const char *what, int number)
 {
-    const char *mend = "";
-    if (number == ENOSPC)
-        mend = "; make /dev/shm larger (docker: --shm-size) or the catalogue's rings smaller";
-    else if (number == EACCES || number == EPERM)
-        mend = "; run as a user of the bus's group, or remove it as its owner";
-    return error_set(err, code_of_errno(number), "/dev/shm%s: %s: %s%s", name, what, strerror(number), mend);
+    return error_set(err, code_of_errno(number), "/dev/shm%s: %s: %s%s", name, what, strerror(number),
+                     error_mend(number));
 }
 
 static int map(struct region *region, const char *name, struct error *err)

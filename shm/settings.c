@@ -59,7 +59,7 @@ int settings_load(const struct settings *s, const char *text, size_t len, json_t
     json_decref(again);
     if (!is_whole) {
         json_decref(root);
-        return error_set(s->err, EVBUS_ENOSPC, "no memory to read the text");
+        return error_no_memory(s->err, "the text of the catalogue");
     }
     *out_root = root;
     return EVBUS_OK;

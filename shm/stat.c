@@ -104,7 +104,7 @@ EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat)
         n_partitions += memory->logs[i].n_partitions;
     struct rows *rows = calloc(1, sizeof *rows + n_partitions * sizeof rows->partitions[0]);
     if (rows == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for %zu partitions", n_partitions);
+        return error_no_memory(err, "%zu partitions", n_partitions);
     struct evbus_stat stat = {
         .size = out_stat->size,
         .bus = memory->bus,

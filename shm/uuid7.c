@@ -41,10 +41,10 @@ static int open_pool(struct uuid7_state *state, struct error *err)
 {
     struct uuid7_pool *pool = mmap(NULL, sizeof *pool, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pool == MAP_FAILED)
-        return error_set(err, EVBUS_EIO, "no memory for event ids: %s", strerror(errno));
+        return error_no_memory(err, "event ids");
     if (madvise(pool, sizeof *pool, MADV_WIPEONFORK) != 0) {
-        int code = error_set(err, EVBUS_EIO, "event ids need madvise(MADV_WIPEONFORK), Linux 4.14 or newer: %s",
-                             strerror(errno));
+        int code = error_set(err, EVBUS_EIO, "event ids need madvise(MADV_WIPEONFORK), Linux 4.14 or newer: %s%s",
+                             strerror(errno), error_mend(errno));
         munmap(pool, sizeof *pool);
         return code;
     }

@@ -30,7 +30,9 @@
  * length. Strings are NUL-terminated UTF-8, copied before the call returns unless said otherwise.
  *
  * Errors. A call that can fail returns enum evbus_code, EVBUS_OK is 0, the others are negative. evbus_message() tells
- * which thing, what was found, and the mend. */
+ * which thing, what was found, and the mend. Beside the codes that stand at a call, each may answer EVBUS_ENOSPC (no memory is
+ * left), EVBUS_EIO (the system has refused something) and, as a thread's first call on a handle, EVBUS_ELIMIT (all slots are
+ * taken). What has failed has left nothing behind, and may be tried again. */
 #ifndef EVBUS_EVBUS_H
 #define EVBUS_EVBUS_H
 

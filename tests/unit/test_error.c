@@ -2,6 +2,7 @@
 #include "error.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,25 @@ Test(error, every_code_has_a_text_of_its_own)
         for (int other = EVBUS_OK; other > code; other--)
             cr_expect_str_neq(text, evbus_strerror(other), "%d and %d", code, other);
     }
+}
+
+Test(error, what_the_system_refuses_comes_with_what_helps)
+{
+    static const struct {
+        int number;
+        const char *mend;
+    } rows[] = {{ENOSPC, "--shm-size"}, {ENOMEM, "ulimit -v"}, {EMFILE, "ulimit -n"},   {ENFILE, "fs.file-max"},
+                {EAGAIN, "ulimit -u"},  {EACCES, "run as"},    {EPERM, "run as"},       {EROFS, "remount"},
+                {ENOSYS, "seccomp"},    {EIO, "try again"},    {12345678, "try again"}, {0, "try again"}};
+    for (size_t i = 0; i < N(rows); i++) {
+        cr_expect_not_null(strstr(error_mend(rows[i].number), rows[i].mend), "%d: %s", rows[i].number,
+                           error_mend(rows[i].number));
+        cr_expect_eq(strncmp(error_mend(rows[i].number), "; ", 2), 0, "it ends a message");
+    }
+    struct error err = {""};
+    cr_expect_eq(error_no_memory(&err, "%d things", 3), EVBUS_ENOSPC);
+    cr_expect_str_eq(err.text,
+                     "no memory for 3 things; free memory, or raise the limit (ulimit -v; the cgroup's memory)");
 }
 
 Test(error, an_unknown_code_has_a_text_too)
