@@ -148,6 +148,8 @@ int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *
     if (thread->frame == NULL)
         rc = error_no_memory(err, "a frame of %u cells", FRAME_CELLS_MAX);
     else
+        rc = topics_enter_thread(err);
+    if (rc == EVBUS_OK)
         rc = burial_take_slot(&bus->memory, bus->service, &thread->claim.slot, err);
     if (rc == EVBUS_OK && (number = pthread_setspecific(bus->key, thread)) != 0) {
         burial_leave_slot(&bus->memory, thread->claim.slot);

@@ -1,6 +1,6 @@
 /* topics.c: the topics of a bus, looked up by every publish.
  *
- * A hash table of liburcu, read under RCU: a look-up takes no lock and writes no line that others read. When the catalogue's
+ * A hash table that never changes, read under RCU: a look-up takes no lock and writes no line that others read. When the catalogue's
  * generation in shared memory has changed (one load of a quiet line per publish), the first thread to see it makes a new
  * table beside the old one, exchanges the pointer, waits for the readers of the old one, and frees it; the others go on with
  * the old one meanwhile.
@@ -10,8 +10,8 @@
  *
  * A thread that publishes the topic that it published last finds it in memory of its own, by the same generation.
  *
- * liburcu-bp: we live in other people's threads, which register themselves. A fixed table without automatic resizing, and
- * synchronize_rcu() instead of call_rcu(): so liburcu starts no thread of its own.
+ * liburcu-bp: we live in other people's threads, which register themselves. synchronize_rcu() instead of call_rcu(): so
+ * liburcu starts no thread of its own. The table is ours and not liburcu's, which aborts the process where memory ends.
  * ThreadSanitizer does not see into liburcu: the grace period is told to it by hand.
  * Checked by tests/unit/test_topics.c. */
 #include "topics.h"
@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <urcu/rculfhash.h>
+#include <sys/mman.h>
 #include <urcu/urcu-bp.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -45,25 +45,18 @@ void __tsan_release(void *);
 #endif
 
 struct entry {
-    struct cds_lfht_node node;
     char name[NAME_BYTES];
     const struct catalogue_topic *topic; /* in the table's catalogue */
     struct topics_place place;
     bool may_publish;
 };
 
-/* caa_container_of() casts a const away, which we do not allow. */
-static_assert(offsetof(struct entry, node) == 0, "a node is its entry");
-static const struct entry *entry_of(const struct cds_lfht_node *node)
-{
-    return (const struct entry *)(const void *)node;
-}
-
 /* All of one generation. */
 struct table {
-    struct cds_lfht *hash;
     struct catalogue *catalogue;
     struct entry *entries;
+    uint32_t *buckets;  /* entry + 1; 0: none. The next one that is free where it is taken */
+    uint32_t n_buckets; /* a power of two, more than twice the entries */
     uint32_t generation;
 };
 
@@ -81,7 +74,7 @@ int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_l
     struct control *control = memory->control;
     char *text = malloc(CATALOGUE_BYTES + 1);
     if (text == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the catalogue");
+        return error_no_memory(err, "the catalogue");
     for (int tries = 0; tries < 1000; tries++) {
         uint32_t generation = atomic_load_explicit(&control->generation, memory_order_acquire); /* edge CATALOGUE, to */
         uint32_t which = generation % 2;
@@ -108,29 +101,31 @@ static void free_table(struct table *table)
 {
     if (table == NULL)
         return;
-    if (table->hash != NULL) {
-        struct cds_lfht_iter iter;
-        struct cds_lfht_node *node;
-        urcu_bp_read_lock();
-        cds_lfht_for_each(table->hash, &iter, node) cds_lfht_del(table->hash, node);
-        urcu_bp_read_unlock();
-        cds_lfht_destroy(table->hash, NULL);
-    }
     catalogue_free(table->catalogue);
+    free(table->buckets);
     free(table->entries);
     free(table);
+}
+
+/* Where a name stands, or would. */
+static uint32_t *bucket_of(const struct table *table, const char *name)
+{
+    uint32_t at = (uint32_t)XXH3_64bits(name, strlen(name)) & (table->n_buckets - 1);
+    while (table->buckets[at] != 0 && strcmp(table->entries[table->buckets[at] - 1].name, name) != 0)
+        at = (at + 1) & (table->n_buckets - 1);
+    return &table->buckets[at];
 }
 
 static int fill_table(const struct topics *topics, struct table *table, struct error *err)
 {
     size_t n = table->catalogue->n_topics;
     table->entries = calloc(n != 0 ? n : 1, sizeof *table->entries);
-    unsigned long n_buckets = 64;
-    while (n_buckets < 2 * n)
-        n_buckets *= 2;
-    table->hash = cds_lfht_new_flavor(n_buckets, n_buckets, n_buckets, 0, &urcu_bp_flavor, NULL);
-    if (table->entries == NULL || table->hash == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for %zu topics", n);
+    table->n_buckets = 64;
+    while (table->n_buckets <= 2 * n)
+        table->n_buckets *= 2;
+    table->buckets = calloc(table->n_buckets, sizeof *table->buckets);
+    if (table->entries == NULL || table->buckets == NULL)
+        return error_no_memory(err, "%zu topics", n);
     const char *service = topics->service[0] != '\0' ? topics->service : NULL;
     for (size_t i = 0; i < n; i++) {
         struct entry *entry = &table->entries[i];
@@ -144,10 +139,7 @@ static int fill_table(const struct topics *topics, struct table *table, struct e
         memcpy(entry->name, entry->topic->name, strlen(entry->topic->name) + 1);
         entry->place.payload_max = table->catalogue->payload_max;
         entry->may_publish = catalogue_may_publish(table->catalogue, entry->topic, service);
-        cds_lfht_node_init(&entry->node);
-        urcu_bp_read_lock();
-        cds_lfht_add(table->hash, XXH3_64bits(entry->name, strlen(entry->name)), &entry->node);
-        urcu_bp_read_unlock();
+        *bucket_of(table, entry->name) = (uint32_t)i + 1;
     }
     return EVBUS_OK;
 }
@@ -158,7 +150,7 @@ static int make_table(const struct topics *topics, struct table **out_table, str
     size_t len;
     struct table *table = calloc(1, sizeof *table);
     if (table == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the topics");
+        return error_no_memory(err, "the topics");
     int rc = topics_copy_text(topics->memory, &text, &len, &table->generation, err);
     if (rc == EVBUS_OK) {
         rc = catalogue_parse(text, len, &table->catalogue, err);
@@ -180,7 +172,7 @@ int topics_open(struct topics **out_topics, struct memory *memory, const char *s
 {
     struct topics *topics = calloc(1, sizeof *topics);
     if (topics == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the topics");
+        return error_no_memory(err, "the topics");
     topics->memory = memory;
     strncpy(topics->service, service != NULL ? service : "", sizeof topics->service - 1);
     pthread_mutex_init(&topics->reload, NULL);
@@ -227,9 +219,16 @@ static int reload(struct topics *topics, uint32_t generation, struct error *err)
     return rc;
 }
 
-static int is_named(struct cds_lfht_node *node, const void *name)
+int topics_enter_thread(struct error *err)
 {
-    return strcmp(entry_of(node)->name, name) == 0;
+    const size_t room = 256 * 1024; /* what liburcu may map at once: its record of a thousand threads has half of it */
+    void *probe = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (probe == MAP_FAILED)
+        return error_no_memory(err, "a thread's place among the readers of topics");
+    munmap(probe, room);
+    urcu_bp_read_lock(); /* it registers the thread; where it finds no memory for that, it aborts the process */
+    urcu_bp_read_unlock();
+    return EVBUS_OK;
 }
 
 static int denied(const struct topics *topics, const struct entry *entry, struct error *err)
@@ -266,7 +265,6 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
         *out_place = recent->place; /* names a log, which is there as long as the bus */
         return EVBUS_OK;
     }
-    struct cds_lfht_iter iter;
     recent->is_reading = true;
     atomic_signal_fence(memory_order_seq_cst);
     urcu_bp_read_lock();
@@ -281,12 +279,11 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
         urcu_bp_read_lock();
         table = atomic_load_explicit(&topics->current, memory_order_acquire);
     }
-    cds_lfht_lookup(table->hash, XXH3_64bits(topic, strlen(topic)), is_named, topic, &iter);
-    struct cds_lfht_node *node = cds_lfht_iter_get_node(&iter);
-    if (node == NULL) {
+    uint32_t found = *bucket_of(table, topic);
+    if (found == 0) {
         rc = unknown(topics, topic, err);
     } else {
-        const struct entry *entry = entry_of(node);
+        const struct entry *entry = &table->entries[found - 1];
         if (entry->may_publish) {
             recent->generation = 0; /* first and last: a longjmp may come between any two of these */
             atomic_signal_fence(memory_order_seq_cst);

@@ -29,6 +29,9 @@ void topics_abandon(struct topics_recent *recent);
 int topics_open(struct topics **out_topics, struct memory *memory, const char *service, struct error *err);
 void topics_close(struct topics *topics);
 
+/* Before a thread's first look-up. EVBUS_ENOSPC. */
+int topics_enter_thread(struct error *err);
+
 /* May our service publish on it, and where does it go? A newer catalogue is read first. Any thread; `recent` is its own.
  * EVBUS_OK; EVBUS_ENOTFOUND; EVBUS_EDENIED. */
 int topics_find(struct topics *topics, const char *topic, struct topics_recent *recent, struct topics_place *out_place,
