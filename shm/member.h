@@ -24,11 +24,15 @@ struct settings_of {
     struct settings_of *next;
 };
 
+enum worker_state { WORKER_BEGINS, WORKER_IDLE, WORKER_HAS_HAND, WORKER_STOP };
+
 struct worker {
     struct evbus_subscription *of;
     pthread_t thread;
-    _Atomic uint32_t state; /* futex: 0 idle, 1 has a hand, 2 stop */
+    _Atomic uint32_t state; /* futex: enum worker_state */
     struct hand *hand;
+    int rc; /* has it its place on the bus? Set before it is idle */
+    struct error err;
 };
 
 struct evbus_subscription {

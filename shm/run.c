@@ -50,21 +50,20 @@ static void *worker_of(void *context)
     struct error *err = error_of_thread();
     struct bus_thread *thread = NULL;
     prctl(PR_SET_NAME, "evbus-handler");
-    int rc = bus_thread(sub->bus, &thread, err);
+    worker->rc = bus_thread(sub->bus, &thread, &worker->err);
+    atomic_store_explicit(&worker->state, WORKER_IDLE, memory_order_release);
+    futex_wake(&worker->state, 1);
     for (;;) {
         uint32_t state = atomic_load_explicit(&worker->state, memory_order_acquire);
-        if (state == 0) {
-            futex_wait(&worker->state, 0, (struct timespec){.tv_sec = 3600});
+        if (state == WORKER_IDLE) {
+            futex_wait(&worker->state, WORKER_IDLE, (struct timespec){.tv_sec = 3600});
             continue;
         }
-        if (state == 2)
+        if (state == WORKER_STOP)
             return NULL;
-        if (rc == EVBUS_OK)
-            handle(sub, worker->hand, &thread->claim, err);
-        else /* no slot was left for us: the event goes back */
-            member_finish(worker->hand, EVBUS_RELEASE, NULL, &sub->thread->claim, err);
-        uint32_t has_hand = 1;
-        atomic_compare_exchange_strong_explicit(&worker->state, &has_hand, 0, memory_order_acq_rel,
+        handle(sub, worker->hand, &thread->claim, err);
+        uint32_t has_hand = WORKER_HAS_HAND;
+        atomic_compare_exchange_strong_explicit(&worker->state, &has_hand, WORKER_IDLE, memory_order_acq_rel,
                                                 memory_order_relaxed);
         doorbell_ring_slot(&sub->bus->memory.control->slots[sub->of.slot]);
     }
@@ -73,7 +72,7 @@ static void *worker_of(void *context)
 static struct worker *idle_worker(struct evbus_subscription *sub, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        if (atomic_load_explicit(&sub->workers[i].state, memory_order_acquire) == 0)
+        if (atomic_load_explicit(&sub->workers[i].state, memory_order_acquire) == WORKER_IDLE)
             return &sub->workers[i];
     return NULL;
 }
@@ -105,13 +104,32 @@ static int hand_out(struct evbus_subscription *sub, unsigned n, struct error *er
         rc = member_receive(sub, 50 * CLOCK_NS_PER_MS, &hand, err);
         if (rc == EVBUS_OK) {
             worker->hand = hand;
-            atomic_store_explicit(&worker->state, 1, memory_order_release);
+            atomic_store_explicit(&worker->state, WORKER_HAS_HAND, memory_order_release);
             futex_wake(&worker->state, 1);
         } else if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN) {
             rc = EVBUS_OK;
         }
     }
     return rc;
+}
+
+/* Starts one, and waits until it has its place on the bus. */
+static int start_worker(struct worker *worker, struct evbus_subscription *sub, struct error *err)
+{
+    worker->of = sub;
+    atomic_store_explicit(&worker->state, WORKER_BEGINS, memory_order_relaxed);
+    int number = pthread_create(&worker->thread, NULL, worker_of, worker);
+    if (number != 0)
+        return error_set(err, EVBUS_EIO, "cannot start a handler's thread: %s%s", strerror(number), error_mend(number));
+    while (atomic_load_explicit(&worker->state, memory_order_acquire) == WORKER_BEGINS)
+        futex_wait(&worker->state, WORKER_BEGINS, (struct timespec){.tv_sec = 1});
+    if (worker->rc == EVBUS_OK)
+        return EVBUS_OK;
+    *err = worker->err;
+    atomic_store_explicit(&worker->state, WORKER_STOP, memory_order_release);
+    futex_wake(&worker->state, 1);
+    pthread_join(worker->thread, NULL);
+    return worker->rc;
 }
 
 static int run_with_workers(struct evbus_subscription *sub, unsigned n, struct error *err)
@@ -122,25 +140,18 @@ static int run_with_workers(struct evbus_subscription *sub, unsigned n, struct e
     sigset_t before;
     sigfillset(&all); /* signals are for the host's own threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (; n_started < n && rc == EVBUS_OK; n_started++) {
-        struct worker *worker = &sub->workers[n_started];
-        worker->of = sub;
-        atomic_store_explicit(&worker->state, 0, memory_order_relaxed);
-        int number = pthread_create(&worker->thread, NULL, worker_of, worker);
-        if (number != 0) {
-            rc = error_set(err, EVBUS_EIO, "cannot start a handler's thread: %s", strerror(number));
-            break;
-        }
-    }
+    while (n_started < n && rc == EVBUS_OK)
+        if ((rc = start_worker(&sub->workers[n_started], sub, err)) == EVBUS_OK)
+            n_started++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == EVBUS_OK)
         rc = hand_out(sub, n, err);
     for (unsigned i = 0; i < n_started; i++) { /* what is in a handler is finished first */
-        uint32_t idle = 0;
-        while (!atomic_compare_exchange_strong_explicit(&sub->workers[i].state, &idle, 2, memory_order_acq_rel,
-                                                        memory_order_relaxed)) {
+        uint32_t idle = WORKER_IDLE;
+        while (!atomic_compare_exchange_strong_explicit(&sub->workers[i].state, &idle, WORKER_STOP,
+                                                        memory_order_acq_rel, memory_order_relaxed)) {
             wait_for_worker(sub, i + 1 < n ? i + 1 : n);
-            idle = 0;
+            idle = WORKER_IDLE;
         }
         futex_wake(&sub->workers[i].state, 1);
         pthread_join(sub->workers[i].thread, NULL);
