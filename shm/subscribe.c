@@ -96,7 +96,7 @@ static enum group_from from_of(enum evbus_from from)
 }
 
 static int find_or_make(struct evbus_subscription *sub, const struct evbus_subscribe_options *options,
-                        struct error *err)
+                        bool *out_is_made, struct error *err)
 {
     struct memory *memory = &sub->bus->memory;
     struct topic_set covered[LOGS_MAX];
@@ -134,10 +134,22 @@ static int find_or_make(struct evbus_subscription *sub, const struct evbus_subsc
         return rc;
     uint32_t n_before = apply_n_dead_letter_topics(memory);
     rc = group_make(memory, &plan, &sub->of.group, err);
+    *out_is_made = rc == EVBUS_OK;
     if (rc == EVBUS_OK)
         rc = apply_dead_letter_names(memory, n_before, thread->claim.slot, err);
     group_unlock(memory);
     return rc == EVBUS_EDUPLICATE ? EVBUS_OK : rc;
+}
+
+/* A group that we have just made and cannot join: nobody would be left to forget it. */
+static void unmake(struct memory *memory, uint32_t group)
+{
+    uint32_t slots[MEMBERS_MAX];
+    if (group_lock(memory, true, NULL) != EVBUS_OK)
+        return;
+    if (group_members(memory, group, slots) == 0)
+        group_remove(memory, group, NULL);
+    group_unlock(memory);
 }
 
 static int check_name(const char *name, struct error *err)
@@ -155,6 +167,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
 {
     struct error *err = error_of_thread();
     struct evbus_subscribe_options options = {0};
+    bool is_made = false;
     int rc = bus_check(bus, err);
     if (rc == EVBUS_OK && given != NULL)
         rc = bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_subscribe_options", err);
@@ -171,7 +184,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
         return rc;
     struct evbus_subscription *sub = calloc(1, sizeof *sub);
     if (sub == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for a subscription");
+        return error_no_memory(err, "a subscription");
     sub->bus = bus;
     sub->handler = options.handler;
     sub->context = options.context;
@@ -181,10 +194,9 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
     memcpy(sub->of.member, bus->service, sizeof sub->of.member);
     sub->takes = UINT64_MAX;
     sub->shares = calloc((size_t)LOGS_MAX * PARTITIONS_MAX, sizeof(struct share *));
-    rc = sub->shares != NULL ? memory_map_new_logs(&bus->memory, err)
-                             : error_set(err, EVBUS_ENOSPC, "no memory for shares");
+    rc = sub->shares != NULL ? memory_map_new_logs(&bus->memory, err) : error_no_memory(err, "shares");
     if (rc == EVBUS_OK)
-        rc = find_or_make(sub, &options, err);
+        rc = find_or_make(sub, &options, &is_made, err);
     if (rc == EVBUS_OK) {
         sub->of.dlq_topic = bus->memory.control->groups[sub->of.group].dlq_topic;
         rc = member_read_settings(sub, err);
@@ -196,6 +208,8 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
     if (rc == EVBUS_OK)
         rc = member_check_thread(sub, err);
     if (rc != EVBUS_OK) {
+        if (is_made)
+            unmake(&bus->memory, sub->of.group);
         evbus_unsubscribe(sub);
         return rc;
     }
