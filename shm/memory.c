@@ -74,8 +74,13 @@ int memory_check_name(const char *bus, struct error *err)
 
 static int random_bytes(void *to, size_t len, struct error *err)
 {
-    return getrandom(to, len, 0) == (ssize_t)len ? EVBUS_OK
-                                                 : error_set(err, EVBUS_EIO, "getrandom: %s", strerror(errno));
+    ssize_t n;
+    do
+        n = getrandom(to, len, 0);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)len)
+        return error_set(err, EVBUS_EIO, "no randomness: getrandom: %s%s", strerror(errno), error_mend(errno));
+    return EVBUS_OK;
 }
 
 /* What we keep of a log that is mapped and whole. The sizes are the checked ones: the head can change at any time. */
@@ -89,7 +94,7 @@ static int view_log(struct memory *memory, uint32_t index, const char *name, uin
     log->n_partitions = n_partitions;
     log->rings = calloc(n_partitions, sizeof *log->rings);
     if (log->rings == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for the rings of %s", log->name);
+        return error_no_memory(err, "the rings of %s", log->name);
     char *at = (char *)(log->head + 1);
     for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(n_cells)) {
         ring_view(&log->rings[i], at, n_cells, memory->control->slots, log->name, i);
@@ -100,7 +105,31 @@ static int view_log(struct memory *memory, uint32_t index, const char *name, uin
     return EVBUS_OK;
 }
 
-/* A new object for a log, mapped as the index-th; it has no topics yet. */
+/* What stands in a new log's object; it has no topics yet. */
+static int fill_log(struct memory *memory, uint32_t index, const char *log_name, uint64_t ring_cells,
+                    uint32_t n_partitions, struct error *err)
+{
+    struct memory_log *log = &memory->logs[index];
+    struct log_head *head = log->region.base;
+    head->magic = LOG_MAGIC;
+    head->fingerprint = LAYOUT_FINGERPRINT;
+    memcpy(head->uuid, memory->control->uuid, sizeof head->uuid);
+    head->bytes = log->region.len_bytes;
+    head->n_cells = ring_cells;
+    head->n_partitions = n_partitions;
+    snprintf(head->name, sizeof head->name, "%s", log_name);
+    char *at = (char *)(head + 1);
+    for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(ring_cells)) {
+        uint64_t salt;
+        int rc = random_bytes(&salt, sizeof salt, err);
+        if (rc != EVBUS_OK)
+            return rc;
+        ring_make(at, salt);
+    }
+    return view_log(memory, index, log_name, ring_cells, n_partitions, err);
+}
+
+/* A new object for a log, mapped as the index-th. Nothing of it is left when it fails. */
 static int create_log(struct memory *memory, uint32_t index, const char *log_name, uint64_t ring_cells,
                       uint32_t n_partitions, mode_t mode, gid_t group, struct error *err)
 {
@@ -115,23 +144,12 @@ static int create_log(struct memory *memory, uint32_t index, const char *log_nam
         return rc;
     close(log->region.fd);
     log->region.fd = -1;
-    struct log_head *head = log->region.base;
-    head->magic = LOG_MAGIC;
-    head->fingerprint = LAYOUT_FINGERPRINT;
-    memcpy(head->uuid, memory->control->uuid, sizeof head->uuid);
-    head->bytes = log->region.len_bytes;
-    head->n_cells = ring_cells;
-    head->n_partitions = n_partitions;
-    snprintf(head->name, sizeof head->name, "%s", log_name);
-    char *at = (char *)(head + 1);
-    for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(ring_cells)) {
-        uint64_t salt;
-        if ((rc = random_bytes(&salt, sizeof salt, err)) != EVBUS_OK)
-            return rc;
-        ring_make(at, salt);
-    }
-    if ((rc = view_log(memory, index, log_name, ring_cells, n_partitions, err)) != EVBUS_OK)
+    if ((rc = fill_log(memory, index, log_name, ring_cells, n_partitions, err)) != EVBUS_OK) {
+        shm_unlink(name);
+        region_close(&log->region);
+        *log = (struct memory_log){.region = REGION_NONE};
         return rc;
+    }
     snprintf(memory->control->logs[index], NAME_BYTES, "%s", log_name);
     return EVBUS_OK;
 }
@@ -154,15 +172,11 @@ int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, st
     if (index >= LOGS_MAX)
         return error_set(err, EVBUS_ELIMIT, "bus %s has %d logs, no more fit", memory->bus, LOGS_MAX);
     if (fstat(memory->control_region.fd, &like) != 0)
-        return error_set(err, EVBUS_EIO, "fstat: %s", strerror(errno));
+        return error_set(err, EVBUS_EIO, "bus %s: fstat: %s%s", memory->bus, strerror(errno), error_mend(errno));
     int rc = create_log(memory, index, wanted->name, wanted->ring_bytes / CELL_BYTES, wanted->n_partitions,
                         like.st_mode & 0777, like.st_gid, err);
-    if (rc != EVBUS_OK) {
-        region_close(&memory->logs[index].region);
-        free(memory->logs[index].rings);
-        memory->logs[index] = (struct memory_log){.region = REGION_NONE};
+    if (rc != EVBUS_OK)
         return rc;
-    }
     *out_log = &memory->logs[index];
     return EVBUS_OK;
 }
@@ -288,7 +302,7 @@ static int prepare_logs(struct memory *memory, struct error *err)
 {
     memory->logs = calloc(LOGS_MAX, sizeof *memory->logs);
     if (memory->logs == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory for %d logs", LOGS_MAX);
+        return error_no_memory(err, "%d logs", LOGS_MAX);
     for (uint32_t i = 0; i < LOGS_MAX; i++)
         memory->logs[i].region = REGION_NONE;
     return EVBUS_OK;
@@ -336,7 +350,16 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
         return error_set(err, rc, "bus %s exists already: `evbus rm -b %s` removes it", bus, bus);
     if (rc != EVBUS_OK)
         return rc;
-    if (flock(memory.control_region.fd, LOCK_EX) != 0 || region_is_unlinked(&memory.control_region)) {
+    int number;
+    do
+        number = flock(memory.control_region.fd, LOCK_EX) == 0 ? 0 : errno;
+    while (number == EINTR);
+    if (number != 0 && !region_is_unlinked(&memory.control_region)) {
+        shm_unlink(name);
+        memory_close(&memory);
+        return error_set(err, EVBUS_EIO, "/dev/shm%s: cannot lock: %s%s", name, strerror(number), error_mend(number));
+    }
+    if (number != 0 || region_is_unlinked(&memory.control_region)) {
         memory_close(&memory); /* somebody took it for half made before we had the lock: theirs is the name now */
         return error_set(err, EVBUS_EBUSY, "bus %s is being made by somebody else at the same time: try again", bus);
     }
@@ -396,7 +419,7 @@ static int open_control(struct memory *memory, struct error *err)
     if (rc == EVBUS_ENOBUS)
         return error_set(err, rc, "there is no bus %s on this host: `evbus -b %s init` makes it", memory->bus,
                          memory->bus);
-    if (rc == EVBUS_ECORRUPT || rc == EVBUS_EIO) /* too short: begun and left, or just begun */
+    if (rc == EVBUS_ECORRUPT) /* too short: begun and left, or just begun */
         return is_half_made(name, false) ? half_made(memory->bus, err) : being_made(memory->bus, err);
     if (rc != EVBUS_OK)
         return rc;
@@ -534,10 +557,10 @@ static int remove_objects(const char *bus, const char *name, struct error *err)
     int prefix_len = snprintf(prefix, sizeof prefix, "evbus.%s.", bus);
     DIR *dir = opendir("/dev/shm");
     if (dir == NULL)
-        return error_set(err, EVBUS_EIO, "/dev/shm: %s", strerror(errno));
+        return error_set(err, EVBUS_EIO, "/dev/shm: %s%s", strerror(errno), error_mend(errno));
     unsigned n_removed = 0;
     int number = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    for (struct dirent *entry; errno = 0, (entry = readdir(dir)) != NULL;) {
         if (strncmp(entry->d_name, prefix, (size_t)prefix_len) != 0 || strcmp(entry->d_name, name + 1) == 0)
             continue;
         char path[300];
@@ -547,14 +570,17 @@ static int remove_objects(const char *bus, const char *name, struct error *err)
         else if (errno != ENOENT)
             number = errno;
     }
+    if (errno != 0) /* what was not seen is not removed: the control object stays, so that it can be said again */
+        number = errno;
     closedir(dir);
     if (number == 0 && shm_unlink(name) == 0)
         n_removed++;
     else if (number == 0 && errno != ENOENT)
         number = errno;
     if (number != 0)
-        return error_set(err, number == EACCES || number == EPERM ? EVBUS_EPERM : EVBUS_EIO,
-                         "bus %s: cannot remove all of it from /dev/shm: %s; run as its owner", bus, strerror(number));
+        return error_set(err, number == EACCES || number == EPERM || number == EROFS ? EVBUS_EPERM : EVBUS_EIO,
+                         "bus %s: cannot remove all of it from /dev/shm: %s%s", bus, strerror(number),
+                         error_mend(number));
     if (n_removed == 0)
         return error_set(err, EVBUS_ENOBUS, "there is no bus %s on this host", bus);
     return EVBUS_OK;
