@@ -10,7 +10,9 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -23,7 +25,7 @@
 
 #define ERRORS_MAX 5
 
-/* The likely errors of a call. futex() is here by its waits: a wake does not fail. */
+/* The likely errors of a call. futex() is here by its waits: a wake does not fail. brk() is not: malloc() asks mmap() next. */
 static const struct call {
     long number;
     const char *name;
@@ -36,18 +38,17 @@ static const struct call {
     {SYS_newfstatat, "newfstatat", {ENOMEM, EACCES}, false},
     {SYS_fchmod, "fchmod", {EPERM, EROFS, EIO}, false},
     {SYS_fchown, "fchown", {EPERM, EROFS, EIO}, false},
-    {SYS_flock, "flock", {EAGAIN, EINTR, ENOLCK}, false},
+    {SYS_flock, "flock", {EINTR, ENOLCK, EAGAIN}, false},
     {SYS_fcntl, "fcntl", {EAGAIN, EACCES, EINTR, ENOLCK}, false},
     {SYS_ftruncate, "ftruncate", {ENOSPC, EINTR, EFBIG, EIO}, false},
     {SYS_fallocate, "fallocate", {ENOSPC, EINTR, EFBIG, EIO}, false},
     {SYS_unlink, "unlink", {EACCES, EBUSY, EIO, EROFS}, false},
-    {SYS_getdents64, "getdents64", {EIO, ENOENT}, false},
+    {SYS_getdents64, "getdents64", {EIO}, false},
     {SYS_read, "read", {EINTR, EIO}, false},
     {SYS_write, "write", {EAGAIN, EINTR, EIO}, false},
     {SYS_mmap, "mmap", {ENOMEM, EAGAIN, EPERM, ENODEV}, false},
     {SYS_mprotect, "mprotect", {ENOMEM}, false},
     {SYS_madvise, "madvise", {EINVAL, ENOMEM, EAGAIN}, false},
-    {SYS_brk, "brk", {ENOMEM}, false},
     {SYS_getrandom, "getrandom", {EINTR, ENOSYS, EAGAIN}, false},
     {SYS_eventfd2, "eventfd2", {EMFILE, ENFILE, ENODEV, ENOMEM}, false},
     {SYS_prctl, "prctl", {EINVAL}, false},
@@ -63,6 +64,8 @@ static unsigned n_errors(const struct call *call, const struct __ptrace_syscall_
     unsigned n = 0;
     while (n < ERRORS_MAX && call->errors[n] != 0)
         n++;
+    if (call->number == SYS_flock)
+        return (info->entry.args[1] & LOCK_NB) != 0 ? n : n - 1; /* who waits is not told to come again */
     if (call->number != SYS_futex)
         return n;
     int operation = (int)info->entry.args[1] & FUTEX_CMD_MASK;

@@ -11,6 +11,8 @@ unsigned count_threads(const char *name)
     DIR *dir = opendir("/proc/self/task");
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
         char path[300], comm[32] = "";
+        if (entry->d_name[0] == '.') /* or the process would be one more */
+            continue;
         snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
         FILE *file = fopen(path, "re");
         if (file == NULL)
