@@ -58,16 +58,24 @@ static bool is_alive(const struct evbus *bus)
     return *(const volatile uint8_t *)bus->alive == 1;
 }
 
+static int stale(const struct evbus *bus, struct error *err)
+{
+    return error_set(err, EVBUS_ESTALE, "bus %s was removed or made anew: close this handle and open again",
+                     bus->memory.bus);
+}
+
 int bus_check(const struct evbus *bus, struct error *err)
 {
     if (bus == NULL)
         return error_set(err, EVBUS_EINVAL, "the bus is NULL: evbus_open() makes it");
     if (!is_alive(bus))
         return error_set(err, EVBUS_EFORKED, "this handle was opened by the parent process: open one after fork()");
-    if (memory_is_retired(&bus->memory))
-        return error_set(err, EVBUS_ESTALE, "bus %s was removed or made anew: close this handle and open again",
-                         bus->memory.bus);
-    return EVBUS_OK;
+    return memory_is_retired(&bus->memory) ? stale(bus, err) : EVBUS_OK;
+}
+
+int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err)
+{
+    return memory_is_gone(&bus->memory, now_ns) ? stale(bus, err) : EVBUS_OK;
 }
 
 /* --- the end of a handle ------------------------------------------------------------------------------------------ */

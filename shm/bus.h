@@ -44,6 +44,10 @@ struct bus_thread {
 /* May this process use the handle, and is the bus still there? EVBUS_OK, EVBUS_EFORKED, EVBUS_ESTALE, EVBUS_EINVAL. */
 int bus_check(const struct evbus *bus, struct error *err);
 
+/* Is it still there? Once a second its names are looked at, too: for who may wait or go on for long. now_ns: monotonic.
+ * EVBUS_OK, EVBUS_ESTALE. */
+int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err);
+
 /* The calling thread's record, with a slot; made by its first call. */
 int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *err);
 

@@ -11,7 +11,7 @@ static _Atomic uint64_t frozen_mono_ns;
 static uint64_t read_clock(clockid_t id)
 {
     struct timespec now = {0, 0};
-    clock_gettime(id, &now); /* these two clocks cannot fail */
+    clock_gettime(id, &now); /* these clocks cannot fail */
     return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
@@ -25,6 +25,12 @@ uint64_t clock_mono_ns(void)
 {
     uint64_t frozen = atomic_load_explicit(&frozen_mono_ns, memory_order_relaxed);
     return frozen != 0 ? frozen : read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t clock_coarse_ns(void)
+{
+    uint64_t frozen = atomic_load_explicit(&frozen_mono_ns, memory_order_relaxed);
+    return frozen != 0 ? frozen : read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
 void clock_freeze(void)

@@ -16,6 +16,9 @@ uint64_t clock_wall_ns(void);
 /* ns since boot. Never steps back; the same for all processes of a time namespace. */
 uint64_t clock_mono_ns(void);
 
+/* The same, of the last tick: up to 10 ms behind, for 5 ns. */
+uint64_t clock_coarse_ns(void);
+
 /* now + timeout, UINT64_MAX where that is beyond it ("for ever"). */
 uint64_t clock_deadline(uint64_t now_ns, uint64_t timeout_ns);
 

@@ -42,7 +42,7 @@ struct fd {
 
 static bool is_ready(const struct fd *fd)
 {
-    if (memory_is_retired(fd->memory))
+    if (memory_is_gone(fd->memory, clock_mono_ns()))
         return true;
     for (size_t i = 0; i < fd->target.n_cursors; i++)
         if (cursor_is_ready(&fd->target.cursors[i]))

@@ -300,7 +300,7 @@ static void end_orphans(struct keeper *keeper)
     }
 }
 
-/* Once a second. The name of the bus is gone though nobody retired it: tell all [R16]. */
+/* Once a second. A name of the bus is gone though nobody retired it: tell all [R16]. */
 static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
 {
     if (now < *next_ns)
@@ -308,13 +308,8 @@ static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
     *next_ns = now + CLOCK_NS_PER_S;
     struct memory *memory = keeper->memory;
     end_orphans(keeper);
-    if (memory_is_retired(memory) || !region_is_unlinked(&memory->control_region))
-        return;
-    atomic_store_explicit(&memory->control->retired, 1, memory_order_release);
-    log_line(keeper->log, LOG_RETIRED, EVBUS_LOG_ERROR, "bus=%s its name is gone from /dev/shm", memory->bus);
-    for (int i = 1; i <= SLOTS_MAX; i++)
-        if (slot_is_used(&memory->control->slots[i]))
-            doorbell_ring_slot(&memory->control->slots[i]);
+    if (memory_check_names(memory))
+        log_line(keeper->log, LOG_RETIRED, EVBUS_LOG_ERROR, "bus=%s a name of it is gone from /dev/shm", memory->bus);
 }
 
 static void keep(struct keeper *keeper)

@@ -4,6 +4,8 @@
  *   open     ready? fingerprint, magic, uuid and sizes of every object are checked before anything else is read
  *   remove   retired = 1 for those who have it mapped [R16]; logs unlinked; control last, so that a remove that is killed
  *            is done again by the next one
+ *   names    may be taken away by hand (rm, a container's end). Whoever uses the bus looks at them once a second, since the keeper
+ *            may be stopped or nobody: one that is gone retires the bus for all [R16]
  * A maker that died half way leaves `ready` 0 and its lock free: open says so, the next init clears it away.
  * Checked by tests/unit/test_memory.c. */
 #include "memory.h"
@@ -70,6 +72,12 @@ int memory_check_name(const char *bus, struct error *err)
         return error_set(err, EVBUS_EINVAL,
                          "bus \"%.63s\": a bus's name is made of a-z 0-9 - _ and begins with a letter or digit", bus);
     return EVBUS_OK;
+}
+
+static int stale(const struct memory *memory, struct error *err)
+{
+    return error_set(err, EVBUS_ESTALE, "bus %s was removed or made anew: close this handle and open again",
+                     memory->bus);
 }
 
 static int random_bytes(void *to, size_t len, struct error *err)
@@ -171,6 +179,8 @@ int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, st
     uint32_t index = memory_n_logs(memory);
     if (index >= LOGS_MAX)
         return error_set(err, EVBUS_ELIMIT, "bus %s has %d logs, no more fit", memory->bus, LOGS_MAX);
+    if (memory_check_names(memory))
+        return stale(memory, err);
     if (fstat(memory->control_region.fd, &like) != 0)
         return error_set(err, EVBUS_EIO, "bus %s: fstat: %s%s", memory->bus, strerror(errno), error_mend(errno));
     int rc = create_log(memory, index, wanted->name, wanted->ring_bytes / CELL_BYTES, wanted->n_partitions,
@@ -444,7 +454,11 @@ static int open_control(struct memory *memory, struct error *err)
         return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is too short: `evbus -b %s rm` removes it", name,
                          memory->bus);
     if (atomic_load_explicit(&control->retired, memory_order_acquire) != 0)
-        return error_set(err, EVBUS_ESTALE, "bus %s has just been removed: try again", memory->bus);
+        return error_set(
+            err, EVBUS_ESTALE,
+            "bus %s has just been removed: try again; if it stays, it has lost one of its names in /dev/shm: "
+            "`evbus -b %s rm` and make it anew",
+            memory->bus, memory->bus);
     memory->control = control;
     return EVBUS_OK;
 }
@@ -495,6 +509,8 @@ int memory_map_new_logs(struct memory *memory, struct error *err)
         if ((rc = open_log(memory, i, err)) == EVBUS_OK)
             atomic_store_explicit(&memory->n_logs, i + 1, memory_order_release);
     pthread_mutex_unlock(&mapping);
+    if (rc != EVBUS_OK && (memory_is_retired(memory) || region_is_unlinked(&memory->control_region)))
+        rc = stale(memory, err); /* what stands under its logs' names is not its own */
     return rc;
 }
 
@@ -510,13 +526,13 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
         rc = prepare_logs(&memory, err);
     if (rc == EVBUS_OK)
         rc = memory_map_new_logs(&memory, err);
-    if (rc != EVBUS_OK && memory.control != NULL &&
-        (memory_is_retired(&memory) || region_is_unlinked(&memory.control_region)))
-        rc = error_set(err, EVBUS_ESTALE, "bus %s has just been removed: try again", bus);
+    if (rc == EVBUS_ESTALE)
+        rc = error_set(err, rc, "bus %s has just been removed: try again", bus);
     if (rc != EVBUS_OK) {
         memory_close(&memory);
         return rc;
     }
+    atomic_store_explicit(&memory.looked_ns, clock_mono_ns(), memory_order_relaxed);
     *out_memory = memory;
     return EVBUS_OK;
 }
@@ -533,20 +549,53 @@ void memory_close(struct memory *memory)
     *memory = (struct memory){.control_region = REGION_NONE};
 }
 
+/* Whoever has it mapped shall see it now. */
+static void retire(struct control *control)
+{
+    atomic_store_explicit(&control->retired, 1, memory_order_release);
+    for (int i = 1; i <= SLOTS_MAX; i++)
+        if (slot_is_used(&control->slots[i]))
+            doorbell_ring_slot(&control->slots[i]);
+}
+
+bool memory_check_names(struct memory *memory)
+{
+    char name[256];
+    if (memory_is_retired(memory))
+        return false;
+    bool is_gone = region_is_unlinked(&memory->control_region);
+    region_name(memory->bus, "control", name);
+    /* A log's name only where we see the host's /dev/shm: after chroot() we do not. */
+    if (!is_gone && region_find(&memory->control_region, name) == REGION_IS_THERE)
+        for (uint32_t i = 0; i < memory_n_logs(memory) && !is_gone; i++) {
+            region_name(memory->bus, memory->logs[i].name, name);
+            is_gone = region_find(&memory->logs[i].region, name) == REGION_IS_LOST;
+        }
+    if (is_gone)
+        retire(memory->control);
+    return is_gone;
+}
+
+bool memory_is_gone(struct memory *memory, uint64_t now_ns)
+{
+    uint64_t looked_ns = atomic_load_explicit(&memory->looked_ns, memory_order_relaxed);
+    if (now_ns > looked_ns && now_ns - looked_ns >= CLOCK_NS_PER_S &&
+        atomic_compare_exchange_strong_explicit(&memory->looked_ns, &looked_ns, now_ns, memory_order_relaxed,
+                                                memory_order_relaxed)) /* one thread does */
+        memory_check_names(memory);
+    return memory_is_retired(memory);
+}
+
 /* Marks whatever stands under this name as retired, if it is a control object at all. */
-static void retire(const char *name)
+static void retire_named(const char *name)
 {
     struct region region;
     if (region_open(&region, name, offsetof(struct control, seat), NULL) != EVBUS_OK)
         return;
     struct control *control = region.base;
     if (control->magic == CONTROL_MAGIC && control->fingerprint == LAYOUT_FINGERPRINT &&
-        region.len_bytes >= sizeof *control) {
-        atomic_store_explicit(&control->retired, 1, memory_order_release);
-        for (int i = 1; i <= SLOTS_MAX; i++) /* whoever sleeps shall see it now */
-            if (slot_is_used(&control->slots[i]))
-                doorbell_ring_slot(&control->slots[i]);
-    }
+        region.len_bytes >= sizeof *control)
+        retire(control);
     region_close(&region);
 }
 
@@ -598,7 +647,7 @@ int memory_remove(const char *bus, struct error *err)
         close(lock);
         return error_set(err, EVBUS_EBUSY, "bus %s is just being made or removed by somebody else: try again", bus);
     }
-    retire(name);
+    retire_named(name);
     rc = remove_objects(bus, name, err);
     if (lock >= 0)
         close(lock);

@@ -24,8 +24,9 @@ struct memory {
     char bus[SERVICE_BYTES];
     struct region control_region; /* its fd stays open: to see whether the name is gone */
     struct control *control;
-    struct memory_log *logs; /* LOGS_MAX places */
-    _Atomic uint32_t n_logs; /* that are mapped; logs are only ever added */
+    struct memory_log *logs;    /* LOGS_MAX places */
+    _Atomic uint32_t n_logs;    /* that are mapped; logs are only ever added */
+    _Atomic uint64_t looked_ns; /* at its names, last */
 };
 
 static inline uint32_t memory_n_logs(const struct memory *memory)
@@ -98,6 +99,13 @@ static inline struct group_part *memory_part(const struct memory_log *log, uint3
 {
     return (struct group_part *)((char *)log->parts + partition * log->part_stride) + group;
 }
+
+/* Looks whether the bus's objects still have their names. If not, nobody can open what we have, and somebody may make it anew: the
+ * bus is retired, and whoever sleeps is woken. true: it was that just now. */
+bool memory_check_names(struct memory *memory);
+
+/* Is it retired? Once a second its names are looked at, too. now_ns: monotonic. */
+bool memory_is_gone(struct memory *memory, uint64_t now_ns);
 
 static inline bool memory_is_retired(const struct memory *memory)
 {

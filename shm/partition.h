@@ -3,14 +3,15 @@
 #define EVBUS_PARTITION_H
 
 #include "doorbell.h"
+#include "memory.h"
 #include "ring.h"
 
 /* How a producer waits for room. */
 struct partition_wait {
-    uint64_t timeout_ns;             /* 0: not at all */
-    uint64_t spin_ns;                /* before it sleeps; UINT64_MAX: it never sleeps */
-    bool has_points;                 /* a publish of the user's: tests may crash it or make it fail (point.h) */
-    const _Atomic uint32_t *retired; /* of the bus: there is nothing to wait for any more. NULL: never */
+    uint64_t timeout_ns;   /* 0: not at all */
+    uint64_t spin_ns;      /* before it sleeps; UINT64_MAX: it never sleeps */
+    bool has_points;       /* a publish of the user's: tests may crash it or make it fail (point.h) */
+    struct memory *memory; /* once it is gone there is nothing to wait for. NULL: it cannot go */
 };
 
 /* Claims, writes and commits a frame of n_cells for the thread that owns `claim`. Nobody is woken: partition_wake().

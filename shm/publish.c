@@ -178,7 +178,7 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
         .timeout_ns = event->timeout_ns,
         .spin_ns = bus_spin_ns(bus),
         .has_points = true,
-        .retired = &bus->memory.control->retired,
+        .memory = &bus->memory,
     };
     out->frame = (struct frame){
         .kind = FRAME_EVENT,
@@ -236,11 +236,14 @@ static int send(struct evbus *bus, struct bus_thread *thread, struct parcel *par
     struct frame *frame = &parcel->frame;
     struct memory_log *log = parcel->place.log;
     bool is_id_given = !is_nil(frame->id);
+    int rc = bus_check_names(bus, clock_coarse_ns(), err);
+    if (rc != EVBUS_OK)
+        return rc;
     uint64_t now_ns = is_id_given && frame->timestamp_ns != 0 ? 0 : clock_wall_ns();
     if (frame->timestamp_ns == 0)
         frame->timestamp_ns = now_ns;
     /* An id is of now, whatever time its event has: ids of a thread never step back. */
-    int rc = is_id_given ? EVBUS_OK : uuid7_make(&thread->uuid, now_ns, frame->id, err);
+    rc = is_id_given ? EVBUS_OK : uuid7_make(&thread->uuid, now_ns, frame->id, err);
     if (rc != EVBUS_OK)
         return rc;
     uint64_t hash = topic_key_hash(frame->key, frame->key_len, frame->id);
@@ -251,7 +254,12 @@ static int send(struct evbus *bus, struct bus_thread *thread, struct parcel *par
         (rc = announce(bus, thread, parcel, err)) != EVBUS_OK)
         return rc;
     frame_build(frame, thread->frame);
-    return partition_append(parcel->ring, &thread->claim, thread->frame, parcel->n_cells, parcel->wait, out_pos, err);
+    rc = partition_append(parcel->ring, &thread->claim, thread->frame, parcel->n_cells, parcel->wait, out_pos, err);
+#if !defined(__x86_64__)
+    atomic_thread_fence(memory_order_seq_cst); /* where the commit's CAS is no full fence */
+#endif
+    /* A bus is retired before another one of its name is made: what is acknowledged was committed before [R16]. */
+    return rc == EVBUS_OK ? bus_check_names(bus, 0, err) : rc;
 }
 
 static int check_receipt(const struct evbus_receipt *receipt, struct error *err)

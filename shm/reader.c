@@ -396,7 +396,7 @@ static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread,
         now = clock_mono_ns();
         if (now >= deadline)
             return EVBUS_ETIMEOUT;
-        if ((rc = bus_check(reader->bus, err)) != EVBUS_OK)
+        if ((rc = bus_check_names(reader->bus, now, err)) != EVBUS_OK)
             return rc;
         if (now >= spin_until && (rc = sleep_on_bell(reader, thread, deadline - now, out, err)) != EVBUS_EAGAIN)
             return rc;
@@ -429,6 +429,8 @@ EVBUS_API int evbus_reader_next(struct evbus_reader *reader, struct evbus_delive
         static const char nothing[] = "no event came in time"; /* not formatted: a poll with timeout 0 is a hot path */
         memcpy(err->text, nothing, sizeof nothing);
         rc = EVBUS_ETIMEOUT;
+        if (timeout_ns == 0) /* who polls never waits */
+            memory_is_gone(&reader->bus->memory, clock_coarse_ns());
         say_idle(reader);
         if (reader->fd != NULL)
             fd_arm(reader->fd);

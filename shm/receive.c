@@ -144,7 +144,7 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
         clock_relax();
         if (is_spinning && !look)
             continue;
-        if ((rc = bus_check(sub->bus, err)) != EVBUS_OK)
+        if ((rc = bus_check_names(sub->bus, now, err)) != EVBUS_OK)
             return rc;
         if (round > 0 && now >= deadline)
             return EVBUS_ETIMEOUT;

@@ -52,6 +52,15 @@ static int failed(struct error *err, const char *name, const char *what, int num
                      error_mend(number));
 }
 
+static int identify(struct region *region, const char *name, struct stat *out_stat, struct error *err)
+{
+    if (fstat(region->fd, out_stat) != 0)
+        return failed(err, name, "fstat", errno);
+    region->device = out_stat->st_dev;
+    region->inode = out_stat->st_ino;
+    return EVBUS_OK;
+}
+
 static int map(struct region *region, const char *name, struct error *err)
 {
     void *base = mmap(NULL, region->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd, 0);
@@ -88,15 +97,16 @@ int region_create(struct region *out_region, const char *name, size_t len_bytes,
     if (region.fd < 0)
         return failed(err, name, "cannot create", errno);
     flock(region.fd, LOCK_EX | LOCK_NB); /* while its maker lives: nobody else knows it yet, so it is free */
-    int rc;
+    struct stat stat;
     int number = 0;
-    if (fchmod(region.fd, mode) != 0)
+    int rc = identify(&region, name, &stat, err);
+    if (rc == EVBUS_OK && fchmod(region.fd, mode) != 0)
         rc = failed(err, name, "cannot set its mode", errno);
-    else if (group != (gid_t)-1 && fchown(region.fd, (uid_t)-1, group) != 0)
+    if (rc == EVBUS_OK && group != (gid_t)-1 && fchown(region.fd, (uid_t)-1, group) != 0)
         rc = failed(err, name, "cannot set its group", errno);
-    else if ((number = allocate(region.fd, len_bytes)) != 0)
+    if (rc == EVBUS_OK && (number = allocate(region.fd, len_bytes)) != 0)
         rc = error_prefix(err, failed(err, name, "no room", number), "%zu bytes", len_bytes);
-    else
+    if (rc == EVBUS_OK)
         rc = map(&region, name, err);
     if (rc != EVBUS_OK) {
         shm_unlink(name);
@@ -114,14 +124,12 @@ int region_open(struct region *out_region, const char *name, size_t len_bytes_mi
     if (region.fd < 0)
         return failed(err, name, "cannot open", errno);
     struct stat stat;
-    int rc;
-    if (fstat(region.fd, &stat) != 0) {
-        rc = failed(err, name, "fstat", errno);
-    } else if ((uint64_t)stat.st_size < len_bytes_min) {
+    int rc = identify(&region, name, &stat, err);
+    if (rc == EVBUS_OK && (uint64_t)stat.st_size < len_bytes_min) {
         rc = error_set(err, EVBUS_ECORRUPT,
                        "/dev/shm%s has %lld bytes, %zu are needed: remove the bus and make it anew", name,
                        (long long)stat.st_size, len_bytes_min);
-    } else {
+    } else if (rc == EVBUS_OK) {
         region.len_bytes = (size_t)stat.st_size;
         rc = map(&region, name, err);
     }
@@ -146,7 +154,18 @@ void region_prefault(const struct region *region)
 bool region_is_unlinked(const struct region *region)
 {
     struct stat stat;
-    return region->fd >= 0 && fstat(region->fd, &stat) == 0 && stat.st_nlink == 0;
+    return region->fd >= 0 && fstat(region->fd, &stat) == 0 && stat.st_dev == region->device &&
+           stat.st_ino == region->inode && stat.st_nlink == 0;
+}
+
+enum region_found region_find(const struct region *region, const char *name)
+{
+    struct stat found;
+    char path[300];
+    snprintf(path, sizeof path, "/dev/shm%s", name);
+    if (stat(path, &found) != 0)
+        return errno == ENOENT ? REGION_IS_LOST : REGION_IS_HIDDEN;
+    return found.st_dev == region->device && found.st_ino == region->inode ? REGION_IS_THERE : REGION_IS_LOST;
 }
 
 void region_close(struct region *region)

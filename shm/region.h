@@ -10,6 +10,8 @@ struct region {
     void *base; /* NULL: not mapped */
     size_t len_bytes;
     int fd; /* open only where the caller asked to keep it; else -1 */
+    dev_t device;
+    ino_t inode; /* which object it is: a name may be another's by now, a descriptor's number too */
 };
 
 #define REGION_NONE ((struct region){.fd = -1})
@@ -32,6 +34,10 @@ void region_prefault(const struct region *region);
 
 /* Is the object's name gone (removed by hand, by a container's end)? */
 bool region_is_unlinked(const struct region *region);
+
+/* What this process finds under a name in /dev/shm: this object, nothing or another one, or it cannot tell. */
+enum region_found { REGION_IS_THERE, REGION_IS_LOST, REGION_IS_HIDDEN };
+enum region_found region_find(const struct region *region, const char *name);
 
 void region_close(struct region *region); /* unmaps, closes; fine on REGION_NONE */
 

@@ -17,11 +17,9 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <dirent.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <unistd.h>
 #include <urcu/urcu-bp.h>
 
@@ -553,8 +551,7 @@ static struct report *new_report(const struct operation *operation, const struct
 /* A /dev/shm of our own, if we may: others' buses come and go in the host's. */
 static struct fixture make_bus(void)
 {
-    if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
-        mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=64m");
+    fixture_own_shm("64m");
     struct fixture fixture = fixture_make((struct fixture_options){.catalogue = catalogue});
     evbus_close(fixture.bus); /* children have handles of their own */
     fixture.bus = NULL;

@@ -57,6 +57,9 @@ void *REAL(realloc)(void *at, size_t len);
 void *REAL(memalign)(size_t alignment, size_t len);
 void REAL(free)(void *at);
 
+/* They are called before a sanitizer's memory is there. */
+#define BARE __attribute__((no_sanitize("address", "undefined")))
+
 static _Atomic long n_unfreed;        /* blocks of all threads */
 static _Atomic long allocations_left; /* of all threads, until one fails; 0: none does */
 
@@ -71,7 +74,7 @@ __attribute__((unused)) static bool fail_allocation(long n)
     return atomic_exchange(&allocations_left, n) <= 0;
 }
 
-static bool is_failing(void)
+BARE static bool is_failing(void)
 {
     n_allocations++;
     long left = atomic_load(&allocations_left);
@@ -80,7 +83,7 @@ static bool is_failing(void)
     return left == 1;
 }
 
-static void *allocated(void *at)
+BARE static void *allocated(void *at)
 {
     if (at == NULL)
         errno = ENOMEM;
@@ -89,17 +92,17 @@ static void *allocated(void *at)
     return at;
 }
 
-void *malloc(size_t len)
+BARE void *malloc(size_t len)
 {
     return allocated(is_failing() ? NULL : REAL(malloc)(len));
 }
 
-void *calloc(size_t n, size_t len)
+BARE void *calloc(size_t n, size_t len)
 {
     return allocated(is_failing() ? NULL : REAL(calloc)(n, len));
 }
 
-void *realloc(void *at, size_t len)
+BARE void *realloc(void *at, size_t len)
 {
     void *moved = is_failing() ? NULL : REAL(realloc)(at, len);
     if (at == NULL)
@@ -111,17 +114,17 @@ void *realloc(void *at, size_t len)
     return moved;
 }
 
-void *memalign(size_t alignment, size_t len)
+BARE void *memalign(size_t alignment, size_t len)
 {
     return allocated(is_failing() ? NULL : REAL(memalign)(alignment, len));
 }
 
-void *aligned_alloc(size_t alignment, size_t len)
+BARE void *aligned_alloc(size_t alignment, size_t len)
 {
     return memalign(alignment, len);
 }
 
-int posix_memalign(void **out, size_t alignment, size_t len)
+BARE int posix_memalign(void **out, size_t alignment, size_t len)
 {
     void *at = memalign(alignment, len);
     if (at != NULL)
@@ -129,7 +132,7 @@ int posix_memalign(void **out, size_t alignment, size_t len)
     return at != NULL ? 0 : ENOMEM;
 }
 
-void free(void *at)
+BARE void free(void *at)
 {
     if (at != NULL)
         atomic_fetch_sub(&n_unfreed, 1);

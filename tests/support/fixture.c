@@ -5,9 +5,11 @@
 #include "bus.h"
 
 #include <criterion/criterion.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 static char to_remove[64];
@@ -95,4 +97,12 @@ int fixture_publish(struct evbus *bus, const char *key, const char *payload)
                                                .payload = payload,
                                                .timeout_ns = 1000000000},
                          NULL);
+}
+
+bool fixture_own_shm(const char *size)
+{
+    char options[64];
+    snprintf(options, sizeof options, "size=%s", size);
+    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("tmpfs", "/dev/shm", "tmpfs", 0, options) == 0;
 }

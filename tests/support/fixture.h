@@ -5,6 +5,8 @@
 #include <evbus/admin.h>
 #include <evbus/evbus.h>
 
+#include <stdbool.h>
+
 /* One log `test.a` with topics test.a.one and test.a.two, one log `test.b` with test.b.one; any service may publish. */
 struct fixture {
     char name[64];     /* of the bus */
@@ -29,6 +31,10 @@ void fixture_end(struct fixture *fixture);
 
 /* Another handle on the same bus, as this service; in a forked child, too. Exits the process with 99 when that fails. */
 struct evbus *fixture_open(const struct fixture *fixture, const char *service, enum evbus_keeper keeper);
+
+/* A /dev/shm of this process's own from here on, of that size ("64m"), gone with it and its children. Others' buses do not show. false:
+ * it may not (no root); everything is as it was then. */
+bool fixture_own_shm(const char *size);
 
 /* Publishes a payload (JSON) on test.a.one with a key (NULL: none), waiting up to a second for room. */
 int fixture_publish(struct evbus *bus, const char *key, const char *payload);
