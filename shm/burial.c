@@ -95,8 +95,9 @@ void burial_free_pin(struct memory_log *log, uint32_t index, uint32_t owner)
     atomic_store_explicit(&log->head->pin_owners[index], 0, memory_order_release);
 }
 
-/* Its leases, and its membership. The words of a group and partition are the next holder's to mend. */
-static void bury_members(struct memory *memory, uint32_t slot)
+/* Its leases, and its membership. The words of a group and partition are the next holder's to mend. is_dead: that is a takeover;
+ * else the thread gives them itself, at its end. */
+static void bury_members(struct memory *memory, uint32_t slot, bool is_dead)
 {
     for (uint32_t g = 0; g < GROUPS_MAX; g++) {
         struct group_entry *group = &memory->control->groups[g];
@@ -112,11 +113,13 @@ static void bury_members(struct memory *memory, uint32_t slot)
         }
         for (uint32_t l = 0; l < memory_n_logs(memory); l++)
             for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++) {
-                _Atomic uint64_t *lease = &memory_part(&memory->logs[l], p, g)->lease;
-                uint64_t word = atomic_load_explicit(lease, memory_order_acquire);
-                if (LEASE_SLOT(word) == slot)
-                    atomic_compare_exchange_strong_explicit(lease, &word, LEASE_WORD(LEASE_EPOCH(word), 0),
-                                                            memory_order_acq_rel, memory_order_relaxed);
+                struct group_part *part = memory_part(&memory->logs[l], p, g);
+                uint64_t word = atomic_load_explicit(&part->lease, memory_order_acquire);
+                if (LEASE_SLOT(word) == slot &&
+                    atomic_compare_exchange_strong_explicit(&part->lease, &word, LEASE_WORD(LEASE_EPOCH(word), 0),
+                                                            memory_order_acq_rel, memory_order_relaxed) &&
+                    is_dead)
+                    atomic_fetch_add_explicit(&part->n_takeovers, 1, memory_order_relaxed);
             }
         if (was_member)
             atomic_fetch_add_explicit(&group->changes, 1, memory_order_release);
@@ -124,9 +127,9 @@ static void bury_members(struct memory *memory, uint32_t slot)
 }
 
 /* Its leases and pins, and its places among the sleepers. */
-static void clear_logs(struct memory *memory, uint32_t slot)
+static void clear_logs(struct memory *memory, uint32_t slot, bool is_dead)
 {
-    bury_members(memory, slot);
+    bury_members(memory, slot, is_dead);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         bury_pins(&memory->logs[i], slot);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)
@@ -152,7 +155,7 @@ static bool bury(struct memory *memory, uint32_t slot)
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         for (uint32_t p = 0; p < memory->logs[i].n_partitions; p++)
             burial_bury_ring(&memory->logs[i].rings[p], slot);
-    clear_logs(memory, slot);
+    clear_logs(memory, slot, true);
     ring_all_bells(memory);
     atomic_fetch_add_explicit(&memory->control->burials, 1, memory_order_relaxed);
     slot_buried(&memory->control->slots[slot]);
@@ -183,7 +186,7 @@ int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_s
 
 void burial_leave_slot(struct memory *memory, uint32_t slot)
 {
-    clear_logs(memory, slot);
+    clear_logs(memory, slot, false);
     slot_leave(&memory->control->slots[slot]);
 }
 

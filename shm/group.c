@@ -139,6 +139,7 @@ static void make_parts(struct memory_log *log, uint32_t group, enum group_from f
         atomic_store_explicit(&part->n_done, 0, memory_order_relaxed);
         atomic_store_explicit(&part->n_redelivered, 0, memory_order_relaxed);
         atomic_store_explicit(&part->n_dead, 0, memory_order_relaxed);
+        atomic_store_explicit(&part->n_takeovers, 0, memory_order_relaxed);
         atomic_store_explicit(&part->cursor, CURSOR_WORD(start, epoch), memory_order_release);
     }
 }

@@ -57,6 +57,7 @@ static void add_part(const struct ring *ring, const struct group_part *part, uin
     stat->dead_letters += atomic_load_explicit(&part->n_dead, memory_order_relaxed);
     if (tail > cursor)
         see_age(ring, cursor, now_ns, &stat->oldest_ns);
+    stat->takeovers += atomic_load_explicit(&part->n_takeovers, memory_order_relaxed);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending found = pending_load(part, i, cursor);
         if (found.state == PENDING_EMPTY || found.pos >= cursor)

@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 1 /* counts what offsets cannot show: a field that changes its meaning */
+#define LAYOUT_VERSION 2 /* counts what offsets cannot show: a field that changes its meaning */
 
 #define CELL_BYTES     64
 #define CELL_WORDS     8 /* of 8 bytes */
@@ -138,6 +138,7 @@ struct group_part {
     alignas(64) _Atomic uint64_t cursor;
     _Atomic uint64_t lease;                         /* {epoch:16, slot:10}: members (CAS), burial */
     _Atomic uint64_t n_done, n_redelivered, n_dead; /* counters */
+    _Atomic uint64_t n_takeovers;                   /* likewise: leases that were taken, not given */
     /* {position:40, epoch:16, attempts:4, state:3, followers:1} */
     alignas(64) _Atomic uint64_t pending[PENDING_MAX];
     struct pending_side side[PENDING_MAX];

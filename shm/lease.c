@@ -35,6 +35,8 @@ bool lease_take(struct group_part *part, const struct slot *slots, uint32_t slot
     if (!atomic_compare_exchange_strong_explicit(&part->lease, &word, LEASE_WORD(epoch, slot), memory_order_acq_rel,
                                                  memory_order_relaxed))
         return false;
+    if (holder != 0 && holder != slot) /* else it was given, or its burial has counted it */
+        atomic_fetch_add_explicit(&part->n_takeovers, 1, memory_order_relaxed);
     stamp(&part->cursor, 0xffff, epoch);
     for (uint32_t i = 0; i < PENDING_MAX; i++)
         stamp(&part->pending[i], UINT64_C(0xffff) << 8, (uint64_t)epoch << 8);

@@ -3,6 +3,7 @@
 #include "stat.h"
 
 #include "bus.h"
+#include "group.h"
 #include "slot.h"
 
 #include <stdlib.h>
@@ -89,6 +90,16 @@ static void fill_slots(const struct control *control, struct rows *rows, struct 
     }
 }
 
+static uint64_t count_takeovers(const struct memory *memory)
+{
+    uint64_t n = 0;
+    for (uint32_t g = 0; g < GROUPS_MAX; g++)
+        for (uint32_t l = 0; group_is_live(memory, g) && l < memory_n_logs(memory); l++)
+            for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++)
+                n += atomic_load_explicit(&memory_part(&memory->logs[l], p, g)->n_takeovers, memory_order_relaxed);
+    return n;
+}
+
 EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat)
 {
     struct error *err = error_of_thread();
@@ -112,6 +123,7 @@ EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat)
         .bytes = memory->control_region.len_bytes,
         .n_logs = memory_n_logs(memory),
         .burials = atomic_load_explicit(&memory->control->burials, memory_order_relaxed),
+        .takeovers = count_takeovers(memory),
     };
     memcpy(stat.uuid, memory->control->uuid, sizeof stat.uuid);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++) {

@@ -119,6 +119,7 @@ static void show_group(const struct args *args, const struct evbus_group_stat *g
     print_number("done", group->done, "events");
     print_number("redelivered", group->redelivered, "attempts beyond the first");
     print_number("letters", group->dead_letters, "dead letters published");
+    print_number("takeovers", group->takeovers, "partitions taken from members that died or hung");
     (void)printf("\ntopics, in %" PRIu32 " partitions:\n", group->n_partitions);
     for (size_t i = 0; i < group->n_topics; ++i)
         (void)printf("    %s\n", group->topics[i]);

@@ -60,8 +60,9 @@ static int print_human(struct evbus *bus, const struct evbus_stat *stat)
     else
         (void)printf("keeper %s (pid %" PRId32 ")", stat->keeper_service[0] != '\0' ? stat->keeper_service : "-",
                      stat->keeper_pid);
-    (void)printf("; %" PRIu32 " processes, %" PRIu32 " threads attached; %" PRIu64 " dead threads buried\n\n",
-                 stat->n_processes, stat->n_slots, stat->burials);
+    (void)printf("; %" PRIu32 " processes, %" PRIu32 " threads attached; %" PRIu64 " dead threads buried, %" PRIu64
+                 " partitions taken over\n\n",
+                 stat->n_processes, stat->n_slots, stat->burials, stat->takeovers);
 
     (void)printf("%-28s %10s %14s %6s %8s %8s %8s %8s %8s %5s\n", "PARTITION", "CELLS", "TAIL", "FREE", "FULL",
                  "CANCELS", "FENCES", "BURIED", "SLEEPERS", "PINS");
@@ -139,8 +140,9 @@ static int print_json_object(struct evbus *bus, const struct evbus_stat *stat)
     format_time(stat->created_ns, created);
     print_text("{\"bus\":", stat->bus);
     (void)printf(",\"uuid\":\"%s\",\"created\":\"%s\",\"bytes\":%" PRIu64 ",\"logs\":%" PRIu32 ",\"topics\":%" PRIu32
-                 ",\"processes\":%" PRIu32 ",\"burials\":%" PRIu64 ",\"keeper\":",
-                 uuid, created, stat->bytes, stat->n_logs, stat->n_topics, stat->n_processes, stat->burials);
+                 ",\"processes\":%" PRIu32 ",\"burials\":%" PRIu64 ",\"takeovers\":%" PRIu64 ",\"keeper\":",
+                 uuid, created, stat->bytes, stat->n_logs, stat->n_topics, stat->n_processes, stat->burials,
+                 stat->takeovers);
     if (stat->keeper_slot == 0) {
         (void)printf("null");
     } else {

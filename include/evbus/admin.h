@@ -113,6 +113,7 @@ struct evbus_stat {
     const struct evbus_partition_stat *partitions;
     size_t n_partitions;
     const struct evbus_slot_stat *slots; /**< n_slots of them */
+    uint64_t takeovers;                  /**< of all groups that there are; see struct evbus_group_stat */
 };
 
 /** A snapshot; the numbers are each right, but not of one moment. Pointers live until the next call on this handle. */
@@ -139,6 +140,7 @@ struct evbus_group_stat {
     const char *const *topics; /**< that it receives */
     size_t n_topics;
     const struct evbus_slot_stat *members; /**< n_members of them */
+    uint64_t takeovers; /**< partitions taken from members that died, or hung for longer than a handler may take */
 };
 
 /** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */

@@ -77,6 +77,7 @@ Test(lease, it_is_taken_from_nobody_the_dead_and_whom_the_caller_names)
         {"a hung one's, named", OTHER, OTHER, true},
         {"a slot that nobody has", GONE, 0, false},
         {"our own", ME, 0, false},
+        {"our own, given up", ME, ME, true},
     };
     for (size_t i = 0; i < N(rows); i++) {
         struct bed bed = bed_make(640);
@@ -88,9 +89,12 @@ Test(lease, it_is_taken_from_nobody_the_dead_and_whom_the_caller_names)
             cr_expect_eq(epoch, 42, "%s", rows[i].label);
             cr_expect(lease_is_held(bed.part, 42, ME), "%s", rows[i].label);
             cr_expect_eq(lease_holder(bed.part), (uint32_t)ME, "%s", rows[i].label);
+            cr_expect_eq(atomic_load(&bed.part->n_takeovers), rows[i].holder == OTHER || rows[i].holder == DEAD, "%s",
+                         rows[i].label);
         } else {
             cr_expect_eq(epoch, 0xaaaa, "%s: untouched", rows[i].label);
             cr_expect_eq(atomic_load(&bed.part->lease), before, "%s", rows[i].label);
+            cr_expect_eq(atomic_load(&bed.part->n_takeovers), 0u, "%s", rows[i].label);
             cr_expect_eq(CURSOR_EPOCH(atomic_load(&bed.part->cursor)), 0, "%s: nothing is stamped", rows[i].label);
         }
         bed_end(&bed);

@@ -142,6 +142,13 @@ static struct evbus_group_stat stat_of(struct evbus *bus, const char *group)
     return wanted.stat;
 }
 
+static uint64_t takeovers_of_all(struct evbus *bus)
+{
+    struct evbus_stat stat = {.size = sizeof stat};
+    cr_assert_eq(evbus_stat(bus, &stat), EVBUS_OK, "%s", evbus_message(bus));
+    return stat.takeovers;
+}
+
 static bool is_group(struct evbus *bus, const char *group)
 {
     struct wanted_stat wanted = {.group = group};
@@ -913,6 +920,7 @@ Test(subscribe, members_share_the_partitions_fairly)
             unsigned n = n_held(buses[k], "mailer", 0) + n_held(buses[k], "mailer", 1);
             cr_expect(n >= 5 && n <= 6, "%zu has %u of 16", k, n);
         }
+    cr_expect_eq(stat_of(f.bus, "mailer").takeovers, 0u, "each was given");
     for (size_t i = 0; i < 3; i++)
         evbus_unsubscribe(subs[i]);
     for (size_t i = 1; i < 4; i++)
@@ -1171,6 +1179,9 @@ Test(subscribe, the_events_of_a_member_that_hangs_go_to_another)
     done(b, &got);
     got = receive_this(b, "2");
     done(b, &got);
+    cr_expect_geq(stat_of(f.bus, "mailer").takeovers, 1u, "the partition with the event");
+    cr_expect_eq(stat_of(f.bus, "slow").takeovers, 0u);
+    cr_expect_geq(takeovers_of_all(f.bus), 1u);
     evbus_unsubscribe(a);
     evbus_unsubscribe(b);
     evbus_close(other);
@@ -1456,6 +1467,35 @@ Test(subscribe, what_a_dead_member_had_in_hand_comes_to_another_one_by_one)
         done(sub, &got);
     }
     nothing(sub);
+    cr_expect_eq(stat_of(f.bus, "mailer").takeovers, 2u, "it held test.a/0 and test.b/0");
+    cr_expect_eq(takeovers_of_all(f.bus), 2u);
+    cr_assert_eq(evbus_group_remove(f.bus, "mailer"), EVBUS_OK);
+    cr_expect_eq(takeovers_of_all(f.bus), 0u, "of the groups that there are");
     evbus_unsubscribe(sub);
+    fixture_end(&f);
+}
+
+static void *join_and_end(void *context)
+{
+    struct evbus *bus = context;
+    struct evbus_subscription *sub = join(bus, "mailer");
+    nothing(sub); /* has the leases now */
+    return sub;
+}
+
+Test(subscribe, a_thread_that_ends_gives_its_partitions_and_nobody_has_taken_them)
+{
+    struct fixture f = one_partition();
+    pthread_t thread;
+    void *left;
+    cr_assert_eq(pthread_create(&thread, NULL, join_and_end, f.bus), 0);
+    pthread_join(thread, &left);
+    struct evbus_subscription *sub = join(f.bus, "mailer");
+    publish(f.bus, "a", "1");
+    struct evbus_delivery got = receive_this(sub, "1");
+    done(sub, &got);
+    cr_expect_eq(takeovers_of_all(f.bus), 0u);
+    evbus_unsubscribe(sub);
+    evbus_unsubscribe(left);
     fixture_end(&f);
 }
