@@ -26,7 +26,14 @@
 
 void args_init(struct args *args, const char **operands)
 {
-    *args = (struct args){.timeout_ns = ARG_ABSENT, .count = ARG_ABSENT, .operands = operands};
+    *args = (struct args){
+        .timeout_ns = ARG_ABSENT,
+        .count = ARG_ABSENT,
+        .partition = ARG_ABSENT,
+        .words = ARG_ABSENT,
+        .frame = ARG_ABSENT,
+        .operands = operands,
+    };
 }
 
 void args_complete(struct args *args)

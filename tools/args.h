@@ -40,6 +40,11 @@ struct args {
     const char *exec;
     bool ephemeral;
     bool yes;
+    const char *log;
+    uint64_t partition;
+    uint64_t words;
+    bool all;
+    uint64_t frame;
 
     const char **operands; /* what is no option, in order, without the command */
     size_t n_operands;

@@ -188,6 +188,76 @@ struct evbus_finding {
 EVBUS_API int evbus_doctor(struct evbus *bus, void (*each)(void *context, const struct evbus_finding *finding),
                            void *context);
 
+/** How a field of a record is meant. */
+enum evbus_field_kind {
+    EVBUS_FIELD_NONE = 0,     /**< cannot be told */
+    EVBUS_FIELD_NUMBER = 1,   /**< number */
+    EVBUS_FIELD_POSITION = 2, /**< number; up to 64 bits, so as a string where numbers are doubles */
+    EVBUS_FIELD_FLAG = 3,     /**< number: 0 or 1 */
+    EVBUS_FIELD_TIME = 4,     /**< number: ns since 1970 */
+    EVBUS_FIELD_HEX = 5,      /**< number, to be shown in hexadecimal */
+    EVBUS_FIELD_TEXT = 6      /**< text: valid UTF-8, but any character, also control characters */
+};
+
+struct evbus_field {
+    const char *name;
+    enum evbus_field_kind kind;
+    uint64_t number;
+    const char *text; /**< for EVBUS_FIELD_TEXT, else NULL */
+};
+
+/** One thing that stands in a bus. `kind` says what, and so which fields it has, always in the same order; there may be more of
+ *  both in newer versions.
+ *
+ *      bus        who and what, its keeper, who holds its locks
+ *      differs    what is not as it should be, in a sentence: `what`
+ *      slot       a thread: its service, process, is it alive or dead by its lock word
+ *      log        one object, and below it:
+ *        topic      its id, and the groups that receive it
+ *        sleeper    a thread that reads here, and whether it is asleep
+ *        partition  tail, released, counters, and below it:
+ *          low        what holds `released` back: a pin, a group
+ *          word       a claim, frame or pad: position, state, whose, cells; left_out: words that are not shown
+ *          frame      (where one is asked for) its header, its key and the front of its payload
+ *      group      its kind, and below it:
+ *        member     a thread that holds leases
+ *        lease      of one partition: cursor, epoch, holder, low, counters, and below it:
+ *          pending    an event that was taken and is not finished
+ */
+struct evbus_record {
+    size_t size;
+    const char *kind;
+    unsigned depth; /**< 0..2, as above */
+    const struct evbus_field *fields;
+    size_t n_fields;
+};
+
+struct evbus_inspect_options {
+    size_t size;
+    const char *bus; /**< NULL: $EVBUS_BUS, else "lomash" */
+    const char *dir; /**< folder with copies of evbus.<bus>.control and evbus.<bus>.<log>; NULL: /dev/shm */
+    /* What is shown. Zeroes: everything */
+    const char *log;    /**< this log and what groups have in it */
+    const char *group;  /**< this group and what it has */
+    bool has_partition; /**< `partition` is set */
+    uint32_t partition; /**< this partition of each log */
+    uint32_t words; /**< how many are shown at either end of a partition, 0: 4; UINT32_MAX: all. Whatever is not a sound
+                              committed frame is shown in any case */
+    bool has_frame; /**< `frame` is set */
+    uint64_t frame; /**< show nothing but the frame at this position */
+};
+
+/** Show what stands in a bus, as it stands there: also one that evbus_open() refuses (damaged, half made, removed, of another
+ *  build), also from files copied off a dead host, also when they are cut. Opens the files for reading, reads them, and does
+ *  nothing else: no slot, no lock, no mapping. Every number is bounded before it is used. While others write, each number is right
+ *  but not of one moment.
+ *
+ *  each     gets one record after the other; what it is shown lives until it returns. A non-zero answer ends it and is returned
+ *  Returns  EVBUS_OK, whatever state the bus is in; EVBUS_ENOBUS (no file of such a bus in that folder); EVBUS_ENOTFOUND (no such
+ *           log, group, partition, frame); EVBUS_EPERM; EVBUS_EIO; EVBUS_ENOSPC (memory); EVBUS_EINVAL. Since 0.1. */
+EVBUS_API int evbus_inspect(const struct evbus_inspect_options *options,
+                            int (*each)(void *context, const struct evbus_record *record), void *context);
+
 #ifdef __cplusplus
 }
 #endif

@@ -14,7 +14,7 @@ catalogue='{ "namespace": "lomash", "tests": true, "defaults": { "partitions": 1
               "lomash.content.blog.published": { "producers": ["editor"], "groups": [] } },
   "logs": { "lomash.content": { "ring": "1MiB", "partitions": 2 } } }'
 
-commands='init rm ls pub tail consume group stat catalogue doctor'
+commands='init rm ls pub tail consume group stat catalogue doctor inspect'
 
 # Nobody is there who would read for the groups: without them a log is released when it fills.
 forget_groups() {
@@ -759,7 +759,7 @@ it_completes_commands_options_topics_and_buses() {
     # shellcheck source=/dev/null
     source "$source_root/tools/completion/evbus"
     completes 'stat' st
-    completes 'init rm ls pub tail consume group stat catalogue doctor demo' ''
+    completes 'init rm ls pub tail consume group stat catalogue doctor inspect demo' ''
     completes '--timeout' tail --tim
     completes '--key --key-field' pub lomash.orders.created --ke
     completes '--watch' -b x stat --w
@@ -777,6 +777,11 @@ it_completes_commands_options_topics_and_buses() {
     completes '--exec --ephemeral' consume --e
     completes 'lomash.orders.created lomash.orders.cancelled' pub lomash.orders.c
     completes 'lomash.content.blog.published' tail lomash.orders.created lomash.con
+    mkdir saved
+    completes 'saved' inspect sav
+    completes 'mailer' inspect --group m
+    completes 'lomash.orders' inspect --log lomash.o
+    completes '--partition' inspect --pa
     completes "$EVBUS_BUS" --bus "$EVBUS_BUS"
     local bus=$EVBUS_BUS
     EVBUS_BUS=none completes 'lomash.orders.created' -b "$bus" pub --as shop lomash.orders.cr
