@@ -333,6 +333,23 @@ static void show_lows(struct record *out, const struct remains_ring *ring)
     }
 }
 
+/* Cells that are left out of each lap. */
+static void show_fences(struct record *out, const struct remains_ring *ring)
+{
+    for (uint32_t i = 0; i < FENCES_MAX && out->rc == 0; i++) {
+        uint64_t entry = remains_u64(&ring->head.fences[i]);
+        if (entry == 0)
+            continue;
+        record_begin(out, "fence", 2);
+        record_text(out, "log", ring->log->file->part, NAME_BYTES);
+        record_number(out, "partition", ring->partition);
+        record_number(out, "cell", FENCE_CELL(entry));
+        record_number(out, "cells", FENCE_CELLS(entry));
+        remains_tell_who(ring->of, out, FENCE_SLOT(entry));
+        record_end(out);
+    }
+}
+
 void inspect_ring(const struct remains_ring *ring, uint32_t n_words, struct record *out)
 {
     uint64_t capacity = ring->log->n_cells;
@@ -349,6 +366,7 @@ void inspect_ring(const struct remains_ring *ring, uint32_t n_words, struct reco
     record_number(out, "full", remains_u64(&ring->head.full));
     record_number(out, "cancels", remains_u64(&ring->head.cancels));
     record_number(out, "buried", remains_u64(&ring->head.buried));
+    record_number(out, "fences", remains_u64(&ring->head.fences_ever));
     record_flag(out, "waited_for", remains_u32(&ring->head.space_wanted) != 0);
     record_end(out);
     if (!is_sane)
@@ -356,5 +374,6 @@ void inspect_ring(const struct remains_ring *ring, uint32_t n_words, struct reco
                        "%s/%u: tail %" PRIu64 " and released %" PRIu64 " do not fit a ring of %" PRIu64 " cells",
                        ring->log->file->part, ring->partition, ring->tail, ring->released, capacity);
     show_lows(out, ring);
+    show_fences(out, ring);
     show_words(out, ring, n_words);
 }

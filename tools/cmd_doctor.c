@@ -49,15 +49,49 @@ static void print_finding(void *context, const struct evbus_finding *finding)
     (void)printf("\n");
 }
 
+/* A bus that is there and cannot be opened is a finding, too. Returns the exit code. */
+static int tell_refusal(const struct args *args, int code, struct report *report)
+{
+    char mend[256];
+    const char *bus = args->bus;
+    switch (code) {
+    case EVBUS_EPERM:
+        (void)snprintf(mend, sizeof mend, "run as its owner, or as one of its group: ls -l /dev/shm/evbus.%s.control",
+                       bus);
+        break;
+    case EVBUS_ESTALE:
+        (void)snprintf(mend, sizeof mend, "clear away what is left of it: evbus -b %s rm", bus);
+        break;
+    case EVBUS_ELAYOUT:
+    case EVBUS_ECORRUPT:
+    case EVBUS_ECATALOGUE:
+        (void)snprintf(mend, sizeof mend,
+                       "see what stands in it: evbus -b %s inspect; then: evbus -b %s rm && evbus -b %s init", bus, bus,
+                       bus);
+        break;
+    default:
+        return complain_of(code, BLAME_COMMAND_LINE);
+    }
+    print_finding(report, &(struct evbus_finding){.size = sizeof(struct evbus_finding),
+                                                  .severity = EVBUS_FINDING_PROBLEM,
+                                                  .what = evbus_message(NULL),
+                                                  .mend = mend});
+    return exit_of(code, BLAME_COMMAND_LINE);
+}
+
 static int run(const struct args *args)
 {
     struct report report = {.json = args->json};
     struct evbus *bus;
     int exit_code = check_operands(args, 0, 0, usage);
-    if (exit_code == EXIT_DONE)
-        exit_code = open_bus(args, EVBUS_KEEPER_NEVER, &bus);
     if (exit_code != EXIT_DONE)
         return exit_code;
+    int refused = evbus_open(&bus, &(struct evbus_options){.size = sizeof(struct evbus_options),
+                                                           .bus = args->bus,
+                                                           .service = args->service,
+                                                           .keeper = EVBUS_KEEPER_NEVER});
+    if (refused != EVBUS_OK)
+        return tell_refusal(args, refused, &report);
     int rc = evbus_doctor(bus, print_finding, &report);
     if (rc == EVBUS_ENOTFOUND)
         exit_code = EXIT_NO;
@@ -73,10 +107,12 @@ const struct command command_doctor = {
     .name = "doctor",
     .summary = "examine a bus",
     .usage = usage,
-    .text = "Prints findings with their severity (note, warning, problem) and their mend; with --json one object a\n"
-            "line. Exit 1 when something worse than a note was found. Changes nothing. Until\n"
-            "there is a journal an absent group fills its logs, and then producers get EVBUS_EFULL (exit 75): `evbus\n"
-            "group show GROUP` tells how far it is behind. The log of dead letters releases nothing.",
+    .text =
+        "Prints findings with their severity (note, warning, problem) and their mend; with --json one object a\n"
+        "line. Exit 1 when something worse than a note was found; 69, 70, 77 or 78 when it cannot be opened: that\n"
+        "is a finding, too. Changes nothing. Until there is a journal an absent group fills its logs, and then\n"
+        "producers get EVBUS_EFULL (exit 75): `evbus group show GROUP` tells how far it is behind. The log of dead\n"
+        "letters releases nothing.",
     .examples = "evbus doctor\nevbus doctor --json -b staging",
     .run = run,
 };

@@ -217,6 +217,7 @@ struct evbus_field {
  *        sleeper    a thread that reads here, and whether it is asleep
  *        partition  tail, released, counters, and below it:
  *          low        what holds `released` back: a pin, a group
+ *          fence      cells that are left out of each lap, and whose they are
  *          word       a claim, frame or pad: position, state, whose, cells; left_out: words that are not shown
  *          frame      (where one is asked for) its header, its key and the front of its payload
  *      group      its kind, and below it:

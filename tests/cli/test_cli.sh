@@ -743,6 +743,40 @@ findings = [json.loads(line) for line in open("out")]
 assert any(f["severity"] != "note" and f["what"] for f in findings), findings' || fail 'not JSON'
 }
 
+it_names_a_bus_that_cannot_be_opened_as_a_finding() {
+    local control=/dev/shm/evbus.$EVBUS_BUS.control
+    make_bus
+    cp "$control" whole
+    printf 'XXXXXXXX' | dd of="$control" bs=1 seek=8 conv=notrunc 2>/dev/null # another layout
+    run doctor
+    exits 69
+    is_silent
+    prints 'problem  bus '
+    prints 'was made by another build of evbus'
+    prints "mend see what stands in it: evbus -b $EVBUS_BUS inspect; then: evbus -b $EVBUS_BUS rm"
+    run doctor --json
+    exits 69
+    python3 -c 'import json
+finding, = [json.loads(line) for line in open("out")]
+assert finding["severity"] == "problem" and finding["mend"], finding' || fail 'not JSON'
+    printf 'XXXXXXXX' | dd of="$control" bs=1 conv=notrunc 2>/dev/null # nothing of ours
+    run doctor
+    exits 70
+    prints 'is not a bus'
+    cp whole "$control"
+    printf '\1\0\0\0' | dd of="$control" bs=1 seek=132 conv=notrunc 2>/dev/null # retired, and its remover was killed
+    run doctor
+    exits 69
+    prints "mend clear away what is left of it: evbus -b $EVBUS_BUS rm"
+    cp whole "$control"
+    mv "/dev/shm/evbus.$EVBUS_BUS.lomash.orders" .
+    run doctor
+    exits 70
+    prints 'has lost its log lomash.orders'
+    mv "evbus.$EVBUS_BUS.lomash.orders" /dev/shm/
+    works doctor
+}
+
 # ---- completion ------------------------------------------------------------------------------------------------------
 
 completes() { # EXPECTED WORDS...: the last word is where the cursor stands

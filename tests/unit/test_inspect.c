@@ -320,7 +320,7 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
           memory->logs[0].region.len_bytes);
     shows(&shown, "\ntopic log=test.a id=1 topic=test.a.one groups=mailer\n");
     shows(&shown, "\npartition log=test.a partition=0 cells=64 tail=%" PRIu64 " released=0 ", ring_tail(ring));
-    shows(&shown, " used=%" PRIu64 " full=0 cancels=0 buried=0 waited_for=0\n", ring_tail(ring));
+    shows(&shown, " used=%" PRIu64 " full=0 cancels=0 buried=0 fences=0 waited_for=0\n", ring_tail(ring));
     shows(&shown, "\nlow log=test.a partition=0 position=0 behind=%" PRIu64 " pin=0 slot=%u service=tester",
           ring_tail(ring), slot);
     shows(&shown, "\nlow log=test.dlq partition=0 position=0 behind=");
@@ -357,6 +357,16 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
     cr_expect_eq(count(&shown, "\npartition "), 4u);
     cr_expect_eq(count(&shown, "\nlease "), 1u);
     forget(&shown);
+    scene_end(&scene);
+}
+
+Test(inspect, cells_that_are_fenced_off_are_shown_with_whose_they_are)
+{
+    struct scene scene = scene_make();
+    atomic_store(&scene.f.bus->memory.logs[0].rings[0].head->fences[3], FENCE_ENTRY(5, 2, scene.dead_slot, 1));
+    struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){0}, EVBUS_OK);
+    shows(&shown, "\nfence log=test.a partition=0 cell=5 cells=2 slot=%u service=doomed pid=%d ", scene.dead_slot,
+          scene.dead_pid);
     scene_end(&scene);
 }
 
