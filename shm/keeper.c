@@ -50,7 +50,8 @@ struct keeper {
     _Atomic uint32_t stop; /* private futex */
     uint32_t slot;
     struct kept_log *kept; /* LOGS_MAX places */
-    uint32_t n_logs;       /* that we keep: logs are added while all runs */
+    bool has_told_retired;
+    uint32_t n_logs; /* that we keep: logs are added while all runs */
 };
 
 static bool is_stopped(const struct keeper *keeper)
@@ -300,7 +301,7 @@ static void end_orphans(struct keeper *keeper)
     }
 }
 
-/* Once a second. A name of the bus is gone though nobody retired it: tell all [R16]. */
+/* Once a second. A name of the bus is gone: retire it for all [R16]. Others look, too, and whoever did it, it is told once. */
 static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
 {
     if (now < *next_ns)
@@ -308,8 +309,11 @@ static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
     *next_ns = now + CLOCK_NS_PER_S;
     struct memory *memory = keeper->memory;
     end_orphans(keeper);
-    if (memory_check_names(memory))
-        log_line(keeper->log, LOG_RETIRED, EVBUS_LOG_ERROR, "bus=%s a name of it is gone from /dev/shm", memory->bus);
+    memory_check_names(memory);
+    if (memory_is_retired(memory) && !keeper->has_told_retired)
+        log_line(keeper->log, LOG_RETIRED, EVBUS_LOG_ERROR,
+                 "bus=%s it was removed, or a name of it is gone from /dev/shm", memory->bus);
+    keeper->has_told_retired = memory_is_retired(memory);
 }
 
 static void keep(struct keeper *keeper)
