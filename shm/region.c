@@ -5,6 +5,8 @@
  *            some service [R15].
  *   map      never inherited by fork (MADV_DONTFORK: a child that touched the bus would not be who its slot says [B8]) and
  *            not in core dumps (the death notice waits until the dump is written; a ring would be most of it).
+ *   fd       belongs to a process that may close it with all the others (closefrom), and use its number for another
+ *            file: so nobody trusts it before it has looked whether it is still this object's
  * The mode and its group are all that protects a bus: who may write into it is trusted not to mean harm [R18].
  * Nothing of the content is looked at here: whoever maps an object bounds what it reads. */
 #include "region.h"
@@ -52,10 +54,15 @@ static int failed(struct error *err, const char *name, const char *what, int num
                      error_mend(number));
 }
 
+/* Which object fd is: from here on region_close() closes it. */
 static int identify(struct region *region, const char *name, struct stat *out_stat, struct error *err)
 {
-    if (fstat(region->fd, out_stat) != 0)
-        return failed(err, name, "fstat", errno);
+    if (fstat(region->fd, out_stat) != 0) {
+        int rc = failed(err, name, "fstat", errno);
+        close(region->fd);
+        region->fd = -1;
+        return rc;
+    }
     region->device = out_stat->st_dev;
     region->inode = out_stat->st_ino;
     return EVBUS_OK;
@@ -151,11 +158,44 @@ void region_prefault(const struct region *region)
         (void)*((volatile const char *)region->base + at);
 }
 
+static bool is_object(const struct region *region, int fd, struct stat *out_found)
+{
+    return fd >= 0 && fstat(fd, out_found) == 0 && out_found->st_dev == region->device &&
+           out_found->st_ino == region->inode;
+}
+
+bool region_has_fd(const struct region *region)
+{
+    struct stat found;
+    return is_object(region, region->fd, &found);
+}
+
+int region_reopen(const struct region *region, const char *name, int *out_fd, struct error *err)
+{
+    struct stat found;
+    int fd = shm_open(name, O_RDWR, 0);
+    if (fd < 0)
+        return failed(err, name, "cannot open", errno);
+    if (!is_object(region, fd, &found)) {
+        close(fd);
+        return error_set(err, EVBUS_ESTALE, "/dev/shm%s was removed and made anew: try again", name);
+    }
+    *out_fd = fd;
+    return EVBUS_OK;
+}
+
+int region_descriptor(const struct region *region, const char *name)
+{
+    int fd = -1;
+    if (region_has_fd(region))
+        return fcntl(region->fd, F_DUPFD_CLOEXEC, 0);
+    return region_reopen(region, name, &fd, NULL) == EVBUS_OK ? fd : -1;
+}
+
 bool region_is_unlinked(const struct region *region)
 {
-    struct stat stat;
-    return region->fd >= 0 && fstat(region->fd, &stat) == 0 && stat.st_dev == region->device &&
-           stat.st_ino == region->inode && stat.st_nlink == 0;
+    struct stat found;
+    return is_object(region, region->fd, &found) && found.st_nlink == 0;
 }
 
 enum region_found region_find(const struct region *region, const char *name)
@@ -172,7 +212,7 @@ void region_close(struct region *region)
 {
     if (region->base != NULL)
         munmap(region->base, region->len_bytes);
-    if (region->fd >= 0)
+    if (region_has_fd(region))
         close(region->fd);
     *region = REGION_NONE;
 }

@@ -9,9 +9,9 @@
 struct region {
     void *base; /* NULL: not mapped */
     size_t len_bytes;
-    int fd; /* open only where the caller asked to keep it; else -1 */
-    dev_t device;
-    ino_t inode; /* which object it is: a name may be another's by now, a descriptor's number too */
+    int fd;       /* open only where the caller asked to keep it; else -1. Look whether it still is: region_has_fd() */
+    dev_t device; /* which object it is: a name may be another's by now, a descriptor's number too */
+    ino_t inode;
 };
 
 #define REGION_NONE ((struct region){.fd = -1})
@@ -31,6 +31,16 @@ int region_open(struct region *out_region, const char *name, size_t len_bytes_mi
 
 /* Touch every page now, so that no page fault comes between a claim and its commit [R10]. */
 void region_prefault(const struct region *region);
+
+/* Is fd still the object's, not closed by somebody else and another file's by now? */
+bool region_has_fd(const struct region *region);
+
+/* The object once more, as another open file. EVBUS_ESTALE: the name is another object's; else as region_open(). */
+int region_reopen(const struct region *region, const char *name, int *out_fd, struct error *err);
+
+/* A descriptor of the object, for the caller to close: of fd's open file, or where that was closed, by the name. -1:
+ * there is none. */
+int region_descriptor(const struct region *region, const char *name);
 
 /* Is the object's name gone (removed by hand, by a container's end)? */
 bool region_is_unlinked(const struct region *region);

@@ -319,6 +319,34 @@ Test(region, it_is_noticed_when_its_name_is_gone)
     shm_unlink(name);
 }
 
+/* closefrom(3) closes it, and its number is another file's at the next open(). [B4] */
+Test(region, a_descriptor_that_somebody_else_has_closed_is_not_trusted)
+{
+    const char *name = own_name("closed");
+    struct region region = created(name, 4096);
+    cr_expect(region_has_fd(&region));
+    int other = memfd_create("other", 0), fd = -1; /* it has no name: as an object that was unlinked */
+    cr_assert_eq(dup2(other, region.fd), region.fd);
+    cr_expect_not(region_has_fd(&region));
+    cr_expect_not(region_is_unlinked(&region), "that file has no name, but it is not ours");
+    fd = region_descriptor(&region, name);
+    cr_assert_geq(fd, 0, "the name leads there");
+    struct stat found, ours;
+    cr_expect(fstat(fd, &found) == 0 && found.st_ino == region.inode && found.st_dev == region.device);
+    close(fd);
+    shm_unlink(name);
+    cr_expect_eq(region_descriptor(&region, name), -1);
+    struct region next = created(name, 4096);
+    cr_expect_eq(region_descriptor(&region, name), -1, "the name is another object's");
+    struct error err = {""};
+    cr_expect_eq(region_reopen(&region, name, &fd, &err), EVBUS_ESTALE);
+    region_close(&next);
+    int number = region.fd;
+    region_close(&region);
+    cr_expect_eq(fstat(number, &ours), 0, "what is not ours is not closed");
+    shm_unlink(name);
+}
+
 Test(region, closing_frees_memory_and_descriptor_and_may_be_done_twice)
 {
     const char *name = own_name("close");
