@@ -1,6 +1,6 @@
 /* apply.c: a catalogue becomes what the bus is, at init and while all runs.
  *
- *   who      one at a time, under the admin's robust mutex
+ *   who      one at a time, who has the admin's hold
  *   order    check all of it against the bus (nothing is changed when anything is refused)
  *            logs that are new: made whole, then known (n_logs)    topics that are new: named, then counted (n_topics)
  *            groups: made, or given topics                         the other text; generation + 1 (release)
@@ -234,27 +234,23 @@ static int old_catalogue(const struct memory *memory, struct catalogue **out_old
     return rc;
 }
 
-static int apply(struct evbus *bus, const struct catalogue *new, const char *text, size_t len, uint32_t *out_n,
-                 struct error *err)
+static int apply(struct memory *memory, const struct catalogue *new, const char *text, size_t len, uint32_t slot,
+                 uint32_t *out_n, struct error *err)
 {
-    struct memory *memory = &bus->memory;
     struct catalogue *old = NULL;
-    struct bus_thread *thread;
     int rc = memory_map_new_logs(memory, err);
-    if (rc == EVBUS_OK)
-        rc = bus_thread(bus, &thread, err);
     if (rc != EVBUS_OK)
         return rc;
     if ((rc = old_catalogue(memory, &old, err)) == EVBUS_OK)
         rc = check_against(memory, old, new, err);
     catalogue_free(old);
     if (rc == EVBUS_OK)
-        rc = add_topics(memory, new, thread->claim.slot, out_n, err);
+        rc = add_topics(memory, new, slot, out_n, err);
     uint32_t n_before = apply_n_dead_letter_topics(memory);
     if (rc == EVBUS_OK)
         rc = apply_groups(memory, new, GROUP_LATEST, out_n, err);
     if (rc == EVBUS_OK)
-        rc = apply_dead_letter_names(memory, n_before, thread->claim.slot, err);
+        rc = apply_dead_letter_names(memory, n_before, slot, err);
     if (rc == EVBUS_OK) {
         write_text(memory->control, text, len);
         for (uint32_t g = 0; g < GROUPS_MAX; g++) /* members read their group's settings anew */
@@ -267,6 +263,7 @@ EVBUS_API int evbus_catalogue_apply(struct evbus *bus, const char *text, size_t 
 {
     struct error *err = error_of_thread();
     struct catalogue *catalogue = NULL;
+    struct bus_thread *thread = NULL;
     uint32_t n = 0;
     int rc = bus_check(bus, err);
     if (rc == EVBUS_OK && text == NULL)
@@ -276,10 +273,12 @@ EVBUS_API int evbus_catalogue_apply(struct evbus *bus, const char *text, size_t 
     if (rc == EVBUS_OK)
         rc = catalogue_parse(text, len, &catalogue, err);
     if (rc == EVBUS_OK)
-        rc = group_lock(&bus->memory, true, err);
+        rc = bus_thread(bus, &thread, err);
+    if (rc == EVBUS_OK)
+        rc = group_lock(&bus->memory, thread->claim.slot, true, err);
     if (rc == EVBUS_OK) {
-        rc = apply(bus, catalogue, text, len, &n, err);
-        group_unlock(&bus->memory);
+        rc = apply(&bus->memory, catalogue, text, len, thread->claim.slot, &n, err);
+        group_unlock(&bus->memory, thread->claim.slot);
     }
     catalogue_free(catalogue);
     if (rc == EVBUS_OK && out_changes != NULL)

@@ -2,8 +2,11 @@
  *
  *   who      dead = slot.tid set and the lock word's tid another: two loads, anyone. Anyone may PAD a dead slot's words
  *            (ring_pad_if_dead); only the undertaker, who got EOWNERDEAD from trylock, makes the slot free.
+ *            Where the second witness alone says so (slot.c) the mutex is lost: then it is the keeper, who is alone, and the
+ *            slot is retired
  *   order    for each ring: help the tail on until word[tail] is of an older lap; words CLAIMED, CANCELLED -> PAD in
- *            released..tail; its fences. Then leases; pins; sleeper bits; ring all doorbells; tid = 0; mutex consistent; it is ours or unlocked
+ *            released..tail; its fences. Then leases; pins; holds; sleeper bits; ring all doorbells; tid = 0; mutex
+ *            consistent; it is ours or unlocked
  *
  * Why that is enough. The dead write no more, so a word that carries the slot changes only by us [keeps WHOLE]. A claim is
  * never beyond tail, for its claimant had loaded that tail, and after the tail is helped on none lies at it either: the walk
@@ -17,6 +20,7 @@
 #include "doorbell.h"
 #include "fence.h"
 #include "futex.h"
+#include "hold.h"
 #include "slot.h"
 
 #include <limits.h>
@@ -126,10 +130,12 @@ static void bury_members(struct memory *memory, uint32_t slot, bool is_dead)
     }
 }
 
-/* Its leases and pins, and its places among the sleepers. */
+/* Its leases, pins and holds, and its places among the sleepers. */
 static void clear_logs(struct memory *memory, uint32_t slot, bool is_dead)
 {
     bury_members(memory, slot, is_dead);
+    hold_leave(&memory->control->seat, slot);
+    hold_leave(&memory->control->admin, slot);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         bury_pins(&memory->logs[i], slot);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)
@@ -146,9 +152,8 @@ static void ring_all_bells(struct memory *memory)
             ring_wake_producers(&memory->logs[i].rings[p]);
 }
 
-/* We hold the slot's mutex, and its last owner is dead. false: a log that was added just now cannot be mapped; the slot stays
- * dead for ever then, which costs a slot and nothing else. */
-static bool bury(struct memory *memory, uint32_t slot)
+/* Nobody else is at it, and its last owner is dead. false: a log that was added just now cannot be mapped. */
+static bool clear(struct memory *memory, uint32_t slot)
 {
     if (memory_map_new_logs(memory, NULL) != EVBUS_OK) /* an undertaker reaches all rings [R2] */
         return false;
@@ -158,6 +163,14 @@ static bool bury(struct memory *memory, uint32_t slot)
     clear_logs(memory, slot, true);
     ring_all_bells(memory);
     atomic_fetch_add_explicit(&memory->control->burials, 1, memory_order_relaxed);
+    return true;
+}
+
+/* We hold its mutex. false: the slot stays dead for ever, which costs a slot and nothing else. */
+static bool bury(struct memory *memory, uint32_t slot)
+{
+    if (!clear(memory, slot))
+        return false;
     slot_buried(&memory->control->slots[slot]);
     return true;
 }
@@ -176,7 +189,7 @@ int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_s
             slot_lose(slot);
             continue;
         }
-        slot_enter(slot, service);
+        slot_enter(slot, service, memory->witness.number);
         *out_slot = i;
         return EVBUS_OK;
     }
@@ -211,4 +224,67 @@ unsigned burial_sweep(struct memory *memory)
         slot_leave(slot);
     }
     return n_buried;
+}
+
+/* --- the second witness ------------------------------------------------------------------------------------------------ */
+
+static struct witness_asked ask(const struct memory *memory)
+{
+    char name[256];
+    region_name(memory->bus, "control", name);
+    return witness_ask(&memory->witness, &memory->control_region, name);
+}
+
+/* The number of a slot whose owner is not known to be dead; else 0. */
+static uint64_t number_of(const struct slot *slot)
+{
+    return slot_is_used(slot) && !slot_is_dead(slot) ? atomic_load_explicit(&slot->witness, memory_order_acquire) : 0;
+}
+
+static void tell_gone(const struct memory *memory, uint64_t number)
+{
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++)
+        slot_tell_gone(&memory->control->slots[i], number);
+}
+
+void burial_ask_all(const struct memory *memory)
+{
+    uint64_t alive[SLOTS_MAX]; /* each process is asked about once */
+    uint32_t n_alive = 0;
+    struct witness_asked asked = ask(memory);
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+        uint64_t number = number_of(&memory->control->slots[i]);
+        bool is_known = number == 0 || number == memory->witness.number;
+        for (uint32_t j = 0; j < n_alive && !is_known; j++)
+            is_known = alive[j] == number;
+        if (is_known)
+            continue;
+        if (witness_says_gone(&asked, number))
+            tell_gone(memory, number);
+        else
+            alive[n_alive++] = number;
+    }
+    witness_thank(&asked);
+}
+
+void burial_ask_one(const struct memory *memory, uint32_t slot)
+{
+    uint64_t number = number_of(&memory->control->slots[slot]);
+    if (number == 0)
+        return;
+    struct witness_asked asked = ask(memory);
+    if (witness_says_gone(&asked, number))
+        tell_gone(memory, number);
+    witness_thank(&asked);
+}
+
+unsigned burial_retire(struct memory *memory)
+{
+    unsigned n_retired = 0;
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++)
+        if (slot_is_lost(&memory->control->slots[i]) && clear(memory, i)) {
+            slot_retire(&memory->control->slots[i]);
+            n_retired++;
+        }
+    return n_retired;
 }

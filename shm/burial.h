@@ -16,6 +16,17 @@ void burial_free_pin(struct memory_log *log, uint32_t index, uint32_t owner);
 /* Buries whoever is dead. Returns how many. Any thread; the slots are looked at by two loads each. */
 unsigned burial_sweep(struct memory *memory);
 
+/* Asks the second witness about every process that has a slot; a system call or two each. Who is gone is dead for
+ * everybody then. */
+void burial_ask_all(const struct memory *memory);
+
+/* About the process of one slot; nothing if nobody has it. */
+void burial_ask_one(const struct memory *memory, uint32_t slot);
+
+/* Buries the gone whose mutex is lost, and retires their slots. Returns how many. The keeper alone: nobody else may be
+ * at it. */
+unsigned burial_retire(struct memory *memory);
+
 /* The partition's words, pins and bits of a slot whose mutex is held by us: for tests of the single steps. */
 void burial_bury_ring(struct ring *ring, uint32_t slot);
 

@@ -88,6 +88,7 @@ static void free_bus(struct evbus *bus)
     topics_close(bus->topics);
     if (!alive) { /* a forked child: the mappings are not there, and something else may be */
         bus->memory.control_region.base = NULL;
+        witness_forget(&bus->memory.witness);
         for (uint32_t i = 0; i < memory_n_logs(&bus->memory); i++)
             bus->memory.logs[i].region.base = NULL;
     }
@@ -229,7 +230,8 @@ static int prepare(struct evbus *bus, const struct evbus_options *options, struc
     bus->has_key = true;
     if (service != NULL)
         register_publisher(bus);
-    burial_sweep(&bus->memory); /* all who knew this bus may have died [B10] */
+    burial_ask_all(&bus->memory); /* all who knew this bus may have died [B10] */
+    burial_sweep(&bus->memory);
     if (options->keeper == EVBUS_KEEPER_VOLUNTEER)
         rc = keeper_start(&bus->keeper, &bus->memory, bus->service, &bus->log, err);
     return rc;

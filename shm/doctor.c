@@ -10,6 +10,7 @@
 #include "doctor_group.h"
 #include "finding.h"
 #include "group.h"
+#include "hold.h"
 #include "proc.h"
 #include "slot.h"
 
@@ -122,24 +123,32 @@ static void examine_slots(struct visit *visit)
 {
     const struct control *control = visit->bus->memory.control;
     uint32_t n_used = 0;
+    uint32_t n_retired = 0;
     for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+        n_retired += atomic_load_explicit(&control->slots[i].retired, memory_order_relaxed) != 0;
         if (!slot_is_used(&control->slots[i]))
             continue;
         n_used++;
         examine_slot(visit, i);
     }
-    if (finding_is_scarce(n_used, SLOTS_MAX)) {
+    if (finding_is_scarce(n_used + n_retired, SLOTS_MAX)) {
         finding_mend(visit, "publish and read from fewer threads; evbus -b %s stat lists who has them",
                      visit->bus->memory.bus);
-        finding_tell(visit, EVBUS_FINDING_WARNING, "%u of %d slots are taken", n_used, SLOTS_MAX);
+        finding_tell(visit, EVBUS_FINDING_WARNING, "%u of %d slots are taken", n_used + n_retired, SLOTS_MAX);
+    }
+    if (n_retired > 0) {
+        finding_mend(visit, "nothing waits for them; a new bus has them again: evbus -b %s rm && evbus -b %s init",
+                     visit->bus->memory.bus, visit->bus->memory.bus);
+        finding_tell(visit, EVBUS_FINDING_NOTE,
+                     "%u of %d slots are retired: their threads died by exec of another thread or by process_mrelease",
+                     n_retired, SLOTS_MAX);
     }
 }
 
 static void examine_keeper(struct visit *visit)
 {
     const struct control *control = visit->bus->memory.control;
-    uint32_t keeper = atomic_load_explicit(&control->keeper_slot, memory_order_relaxed);
-    if (keeper != 0 && keeper <= SLOTS_MAX)
+    if (hold_slot(&control->seat) != 0)
         return;
     finding_mend(
         visit,

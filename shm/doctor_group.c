@@ -5,6 +5,7 @@
 #include "bus.h"
 #include "clock.h"
 #include "group.h"
+#include "hold.h"
 #include "lease.h"
 #include "proc.h"
 #include "slot.h"
@@ -66,12 +67,10 @@ void doctor_append_duties(const struct visit *visit, uint32_t number, char *text
 {
     const struct memory *memory = &visit->bus->memory;
     const struct control *control = memory->control;
-    uint32_t lock = atomic_load_explicit((const _Atomic uint32_t *)(const void *)&control->admin, memory_order_relaxed);
-    uint32_t tid = (uint32_t)atomic_load_explicit(&control->slots[number].tid, memory_order_relaxed);
-    if (atomic_load_explicit(&control->keeper_slot, memory_order_relaxed) == number)
+    if (hold_slot(&control->seat) == number)
         finding_append(text, cap,
                        "; it is the keeper: nobody buries the dead or cancels claims but who is blocked by them");
-    if (tid != 0 && (lock & SLOT_TID_MASK) == tid)
+    if (hold_slot(&control->admin) == number)
         finding_append(text, cap, "; it is changing groups or the catalogue: nobody else can");
     for (uint32_t g = 0; g < GROUPS_MAX; g++) {
         char names[200];

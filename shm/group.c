@@ -1,23 +1,28 @@
 /* group.c: who wants which topics, from where.
  *
- *   who      one maker at a time, under the admin's robust mutex; members join and leave by one CAS each
+ *   who      one maker at a time, who has the admin's hold; members join and leave by one CAS each
  *   order    make: state MAKING, name; in each partition: words empty, low pinned (R8), cursor; topics; state LIVE (release)
  *            remove: state FREE; then topics and lows
  *
  * Why that is enough. A group's low is pinned before its start is promised (ring_pin) [R8, P11; model pin.pml], and its state
- * says LIVE after all of it: a maker that dies leaves MAKING, which the next holder of the mutex clears away. Nobody reads a
+ * says LIVE after all of it: a maker that dies leaves MAKING, which the next holder clears away. Nobody reads a
  * group that is not LIVE. Lows hold `released` for a group whoever dies: an absent group fills its log.
  * Checked by tests/unit/test_group.c. */
 #include "group.h"
 
+#include "burial.h"
 #include "clock.h"
 #include "frame.h"
+#include "futex.h"
+#include "hold.h"
 #include "pending.h"
 #include "slot.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define WAIT_NS  (5 * CLOCK_NS_PER_S)   /* for the admin's hold */
+#define ROUND_NS (50 * CLOCK_NS_PER_MS) /* between two looks whether its holder is dead */
 
 static struct group_entry *entry_of(const struct memory *memory, uint32_t group)
 {
@@ -43,7 +48,7 @@ static void set_topics(struct memory_log *log, uint32_t group, const struct topi
         atomic_store_explicit(&log->head->group_topics[group][i], topics->bits[i], memory_order_release);
 }
 
-/* --- the admin's mutex --------------------------------------------------------------------------------------------- */
+/* --- the admin's hold --------------------------------------------------------------------------------------------- */
 
 static void clear(struct memory *memory, uint32_t group)
 {
@@ -57,33 +62,43 @@ static void clear(struct memory *memory, uint32_t group)
     atomic_store_explicit(&entry_of(memory, group)->state, GROUP_FREE, memory_order_release);
 }
 
-int group_lock(struct memory *memory, bool wait, struct error *err)
+/* Real time: who waits for another process does not stand still when a test's clock does. */
+static uint64_t real_ns(void)
 {
-    struct timespec until;
-    int rc = memory_map_new_logs(memory, err); /* what a dead maker left may lie in any of them */
-    if (rc != EVBUS_OK)
-        return rc;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += wait ? 5 : 0;
-    int number = pthread_mutex_timedlock(&memory->control->admin, &until);
-    if (number == EOWNERDEAD) {
-        for (uint32_t i = 0; i < GROUPS_MAX; i++)
-            if (atomic_load_explicit(&entry_of(memory, i)->state, memory_order_acquire) == GROUP_MAKING)
-                clear(memory, i);
-        pthread_mutex_consistent(&memory->control->admin);
-    } else if (number != 0) {
-        return error_set(
-            err, EVBUS_EBUSY,
-            "bus %s: somebody else changes its groups or catalogue for 5 s already (%s); if he is stopped, "
-            "`evbus doctor` names him",
-            memory->bus, strerror(number));
-    }
-    return EVBUS_OK;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-void group_unlock(struct memory *memory)
+int group_lock(struct memory *memory, uint32_t slot, bool wait, struct error *err)
 {
-    pthread_mutex_unlock(&memory->control->admin);
+    _Atomic uint32_t *admin = &memory->control->admin;
+    uint64_t until = real_ns() + (wait ? WAIT_NS : 0);
+    while (!hold_take(admin, memory->control->slots, slot)) {
+        uint32_t seen = atomic_load_explicit(admin, memory_order_acquire);
+        uint64_t now = real_ns();
+        if (now >= until)
+            return error_set(
+                err, EVBUS_EBUSY,
+                "bus %s: somebody else changes its groups or catalogue for 5 s already (slot %u); if he is stopped, "
+                "`evbus doctor` names him",
+                memory->bus, HOLD_SLOT(seen));
+        if (HOLD_SLOT(seen) != 0)
+            futex_wait(admin, seen, clock_left(until, now, ROUND_NS));
+        burial_ask_one(memory, HOLD_SLOT(seen)); /* nobody wakes us when he dies */
+    }
+    int rc = memory_map_new_logs(memory, err); /* what a dead maker left may lie in any of them */
+    for (uint32_t i = 0; i < GROUPS_MAX && rc == EVBUS_OK; i++)
+        if (atomic_load_explicit(&entry_of(memory, i)->state, memory_order_acquire) == GROUP_MAKING)
+            clear(memory, i);
+    if (rc != EVBUS_OK)
+        group_unlock(memory, slot);
+    return rc;
+}
+
+void group_unlock(struct memory *memory, uint32_t slot)
+{
+    hold_leave(&memory->control->admin, slot);
 }
 
 /* --- make and remove -------------------------------------------------------------------------------------------------- */

@@ -20,7 +20,7 @@ struct group_plan {
 };
 
 /* Makes the group's number and its place in every partition of its logs; from here on they hold their events for it. One maker
- * at a time. EVBUS_OK; EVBUS_EDUPLICATE (out_group is it); EVBUS_ELIMIT; EVBUS_EBUSY (somebody holds the admin's mutex). */
+ * at a time. EVBUS_OK; EVBUS_EDUPLICATE (out_group is it); EVBUS_ELIMIT; EVBUS_EBUSY (somebody else is at it). */
 int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err);
 
 /* Gives a group that is there the topics that it lacks: in logs that are new to it from the latest position on. 1: it has changed. */
@@ -61,9 +61,9 @@ static inline uint32_t group_low_index(uint32_t group)
     return PINS_MAX + group;
 }
 
-/* The admin's mutex: one at a time makes or removes groups, or applies a catalogue. What a dead one left half done is undone.
- * EVBUS_OK; EVBUS_EBUSY (after 5 s, or at once where wait is false). */
-int group_lock(struct memory *memory, bool wait, struct error *err);
-void group_unlock(struct memory *memory);
+/* The admin's hold: one at a time, the owner of this slot, makes or removes groups, or applies a catalogue. What a dead
+ * one left half done is undone. EVBUS_OK; EVBUS_EBUSY (after 5 s, or at once where wait is false). */
+int group_lock(struct memory *memory, uint32_t slot, bool wait, struct error *err);
+void group_unlock(struct memory *memory, uint32_t slot);
 
 #endif

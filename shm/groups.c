@@ -172,19 +172,22 @@ EVBUS_API int evbus_group_add(struct evbus *bus, const struct evbus_group_option
 EVBUS_API int evbus_group_remove(struct evbus *bus, const char *name)
 {
     struct error *err = error_of_thread();
+    struct bus_thread *thread = NULL;
     int rc = bus_check(bus, err);
     if (rc == EVBUS_OK && name == NULL)
         rc = error_set(err, EVBUS_EINVAL, "group is NULL");
     if (rc == EVBUS_OK)
         rc = memory_map_new_logs(&bus->memory, err);
     if (rc == EVBUS_OK)
-        rc = group_lock(&bus->memory, true, err);
+        rc = bus_thread(bus, &thread, err);
+    if (rc == EVBUS_OK)
+        rc = group_lock(&bus->memory, thread->claim.slot, true, err);
     if (rc != EVBUS_OK)
         return rc;
     uint32_t group = group_find(&bus->memory, name);
     rc = group != GROUP_NONE
              ? group_remove(&bus->memory, group, err)
              : error_set(err, EVBUS_ENOTFOUND, "there is no group %s; `evbus group ls` lists them", name);
-    group_unlock(&bus->memory);
+    group_unlock(&bus->memory, thread->claim.slot);
     return rc;
 }

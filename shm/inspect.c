@@ -65,15 +65,6 @@ static void compare_control(struct inspection *it)
         record_differs(out, 0, "it is retired: it was removed, or its name was gone");
     if (remains_u32(&control->n_logs) > LOGS_MAX)
         record_differs(out, 0, "it says that it has %u logs; %d is the most", remains_u32(&control->n_logs), LOGS_MAX);
-    if (remains_u32(&control->keeper_slot) > SLOTS_MAX)
-        record_differs(out, 0, "it says that slot %u keeps it; %d is the last", remains_u32(&control->keeper_slot),
-                       SLOTS_MAX);
-}
-
-/* Who holds a robust mutex of the bus: a thread of that id, in its own PID namespace; 0: nobody. */
-static uint32_t holder_of(const pthread_mutex_t *mutex)
-{
-    return remains_u32((const _Atomic uint32_t *)(const void *)mutex) & SLOT_TID_MASK;
 }
 
 static void show_bus(struct inspection *it)
@@ -89,7 +80,7 @@ static void show_bus(struct inspection *it)
     record_time(out, "created", control->created_ns);
     record_hex(out, "layout", control->fingerprint);
     if (it->remains.is_ours) {
-        uint32_t keeper = remains_u32(&control->keeper_slot);
+        uint32_t keeper = HOLD_SLOT(remains_u32(&control->seat));
         const struct slot *slot = keeper != 0 ? remains_slot(&it->remains, keeper) : NULL;
         record_flag(out, "ready", remains_u32(&control->ready) == 1);
         record_flag(out, "retired", remains_u32(&control->retired) != 0);
@@ -100,8 +91,7 @@ static void show_bus(struct inspection *it)
         record_number(out, "keeper", keeper);
         if (slot != NULL)
             record_word(out, "keeper_is", remains_slot_state(slot));
-        record_number(out, "seat_tid", holder_of(&control->seat));
-        record_number(out, "admin_tid", holder_of(&control->admin));
+        record_number(out, "admin", HOLD_SLOT(remains_u32(&control->admin)));
     }
     if (strcmp(it->options.dir, "/dev/shm") == 0)
         record_position(out, "monotonic_ns", clock_mono_ns()); /* what times of groups compare with */
@@ -115,7 +105,7 @@ static void show_slots(struct inspection *it)
     for (uint32_t i = 1; i <= SLOTS_MAX && out->rc == 0; i++) {
         const struct slot *slot = remains_slot(&it->remains, i);
         uint32_t lock = slot != NULL ? remains_u32(slot_lock_word(slot)) : 0;
-        if (slot == NULL || (!slot_is_used(slot) && lock == 0))
+        if (slot == NULL || (!slot_is_used(slot) && lock == 0 && remains_u32(&slot->retired) == 0))
             continue;
         record_begin(out, "slot", 0);
         remains_tell_who(&it->remains, out, i);
@@ -125,7 +115,11 @@ static void show_slots(struct inspection *it)
         record_number(out, "cancels", remains_u64(&slot->cancels));
         record_number(out, "cancels_in_row", remains_u32(&slot->cancels_in_row));
         record_hex(out, "lock", lock);
-        record_flag(out, "keeper", remains_u32(&it->remains.control->keeper_slot) == i);
+        record_position(out, "witness", remains_u64(&slot->witness));
+        record_flag(out, "gone",
+                    remains_u64(&slot->gone) != 0 && remains_u64(&slot->gone) == remains_u64(&slot->witness));
+        record_flag(out, "retired", remains_u32(&slot->retired) != 0);
+        record_flag(out, "keeper", HOLD_SLOT(remains_u32(&it->remains.control->seat)) == i);
         record_end(out);
     }
 }

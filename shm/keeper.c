@@ -1,10 +1,12 @@
 /* keeper.c: one thread of one attached process at a time keeps the bus (no files yet).
  *
- *   who      whoever holds the seat's robust mutex. Candidates sleep on its lock word (FUTEX_WAITERS set by hand, as the
- *            kernel then wakes one at its holder's death) and on their own stop word, for a second at most: the one that
- *            was woken may itself be stopped [B9]
+ *   who      whoever holds the seat (hold.c). Candidates sleep on it, on the lock word of its holder's slot
+ *            (FUTEX_WAITERS set by hand, as the kernel then wakes one at its death) and on their own stop word, for
+ *            half a second at most: the one that was woken may itself be stopped [B9]. Then they ask the second witness
+ *            about the holder
  *   does     a look every 10 ms while something was published in the last second:
  *              dead slots: bury [B10]     claims that block: PAD the dead's, cancel after their patience [R4]
+ *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
  *              sleepers that slept through two looks although something came: ring [D5]     room: release [R6, R7]
  *            else it joins the sleepers of every log, for all topics, and sleeps on its bell, on the lock words of the others
  *            (a death wakes it) and on its stop word
@@ -22,9 +24,9 @@
 #include "cursor.h"
 #include "futex.h"
 #include "group.h"
+#include "hold.h"
 #include "slot.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -34,6 +36,8 @@
 #define LOOK_NS (10 * CLOCK_NS_PER_MS)
 #define BUSY_NS CLOCK_NS_PER_S          /* without an event for so long the bus is idle */
 #define IDLE_NS (250 * CLOCK_NS_PER_MS) /* the longest sleep */
+#define ASK_NS  (250 * CLOCK_NS_PER_MS) /* between two rounds of the second witness */
+#define SEAT_NS (500 * CLOCK_NS_PER_MS) /* the longest sleep of a candidate */
 
 /* What the keeper knows of one log from its last look. */
 struct kept_log {
@@ -52,6 +56,7 @@ struct keeper {
     struct kept_log *kept; /* LOGS_MAX places */
     bool has_told_retired;
     uint32_t n_logs; /* that we keep: logs are added while all runs */
+    uint64_t ask_ns; /* when the second witness is asked next */
 };
 
 static bool is_stopped(const struct keeper *keeper)
@@ -78,37 +83,31 @@ static uint32_t watch_lock(pthread_mutex_t *mutex)
 
 /* --- the seat ---------------------------------------------------------------------------------------------------- */
 
-/* true: it is ours. */
+/* true: it is ours. A keeper has no state of its own to mend. */
 static bool try_seat(struct keeper *keeper)
 {
     struct control *control = keeper->memory->control;
-    uint32_t self = atomic_load_explicit(lock_word(&control->slots[keeper->slot].mutex), memory_order_relaxed);
-    uint32_t holder = atomic_load_explicit(lock_word(&control->seat), memory_order_relaxed);
-    if ((holder & SLOT_TID_MASK) == (self & SLOT_TID_MASK)) /* a namesake of another PID namespace [B5] */
-        return false;
-    int number = pthread_mutex_trylock(&control->seat);
-    if (number == EOWNERDEAD)
-        pthread_mutex_consistent(&control->seat); /* a keeper has no state of its own to mend */
-    else if (number != 0)
-        return false;
-    atomic_store_explicit(&control->keeper_slot, keeper->slot, memory_order_release);
-    return true;
+    return hold_take(&control->seat, control->slots, keeper->slot);
 }
 
 static void leave_seat(struct keeper *keeper)
 {
-    atomic_store_explicit(&keeper->memory->control->keeper_slot, 0, memory_order_release);
-    pthread_mutex_unlock(&keeper->memory->control->seat);
+    hold_leave(&keeper->memory->control->seat, keeper->slot);
 }
 
 static void wait_for_seat(struct keeper *keeper)
 {
-    pthread_mutex_t *seat = &keeper->memory->control->seat;
-    struct futex_watch watches[2] = {{lock_word(seat), watch_lock(seat)}, {&keeper->stop, 0}};
-    if (watches[0].seen != 0)
-        futex_wait_any(watches, 2, (struct timespec){.tv_sec = 1});
-    else /* nobody has it, and we could not take it: another was faster, or it is damaged */
-        futex_wait_any(&watches[1], 1, (struct timespec){.tv_nsec = LOOK_NS});
+    struct control *control = keeper->memory->control;
+    uint32_t seat = atomic_load_explicit(&control->seat, memory_order_acquire);
+    struct slot *holder = &control->slots[HOLD_SLOT(seat)];
+    if (HOLD_SLOT(seat) == 0 || !slot_is_used(holder) || slot_is_dead(holder))
+        return; /* it is free by now */
+    struct futex_watch watches[3] = {{&control->seat, seat}, {lock_word(&holder->mutex), watch_lock(&holder->mutex)}};
+    size_t n = watches[1].seen != 0 ? 2 : 1;
+    watches[n++] = (struct futex_watch){&keeper->stop, 0};
+    futex_wait_any(watches, n, (struct timespec){.tv_nsec = SEAT_NS});
+    if (atomic_load_explicit(&control->seat, memory_order_acquire) == seat)
+        burial_ask_one(keeper->memory, HOLD_SLOT(seat));
 }
 
 /* --- one look ---------------------------------------------------------------------------------------------------- */
@@ -191,7 +190,12 @@ static bool look(struct keeper *keeper)
 {
     struct memory *memory = keeper->memory;
     bool is_busy = false;
-    unsigned n_buried = burial_sweep(memory);
+    uint64_t now = clock_mono_ns();
+    if (now >= keeper->ask_ns) {
+        keeper->ask_ns = now + ASK_NS;
+        burial_ask_all(memory);
+    }
+    unsigned n_buried = burial_sweep(memory) + burial_retire(memory);
     if (n_buried > 0)
         log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
     for (uint32_t i = 0; i < keeper->n_logs; i++) {
@@ -293,11 +297,11 @@ static void end_orphans(struct keeper *keeper)
 {
     struct memory *memory = keeper->memory;
     for (uint32_t g = 0; g < GROUPS_MAX; g++) {
-        if (!group_is_orphan(memory, g) || group_lock(memory, false, NULL) != EVBUS_OK)
+        if (!group_is_orphan(memory, g) || group_lock(memory, keeper->slot, false, NULL) != EVBUS_OK)
             continue;
         if (group_is_orphan(memory, g))
             group_remove(memory, g, NULL);
-        group_unlock(memory);
+        group_unlock(memory, keeper->slot);
     }
 }
 

@@ -4,7 +4,7 @@
  *     +--------------------------+    +----------------------------------------------------------+
  *     | struct control           |    | struct log_head: topics, sleepers, owners of pins        |
  *     |   who and what, retired  |    +----------------------------------------------------------+
- *     |   keeper's seat          |    | partition 0: struct ring_head | words 8 B each | cells 64 |
+ *     |   keeper's seat, numbers |    | partition 0: struct ring_head | words 8 B each | cells 64 |
  *     |   names of the logs      |    | partition 1: ...                                         |
  *     |   slots 1..1023          |    +----------------------------------------------------------+
  *     |   publishers' names      |
@@ -78,8 +78,11 @@ struct slot {
     alignas(64) _Atomic uint32_t bell;
     /* owner: its claims that were cancelled since its last commit [R10] */
     alignas(64) _Atomic uint32_t cancels_in_row;
+    _Atomic uint32_t retired;  /* its undertaker, when the mutex is lost: 1 for ever [B4] */
     _Atomic uint64_t cancels;  /* owner: ever, in this life of the slot */
     _Atomic uint64_t since_ns; /* owner: wall clock at attach */
+    _Atomic uint64_t witness;  /* owner, before tid: the number of its process's byte lock [B4] */
+    _Atomic uint64_t gone;     /* whoever found that byte free (CAS): the number [GONE] */
     /* owner: before tid */
     alignas(64) char service[SERVICE_BYTES];
 };
@@ -148,6 +151,11 @@ struct group_part {
 #define LEASE_WORD(epoch, slot) ((uint64_t)(uint16_t)(epoch) << 10 | (slot))
 static_assert(sizeof(struct group_part) == 64 + PENDING_MAX * 32, "a group and partition: 2112 bytes");
 
+/* What one thread at a time holds: {number:22, slot:10}; slot 0: nobody. */
+#define HOLD_SLOT(word)         ((word) & ((1u << WORD_SLOT_BITS) - 1))
+#define HOLD_NUMBER(word)       ((uint32_t)(word) >> WORD_SLOT_BITS)
+#define HOLD_WORD(number, slot) ((uint32_t)(number) << WORD_SLOT_BITS | (slot))
+
 struct control {
     /* written once, before `ready` */
     uint64_t magic;
@@ -161,14 +169,14 @@ struct control {
     _Atomic uint32_t retired;    /* evbus_remove; the keeper when the name is gone [R16] */
     _Atomic uint32_t generation; /* of the catalogue: whoever applies one */
     _Atomic uint32_t n_logs;     /* likewise; logs are only ever added */
-    /* held by the keeper's thread [B9] */
-    alignas(64) pthread_mutex_t seat;
-    _Atomic uint32_t keeper_slot; /* holder of the seat */
-    /* held by whoever makes or removes a group, or applies a catalogue */
-    alignas(64) pthread_mutex_t admin;
+    /* the keeper's thread has it: HOLD_WORD (CAS), see hold.c [B9] */
+    alignas(64) _Atomic uint32_t seat;
+    /* likewise, whoever makes or removes a group, or applies a catalogue */
+    alignas(64) _Atomic uint32_t admin;
     /* openers: + 1; the last id that was given */
     alignas(64) _Atomic uint32_t publishers;
-    _Atomic uint64_t burials; /* undertakers: + 1 */
+    _Atomic uint64_t burials;   /* undertakers: + 1 */
+    _Atomic uint64_t witnesses; /* whoever attaches: + 1; the last number that was given [B4] */
     /* evbus_init, before n_logs */
     alignas(64) char logs[LOGS_MAX][NAME_BYTES];
     struct slot slots[SLOTS_MAX + 1]; /* slots[0] is nobody's */
@@ -313,6 +321,6 @@ static_assert(sizeof(struct representation_header) == 8, "format 1");
     LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping), \
                             offsetof(struct log_head, pin_owners), sizeof(struct ring_head)),             \
                 offsetof(struct ring_head, space), offsetof(struct ring_head, fences),                    \
-                offsetof(struct ring_head, lows), offsetof(struct slot, cancels_in_row))
+                offsetof(struct ring_head, lows), offsetof(struct slot, gone))
 
 #endif

@@ -181,8 +181,14 @@ int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, st
         return error_set(err, EVBUS_ELIMIT, "bus %s has %d logs, no more fit", memory->bus, LOGS_MAX);
     if (memory_check_names(memory))
         return stale(memory, err);
-    if (fstat(memory->control_region.fd, &like) != 0)
-        return error_set(err, EVBUS_EIO, "bus %s: fstat: %s%s", memory->bus, strerror(errno), error_mend(errno));
+    char control[256];
+    region_name(memory->bus, "control", control);
+    int fd = region_descriptor(&memory->control_region, control);
+    int number = fd < 0 || fstat(fd, &like) != 0 ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    if (number != 0)
+        return error_set(err, EVBUS_EIO, "/dev/shm%s: fstat: %s%s", control, strerror(number), error_mend(number));
     int rc = create_log(memory, index, wanted->name, wanted->ring_bytes / CELL_BYTES, wanted->n_partitions,
                         like.st_mode & 0777, like.st_gid, err);
     if (rc != EVBUS_OK)
@@ -296,9 +302,6 @@ static int fill_control(struct memory *memory, const char *text, size_t text_len
         return rc;
     control->uuid[6] = (uint8_t)((control->uuid[6] & 0x0f) | 0x40); /* version 4 */
     control->uuid[8] = (uint8_t)((control->uuid[8] & 0x3f) | 0x80);
-    rc = slot_mutex_init(&control->seat, err);
-    if (rc == EVBUS_OK)
-        rc = slot_mutex_init(&control->admin, err);
     for (int i = 1; i <= SLOTS_MAX && rc == EVBUS_OK; i++)
         rc = slot_mutex_init(&control->slots[i].mutex, err);
     memcpy(control->catalogue[1], text, text_len);
@@ -379,6 +382,8 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
         rc = fill_control(&memory, text, text_len, err);
     if (rc == EVBUS_OK)
         rc = create_logs(&memory, catalogue, mode, group, err);
+    if (rc == EVBUS_OK)
+        rc = witness_open(&memory.witness, &memory.control_region, name, &memory.control->witnesses, err);
     if (rc != EVBUS_OK) {
         for (uint32_t i = 0; memory.logs != NULL && i < LOGS_MAX; i++)
             if (memory.logs[i].head != NULL && !region_is_unlinked(&memory.control_region)) {
@@ -526,6 +531,13 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
         rc = prepare_logs(&memory, err);
     if (rc == EVBUS_OK)
         rc = memory_map_new_logs(&memory, err);
+    if (rc == EVBUS_OK) {
+        char name[256];
+        region_name(memory.bus, "control", name);
+        rc = witness_open(&memory.witness, &memory.control_region, name, &memory.control->witnesses, err);
+        if (rc != EVBUS_OK && region_is_unlinked(&memory.control_region))
+            rc = EVBUS_ESTALE;
+    }
     if (rc == EVBUS_ESTALE)
         rc = error_set(err, rc, "bus %s has just been removed: try again", bus);
     if (rc != EVBUS_OK) {
@@ -539,6 +551,7 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
 
 void memory_close(struct memory *memory)
 {
+    witness_close(&memory->witness); /* its slots have all been given back */
     for (uint32_t i = 0; memory->logs != NULL && i < LOGS_MAX; i++) {
         region_close(&memory->logs[i].region);
         free(memory->logs[i].rings);

@@ -5,6 +5,7 @@
 #include "catalogue.h"
 #include "region.h"
 #include "ring.h"
+#include "witness.h"
 
 /* One log as this process sees it. */
 struct memory_log {
@@ -22,7 +23,8 @@ struct memory_log {
 /* A bus as this process sees it. */
 struct memory {
     char bus[SERVICE_BYTES];
-    struct region control_region; /* its fd stays open: to see whether the name is gone */
+    struct region control_region; /* its fd stays open: to see whether the name is gone, and to ask witnesses */
+    struct witness witness;       /* ours */
     struct control *control;
     struct memory_log *logs;    /* LOGS_MAX places */
     _Atomic uint32_t n_logs;    /* that are mapped; logs are only ever added */

@@ -164,6 +164,8 @@ static inline void load_cell(uint64_t *to, const _Atomic uint64_t *from)
         to[i] = atomic_load_explicit(&from[i], memory_order_relaxed);
 }
 
+/* By our own stores alone: what the kernel writes for a thread (io_uring, AIO) can come after its death, and nobody
+ * outside is given a claim's cells to let it [B11]. */
 void ring_write(const struct claim *claim, const uint64_t *frame)
 {
     const struct ring *ring = claim->ring;

@@ -1,7 +1,7 @@
 /* slot.c: a thread's place on the bus: alive, or proven dead.
  *
  *   who      a thread that claims, sleeps, pins or keeps owns a slot by holding its robust mutex for life
- *   order    take: trylock; identity; tid (release)            from here on words may carry this slot
+ *   order    take: trylock; identity; witness; tid (release)   from here on words may carry this slot
  *            leave: every word, pin and bit of ours is clean; tid = 0 (release); unlock
  *            bury: EOWNERDEAD from trylock; all is made clean; tid = 0; consistent; unlock
  *
@@ -10,9 +10,24 @@
  * last word is clean, so a word that carries this slot and a dead(slot) seen AFTER that word was read mean: its writer is
  * dead [model dead.pml, -DDEADFIRST, -DTIDLATE, -DTIDEARLY fail]. Never a timeout, never a bare pid [keeps PROGRESS].
  *
+ * The second witness, for what the kernel forgets to say [B2, B3]: the process's byte lock (witness.c).
+ *   who      the owner stores its number `witness` in each of its slots, before tid. Whoever finds the byte free (the
+ *            keeper asks every process four times a second; who waits for a hold asks its holder; who attaches asks
+ *            all) stores that number in `gone`. Then dead(slot) is true for everybody, by loads
+ *   retire   the keeper buries such a slot without its mutex (one at a time: it has the seat), then retired = 1, tid =
+ *            0. The mutex stays locked for ever, so nobody is given the slot again
+ * Why that is enough. `gone` is a number, not a flag: it says "the process of this number is gone", which is true for
+ * ever. So there is no race with the slot's next owner: who was stopped between asking and storing kills nobody, for
+ * the next owner's number is another one [model dead.pml, -DGONEFLAG fails], and it stands there before its tid
+ * [-DWITNESSLATE fails]. It is stored by a CAS from what stood there before the slot's number was read, so that a late
+ * one does not hide a later death. A slot is lost when tid, witness and gone are those of one owner and the lock word
+ * is still its tid: the byte is freed after the kernel has walked its robust lists, so it will not be changed any more,
+ * and no undertaker has that tid (slot_take). Left over: a thread that dies in such a way between lock and tid, or in a
+ * burial, costs a slot that is not told to be retired; what it had not buried yet stays dead for everybody.
+ *
  * NORMAL kind only, and never a trylock on a slot that somebody with our own tid (of another PID namespace) holds: glibc
  * and the kernel take equal tids for the same thread [B5].
- * Rules B1 B5 B6 B7. Checked by tests/model/dead.pml, tests/unit/test_slot.c and tests/crash/test_burial.c. */
+ * Rules B1 B2 B3 B4 B5 B6 B7. Checked by tests/model/dead.pml, tests/unit/test_slot.c and tests/crash/test_burial.c. */
 #include "slot.h"
 
 #include "clock.h"
@@ -89,7 +104,7 @@ enum slot_try slot_take(struct slot *slot)
     }
 }
 
-void slot_enter(struct slot *slot, const char *service)
+void slot_enter(struct slot *slot, const char *service, uint64_t witness)
 {
     snprintf(slot->service, sizeof slot->service, "%s", service != NULL ? service : "");
     atomic_store_explicit(&slot->pid, (int32_t)getpid(), memory_order_relaxed);
@@ -97,6 +112,7 @@ void slot_enter(struct slot *slot, const char *service)
     atomic_store_explicit(&slot->since_ns, clock_wall_ns(), memory_order_relaxed);
     atomic_store_explicit(&slot->cancels, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->cancels_in_row, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->witness, witness, memory_order_relaxed);
     atomic_store_explicit(&slot->tid, (int32_t)own_tid(), memory_order_release);
 }
 
@@ -115,4 +131,29 @@ void slot_buried(struct slot *slot)
 void slot_lose(struct slot *slot)
 {
     pthread_mutex_unlock(&slot->mutex); /* without pthread_mutex_consistent(): ENOTRECOVERABLE for whoever tries */
+}
+
+void slot_tell_gone(struct slot *slot, uint64_t witness)
+{
+    uint64_t before = atomic_load_explicit(&slot->gone, memory_order_acquire); /* before we look whose the slot is */
+    if (before != witness && atomic_load_explicit(&slot->witness, memory_order_acquire) == witness)
+        atomic_compare_exchange_strong_explicit(&slot->gone, &before, witness, memory_order_acq_rel,
+                                                memory_order_relaxed); /* edge GONE, from: whoever asked */
+}
+
+bool slot_is_lost(const struct slot *slot)
+{
+    uint32_t tid = (uint32_t)atomic_load_explicit(&slot->tid, memory_order_acquire);
+    uint64_t witness = atomic_load_explicit(&slot->witness, memory_order_acquire);
+    if (tid == 0 || !slot_is_gone(slot) ||
+        (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid)
+        return false;
+    return (uint32_t)atomic_load_explicit(&slot->tid, memory_order_relaxed) == tid && /* all of it is of one owner */
+           atomic_load_explicit(&slot->witness, memory_order_relaxed) == witness;
+}
+
+void slot_retire(struct slot *slot)
+{
+    atomic_store_explicit(&slot->retired, 1, memory_order_relaxed);
+    atomic_store_explicit(&slot->tid, 0, memory_order_release);
 }

@@ -15,13 +15,21 @@ static inline const _Atomic uint32_t *slot_lock_word(const struct slot *slot)
 #define SLOT_DIED_BIT 0x40000000u /* FUTEX_OWNER_DIED */
 #define SLOT_WAITERS  0x80000000u /* FUTEX_WAITERS */
 
-/* Dead, by two loads, no system call: somebody had it and does not hold its mutex any more. */
+/* Dead by the second witness: the byte of the process that has it was found free. */
+static inline bool slot_is_gone(const struct slot *slot)
+{
+    uint64_t witness = atomic_load_explicit(&slot->witness, memory_order_acquire);
+    return witness != 0 && atomic_load_explicit(&slot->gone, memory_order_acquire) == witness; /* edge GONE, to: all */
+}
+
+/* Dead, by loads alone, no system call: somebody had it, and does not hold its mutex any more, or is gone. */
 static inline bool slot_is_dead(const struct slot *slot)
 {
     uint32_t tid = (uint32_t)atomic_load_explicit(&slot->tid, memory_order_acquire);
     if (tid == 0)
         return false;
-    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid;
+    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid ||
+           slot_is_gone(slot);
 }
 
 static inline bool slot_is_used(const struct slot *slot)
@@ -42,8 +50,8 @@ enum slot_try { SLOT_FREE, SLOT_BUSY, SLOT_DIED };
  * SLOT_BUSY: not ours. */
 enum slot_try slot_take(struct slot *slot);
 
-/* Who we are; from here on we may claim. Its mutex is ours. */
-void slot_enter(struct slot *slot, const char *service);
+/* Who we are; from here on we may claim. Its mutex is ours. witness: our process's number. */
+void slot_enter(struct slot *slot, const char *service, uint64_t witness);
 
 /* Nothing of ours is left in the rings: give it back. By its owner only. */
 void slot_leave(struct slot *slot);
@@ -53,5 +61,14 @@ void slot_lose(struct slot *slot);
 
 /* Ours from a dead owner, and all is buried: now it is as a free one that we hold. */
 void slot_buried(struct slot *slot);
+
+/* The process of this number is gone, and the slot is its: say so to everybody. */
+void slot_tell_gone(struct slot *slot, uint64_t witness);
+
+/* Is its owner gone, and the mutex still that owner's: nobody will ever get it? */
+bool slot_is_lost(const struct slot *slot);
+
+/* It is lost, and all is buried. */
+void slot_retire(struct slot *slot);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "bus.h"
 #include "group.h"
+#include "hold.h"
 #include "slot.h"
 
 #include <stdlib.h>
@@ -68,7 +69,7 @@ bool stat_fill_slot(const struct control *control, uint32_t number, struct evbus
         .since_ns = atomic_load_explicit(&slot->since_ns, memory_order_relaxed),
         .cancels = atomic_load_explicit(&slot->cancels, memory_order_relaxed),
         .is_dead = slot_is_dead(slot),
-        .is_keeper = atomic_load_explicit(&control->keeper_slot, memory_order_relaxed) == number,
+        .is_keeper = hold_slot(&control->seat) == number,
     };
     memcpy(out->service, slot->service, sizeof out->service - 1);
     return true;
@@ -78,6 +79,7 @@ static void fill_slots(const struct control *control, struct rows *rows, struct 
 {
     for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
         struct evbus_slot_stat *slot = &rows->slots[rows->n_slots];
+        out->n_retired += atomic_load_explicit(&control->slots[i].retired, memory_order_relaxed) != 0;
         if (!stat_fill_slot(control, i, slot))
             continue;
         out->n_processes += slot_is_first_of_process(control->slots, i);

@@ -130,26 +130,28 @@ static int find_or_make(struct evbus_subscription *sub, const struct evbus_subsc
         .from = from_of(options->from),
         .position = options->from == EVBUS_FROM_POSITION ? options->from_position : options->from_time_ns,
     };
-    if ((rc = group_lock(memory, true, err)) != EVBUS_OK)
+    if ((rc = group_lock(memory, thread->claim.slot, true, err)) != EVBUS_OK)
         return rc;
     uint32_t n_before = apply_n_dead_letter_topics(memory);
     rc = group_make(memory, &plan, &sub->of.group, err);
     *out_is_made = rc == EVBUS_OK;
     if (rc == EVBUS_OK)
         rc = apply_dead_letter_names(memory, n_before, thread->claim.slot, err);
-    group_unlock(memory);
+    group_unlock(memory, thread->claim.slot);
     return rc == EVBUS_EDUPLICATE ? EVBUS_OK : rc;
 }
 
 /* A group that we have just made and cannot join: nobody would be left to forget it. */
-static void unmake(struct memory *memory, uint32_t group)
+static void unmake(struct evbus *bus, uint32_t group)
 {
+    struct bus_thread *thread;
     uint32_t slots[MEMBERS_MAX];
-    if (group_lock(memory, true, NULL) != EVBUS_OK)
+    if (bus_thread(bus, &thread, NULL) != EVBUS_OK ||
+        group_lock(&bus->memory, thread->claim.slot, true, NULL) != EVBUS_OK)
         return;
-    if (group_members(memory, group, slots) == 0)
-        group_remove(memory, group, NULL);
-    group_unlock(memory);
+    if (group_members(&bus->memory, group, slots) == 0)
+        group_remove(&bus->memory, group, NULL);
+    group_unlock(&bus->memory, thread->claim.slot);
 }
 
 static int check_name(const char *name, struct error *err)
@@ -209,7 +211,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
         rc = member_check_thread(sub, err);
     if (rc != EVBUS_OK) {
         if (is_made)
-            unmake(&bus->memory, sub->of.group);
+            unmake(bus, sub->of.group);
         evbus_unsubscribe(sub);
         return rc;
     }
@@ -234,10 +236,10 @@ static void leave_group(struct evbus_subscription *sub, struct bus_thread *threa
             share_give(sub->shares[i]);
     }
     group_leave(memory, sub->of.group, sub->member, sub->owner);
-    if (group_is_orphan(memory, sub->of.group) && group_lock(memory, true, &err) == EVBUS_OK) {
+    if (group_is_orphan(memory, sub->of.group) && group_lock(memory, thread->claim.slot, true, &err) == EVBUS_OK) {
         if (group_is_orphan(memory, sub->of.group))
             group_remove(memory, sub->of.group, &err);
-        group_unlock(memory);
+        group_unlock(memory, thread->claim.slot);
     }
 }
 

@@ -81,6 +81,8 @@ static int print_human(struct evbus *bus, const struct evbus_stat *stat)
         (void)printf("\n%-28s %8s %10s %8s %8s\n", "SERVICE", "THREADS", "PROCESSES", "DEAD", "CANCELS");
     for (size_t i = 0; i < stat->n_slots; ++i)
         print_service_row(stat, i);
+    if (stat->n_retired > 0)
+        (void)printf("%" PRIu32 " slots are retired: their threads died in a way that loses them\n", stat->n_retired);
     return rc;
 }
 
@@ -160,7 +162,7 @@ static int print_json_object(struct evbus *bus, const struct evbus_stat *stat)
         (void)printf("%s", i > 0 ? "," : "");
         print_json_thread(&stat->slots[i]);
     }
-    (void)printf("],\"groups\":[");
+    (void)printf("],\"retired\":%" PRIu32 ",\"groups\":[", stat->n_retired);
     int rc = evbus_groups(bus, print_json_group, &is_first);
     (void)printf("]}\n");
     return rc;

@@ -114,6 +114,8 @@ struct evbus_stat {
     size_t n_partitions;
     const struct evbus_slot_stat *slots; /**< n_slots of them */
     uint64_t takeovers;                  /**< of all groups that there are; see struct evbus_group_stat */
+    uint32_t
+        n_retired; /**< slots that nobody can have any more: their threads died in a way that loses a robust mutex */
 };
 
 /** A snapshot; the numbers are each right, but not of one moment. Pointers live until the next call on this handle. */

@@ -9,6 +9,7 @@
 #include "child.h"
 #include "fault.h"
 #include "fixture.h"
+#include "hold.h"
 #include "memory.h"
 #include "slot.h"
 #include "threads.h"
@@ -73,7 +74,7 @@ static int open_with_keeper(struct desk *desk)
 {
     int rc = open_as(desk, EVBUS_KEEPER_VOLUNTEER);
     uint64_t until = await_now_ms() + 200;
-    while (rc == EVBUS_OK && atomic_load(&desk->handle->memory.control->keeper_slot) == 0 && await_now_ms() < until)
+    while (rc == EVBUS_OK && hold_slot(&desk->handle->memory.control->seat) == 0 && await_now_ms() < until)
         await_pause();
     return rc;
 }

@@ -8,6 +8,7 @@
 #include "trial.h"
 
 #include "bus.h"
+#include "hold.h"
 
 #include <criterion/criterion.h>
 #include <poll.h>
@@ -234,7 +235,7 @@ static int keeps(void *context)
 {
     struct party *party = context;
     struct evbus *bus = fixture_open(party->f, "keeper", EVBUS_KEEPER_VOLUNTEER);
-    await_that(atomic_load(&bus->memory.control->keeper_slot) != 0);
+    await_that(hold_slot(&bus->memory.control->seat) != 0);
     party->is_ready = 1;
     pause();
     return 0;

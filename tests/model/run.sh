@@ -10,7 +10,7 @@
 #             fences, two who fence                                                                           R1 - R5
 #   release   several advancers of `released` without a journal, a reader's low, a new group's pin            R3 R8
 #   doorbell  sleeper bits, bells and futexes on store buffers (TSO)                                          D1 - D4
-#   dead      death seen by two loads, helpers beside a stopped undertaker                                    B6
+#   dead      death seen by loads, helpers beside a stopped undertaker; the second witness                    B2 B3 B4 B6
 #   pin       a group's creation against an advance of `released` or `oldest`                                 R8 P11
 #   pending   a group's entries: take, run, finish, followers, attempts, dead letters, takeover, low           P1 - P8 P10
 #   lease     who holds a partition: burial, takeover, handover, zombies, the low that its holder stores       P3 P5 B6
@@ -106,6 +106,9 @@ doorbell |-DRUNG -DNSL=1 -DRUNGFIRST -DSTOP=1                      |-E|fail
 dead     |-DDEADFIRST                                              |-E|fail
 dead     |-DTIDLATE                                                |-E|fail
 dead     |-DTIDEARLY                                               |-E|fail
+dead     |-DGONEFLAG                                               |-E|fail
+dead     |-DWITNESSLATE                                            |-E|fail
+dead     |-DNOWITNESS                                              |-E|fail
 pin      |-DNOGEN                                                  |-E|fail
 pin      |-DLATE                                                   |-E|fail
 pin      |-DLOWSFIRST                                              |-E|fail

@@ -3,6 +3,7 @@
 
 #include "await.h"
 #include "bus.h"
+#include "hold.h"
 
 #include <criterion/criterion.h>
 #include <sched.h>
@@ -25,7 +26,7 @@ static void remove_at_exit(void)
 static bool is_quiet(const struct evbus *bus)
 {
     const struct memory *memory = &bus->memory;
-    uint32_t keeper = atomic_load(&memory->control->keeper_slot);
+    uint32_t keeper = hold_slot(&memory->control->seat);
     const struct log_head *last = memory->logs[memory_n_logs(memory) - 1].head; /* the one that it joins last */
     return keeper != 0 && atomic_load(&last->sleepers[0].slot) == keeper;
 }

@@ -277,7 +277,9 @@ static void on_control(struct control *control, uint64_t *seed)
         put32(&control->generation, seed, 1);
         break;
     case 2:
-        put32(&control->keeper_slot, seed, 1);
+        put32(&control->seat, seed, 1);
+        put32(&control->admin, seed, 1);
+        put64(&control->witnesses, seed, 1);
         put32(&control->publishers, seed, 1);
         put64(&control->burials, seed, 0);
         break;

@@ -8,11 +8,13 @@
 #include "child.h"
 #include "doorbell.h"
 #include "fixture.h"
+#include "hold.h"
 #include "partition.h"
 #include "slot.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -193,6 +195,7 @@ struct shared {
     struct fixture *f;
     bool leaves_word_at_tail; /* as if killed between claim and tail */
     bool says_nothing;        /* takes a slot, and does not enter it */
+    bool executes;            /* then another program, in a thread that is not the leader */
     _Atomic uint32_t slot;
     _Atomic uint64_t pos;
 };
@@ -227,15 +230,31 @@ static int hold_everything(void *context)
     atomic_store(&shared->pos, claim.pos);
     if (shared->leaves_word_at_tail)
         atomic_store(&ring->head->tail, claim.pos);
+    hold_take(&memory.control->seat, memory.control->slots, slot);
+    hold_take(&memory.control->admin, memory.control->slots, slot);
     atomic_store(&shared->slot, slot);
+    if (shared->executes)
+        execl("/bin/sleep", "sleep", "1000", (char *)NULL);
     for (;;)
         pause();
     return 0;
 }
 
+static void *hold_everything_here(void *context)
+{
+    hold_everything(context);
+    return NULL;
+}
+
+static int hold_everything_in_a_thread(void *context)
+{
+    pthread_t thread;
+    return pthread_create(&thread, NULL, hold_everything_here, context) != 0 || pthread_join(thread, NULL) != 0;
+}
+
 static struct child started(struct shared *shared)
 {
-    struct child child = child_start(hold_everything, shared);
+    struct child child = child_start(shared->executes ? hold_everything_in_a_thread : hold_everything, shared);
     cr_assert(await_that(atomic_load(&shared->slot) != 0 || !child_is_running(&child)));
     cr_assert_neq(atomic_load(&shared->slot), 0, "the child has ended");
     return child;
@@ -275,6 +294,7 @@ Test(burial, a_killed_threads_claims_pins_and_bits_are_cleared_and_all_bells_run
         cr_expect_eq(ring_look(ring, pos, &word), RING_SKIP);
         cr_expect_eq(word_state(word), WORD_PAD);
         cr_expect_eq(ring_tail(ring), pos + 3);
+        cr_expect_eq(hold_slot(&memory->control->seat) + hold_slot(&memory->control->admin), 0u);
         cr_expect_eq(atomic_load(&ring->head->lows[5]), 0);
         cr_expect_eq(atomic_load(&memory->logs[0].head->pin_owners[5]), 0);
         for (uint32_t i = 0; i < SLEEPERS_MAX; i++)
@@ -287,6 +307,55 @@ Test(burial, a_killed_threads_claims_pins_and_bits_are_cleared_and_all_bells_run
         cr_expect_eq(burial_sweep(memory), 0, "nobody is buried twice");
         fixture_end(&f);
     }
+}
+
+/* [guards PROGRESS] [B2] [B4] */
+Test(burial, of_a_thread_whose_death_the_kernel_does_not_tell_all_is_cleared_and_its_slot_retired)
+{
+    struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
+    struct memory *memory = &f.bus->memory;
+    struct ring *ring = &memory->logs[0].rings[0];
+    struct shared *shared = shared_make(&f);
+    shared->executes = true;
+    struct child child = started(shared);
+    uint32_t slot = atomic_load(&shared->slot);
+    struct slot *lost = &memory->control->slots[slot];
+    uint64_t pos = atomic_load(&shared->pos), word;
+    char name[256];
+    region_name(memory->bus, "control", name);
+    struct witness_asked asked = witness_ask(&memory->witness, &memory->control_region, name);
+    cr_assert(await_that(witness_says_gone(&asked, atomic_load(&lost->witness))));
+    witness_thank(&asked);
+    cr_assert(child_is_running(&child));
+    cr_expect_not(slot_is_dead(lost), "if the kernel tells this death by now, this test has lost its point");
+    cr_expect_eq(burial_sweep(memory) + burial_retire(memory), 0u, "nobody has asked yet");
+    burial_ask_one(memory, slot);
+    cr_expect(slot_is_dead(lost));
+    atomic_store(&lost->gone, 0);
+    burial_ask_all(memory);
+    cr_expect(slot_is_dead(lost));
+    cr_expect_eq(ring_look(ring, pos, &word), RING_CLAIMED);
+    cr_expect(ring_pad_if_dead(ring, pos, word), "anybody clears what blocks him");
+    cr_expect_eq(burial_sweep(memory), 0u, "not without its mutex, except by the one that is the keeper");
+    uint64_t burials = atomic_load(&memory->control->burials);
+    cr_expect_eq(burial_retire(memory), 1u);
+    cr_expect_eq(atomic_load(&memory->control->burials), burials + 1);
+    cr_expect_eq(atomic_load(&ring->head->lows[5]), 0u);
+    cr_expect_eq(atomic_load(&memory->logs[0].head->pin_owners[5]), 0u);
+    cr_expect_eq(atomic_load(&memory->logs[0].head->sleeping[0]), 0u);
+    cr_expect_eq(hold_slot(&memory->control->seat), 0u);
+    cr_expect_eq(hold_slot(&memory->control->admin), 0u);
+    cr_expect_eq(burial_sweep(memory) + burial_retire(memory), 0u, "once");
+    cr_expect_eq(atomic_load(&lost->retired), 1u);
+    uint32_t taken;
+    for (int i = 0; i < 3; i++) {
+        struct error err = {""};
+        cr_assert_eq(burial_take_slot(memory, "next", &taken, &err), EVBUS_OK);
+        cr_expect_neq(taken, slot, "nobody is given it again");
+        burial_leave_slot(memory, taken);
+    }
+    child_kill(&child);
+    fixture_end(&f);
 }
 
 /* Never a timeout. [guards ONE-WRITER] */

@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "fixture.h"
 #include "group.h"
+#include "hold.h"
 #include "pending.h"
 #include "slot.h"
 
@@ -149,6 +150,26 @@ Test(doctor, a_dead_thread_that_nobody_has_buried_is_a_warning)
     fixture_end(&attached.f);
 }
 
+/* [B4] */
+Test(doctor, slots_that_are_lost_are_worth_a_note)
+{
+    struct fixture f = fixture_make((struct fixture_options){0});
+    struct slot *slots = f.bus->memory.control->slots;
+    atomic_store(&slots[900].retired, 1);
+    atomic_store(&slots[901].retired, 1);
+    struct findings findings = examine(f.bus, EVBUS_OK);
+    says(&findings, "2 of 1023 slots are retired");
+    for (int i = 1; i <= 930; i++)
+        atomic_store(&slots[i].retired, 1);
+    findings = examine(f.bus, EVBUS_ENOTFOUND);
+    says(&findings, "930 of 1023 slots are taken");
+    struct evbus_stat stat = {.size = sizeof stat};
+    cr_expect_eq(evbus_stat(f.bus, &stat), EVBUS_OK);
+    cr_expect_eq(stat.n_retired, 930u);
+    cr_expect_eq(stat.n_slots, 0u);
+    fixture_end(&f);
+}
+
 Test(doctor, a_reader_that_holds_a_ring_nearly_full_is_a_warning)
 {
     struct fixture f = kept((struct fixture_options){.ring = "4KiB"});
@@ -263,6 +284,7 @@ static int do_duty(void *context)
     struct evbus *bus = fixture_open(&duty->f, "dutiful",
                                      duty->what == KEEPS ? EVBUS_KEEPER_VOLUNTEER : EVBUS_KEEPER_NEVER);
     struct evbus_subscription *sub;
+    struct bus_thread *thread;
     struct evbus_delivery got = {.size = sizeof got};
     if (fixture_publish(bus, NULL, "1") != EVBUS_OK)
         return 1;
@@ -270,9 +292,10 @@ static int do_duty(void *context)
         (evbus_subscribe(&sub, bus, &(struct evbus_subscribe_options){.group = "mailer"}) != EVBUS_OK ||
          evbus_receive(sub, &got, 10 * CLOCK_NS_PER_S) != EVBUS_OK))
         return 2;
-    if (duty->what == CHANGES_GROUPS && group_lock(&bus->memory, true, NULL) != EVBUS_OK)
+    if (duty->what == CHANGES_GROUPS && (bus_thread(bus, &thread, NULL) != EVBUS_OK ||
+                                         group_lock(&bus->memory, thread->claim.slot, true, NULL) != EVBUS_OK))
         return 3;
-    if (duty->what == KEEPS && !await_that(atomic_load(&bus->memory.control->keeper_slot) != 0))
+    if (duty->what == KEEPS && !await_that(hold_slot(&bus->memory.control->seat) != 0))
         return 4;
     atomic_store(duty->ready, 1);
     await_that(false);

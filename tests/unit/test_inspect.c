@@ -311,7 +311,7 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
     shows(&shown, "\nbus bus=%s folder=/dev/shm uuid=", scene.f.name);
     shows(&shown,
           " created=%" PRIu64 " layout=%#" PRIx64 " ready=1 retired=0 generation=1 logs=4 publishers=2 burials=0 "
-          "keeper=0 seat_tid=0 admin_tid=0 ",
+          "keeper=0 admin=0 ",
           control->created_ns, LAYOUT_FINGERPRINT);
     shows(&shown, "\nslot slot=%u service=doomed pid=%d thread=dead tid=%d ", scene.dead_slot, scene.dead_pid,
           scene.dead_pid);
@@ -619,8 +619,6 @@ Test(inspect, what_differs_is_told_and_the_rest_is_shown)
         {"half made", control, offsetof(struct control, ready), 0, 4, "it is half made", "\nslot "},
         {"retired", control, offsetof(struct control, retired), 1, 4, "it is retired", "\nslot "},
         {"too many logs", control, offsetof(struct control, n_logs), 77, 4, "77 logs", "\nslot "},
-        {"an impossible keeper", control, offsetof(struct control, keeper_slot), 5000, 4, "slot 5000 keeps it",
-         "\nslot "},
         {"another fingerprint of control's", control, offsetof(struct control, fingerprint), noise, 8, "its layout is",
          "\nslot "},
         {"another magic of control's", control, offsetof(struct control, magic), noise, 8,

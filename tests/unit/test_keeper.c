@@ -9,6 +9,7 @@
 #include "child.h"
 #include "doorbell.h"
 #include "fixture.h"
+#include "hold.h"
 #include "partition.h"
 #include "slot.h"
 
@@ -24,7 +25,7 @@
 
 static uint32_t keeper_of(const struct fixture *f)
 {
-    return atomic_load(&f->bus->memory.control->keeper_slot);
+    return hold_slot(&f->bus->memory.control->seat);
 }
 
 static struct ring *ring_of(const struct fixture *f)

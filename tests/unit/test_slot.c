@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define N(rows) (sizeof(rows) / sizeof(rows)[0])
+#define OURS    7 /* the number of a witness */
 
 /* What a test shares with its children. */
 struct shared {
@@ -36,7 +37,7 @@ static int own_until_killed(void *context)
     struct shared *shared = context;
     if (slot_take(&shared->slots[1]) != SLOT_FREE)
         return 1;
-    slot_enter(&shared->slots[1], "owner");
+    slot_enter(&shared->slots[1], "owner", OURS);
     atomic_store(&shared->step, 1);
     for (;;)
         pause();
@@ -81,7 +82,7 @@ Test(slot, a_free_one_is_taken_entered_and_given_back)
     cr_expect_not(slot_is_dead(slot));
     cr_assert_eq(slot_take(slot), SLOT_FREE);
     cr_expect_not(slot_is_used(slot), "words may carry it from slot_enter() on");
-    slot_enter(slot, "order-service");
+    slot_enter(slot, "order-service", OURS);
     cr_expect(slot_is_used(slot));
     cr_expect_not(slot_is_dead(slot));
     cr_expect_str_eq(slot->service, "order-service");
@@ -101,7 +102,7 @@ Test(slot, entering_forgets_the_cancels_of_the_last_owner)
     atomic_store(&slot->cancels, 5);
     atomic_store(&slot->cancels_in_row, 5);
     cr_assert_eq(slot_take(slot), SLOT_FREE);
-    slot_enter(slot, NULL);
+    slot_enter(slot, NULL, OURS);
     cr_expect_eq(atomic_load(&slot->cancels), 0);
     cr_expect_eq(atomic_load(&slot->cancels_in_row), 0);
     cr_expect_str_empty(slot->service);
@@ -114,7 +115,7 @@ Test(slot, a_name_that_is_too_long_is_cut)
     memset(name, 's', sizeof name - 1);
     name[sizeof name - 1] = '\0';
     cr_assert_eq(slot_take(&shared->slots[1]), SLOT_FREE);
-    slot_enter(&shared->slots[1], name);
+    slot_enter(&shared->slots[1], name, OURS);
     cr_expect_eq(strlen(shared->slots[1].service), SERVICE_BYTES - 1);
 }
 
@@ -124,7 +125,7 @@ Test(slot, our_own_is_not_taken_twice)
     struct shared *shared = shared_make();
     cr_assert_eq(slot_take(&shared->slots[1]), SLOT_FREE);
     cr_expect_eq(slot_take(&shared->slots[1]), SLOT_BUSY, "before it is entered");
-    slot_enter(&shared->slots[1], "x");
+    slot_enter(&shared->slots[1], "x", OURS);
     cr_expect_eq(slot_take(&shared->slots[1]), SLOT_BUSY, "after it");
 }
 
@@ -159,7 +160,7 @@ Test(slot, its_owners_death_is_seen_by_two_loads_and_told_once_by_taking_it)
     cr_expect(slot_is_dead(slot), "dead until all is clean");
     slot_buried(slot);
     cr_expect_not(slot_is_dead(slot));
-    slot_enter(slot, "next");
+    slot_enter(slot, "next", OURS);
     cr_expect_not(slot_is_dead(slot));
     slot_leave(slot);
     cr_expect_eq(slot_take(slot), SLOT_FREE);
@@ -211,7 +212,7 @@ static void *own_and_end(void *context)
 {
     struct slot *slot = context;
     if (slot_take(slot) == SLOT_FREE)
-        slot_enter(slot, "thread");
+        slot_enter(slot, "thread", OURS);
     return NULL;
 }
 
@@ -243,7 +244,7 @@ static void *own_and_stay(void *context)
 {
     struct slot *slot = context;
     if (slot_take(slot) == SLOT_FREE)
-        slot_enter(slot, "thread");
+        slot_enter(slot, "thread", OURS);
     for (;;)
         pause();
     return NULL;
@@ -308,4 +309,83 @@ Test(slot, the_first_slot_of_each_living_process_counts_for_it)
     }
     for (uint32_t i = 1; i < N(rows); i++)
         cr_expect_eq(slot_is_first_of_process(shared->slots, i), rows[i].is_first, "%s", rows[i].label);
+}
+
+/* --- the second witness ------------------------------------------------------------------------------------------------ */
+
+/* As it is when the kernel has forgotten to say that its owner, of this witness, is dead. */
+static struct slot *lost_slot(struct shared *shared)
+{
+    struct slot *slot = &shared->slots[1];
+    atomic_store((_Atomic uint32_t *)slot_lock_word(slot), 4711);
+    atomic_store(&slot->witness, 12);
+    atomic_store(&slot->tid, 4711);
+    cr_assert_not(slot_is_dead(slot));
+    cr_assert_eq(slot_take(slot), SLOT_BUSY);
+    return slot;
+}
+
+Test(slot, one_whose_process_is_gone_is_dead_for_everybody)
+{ /* B2 B3 B4 [guards PROGRESS] */
+    struct slot *slot = lost_slot(shared_make());
+    slot_tell_gone(slot, 11);
+    cr_expect_not(slot_is_dead(slot), "that was another process");
+    cr_expect_eq(atomic_load(&slot->gone), 0u);
+    slot_tell_gone(slot, 12);
+    cr_expect(slot_is_dead(slot));
+    slot_tell_gone(slot, 11);
+    cr_expect(slot_is_dead(slot), "once gone it stays so");
+}
+
+Test(slot, a_late_word_of_the_last_owners_end_does_not_hit_the_next_one)
+{ /* B4 [guards ONE-WRITER] */
+    struct shared *shared = shared_make();
+    struct slot *slot = &shared->slots[1];
+    atomic_store(&slot->gone, 6); /* somebody has told the truth about the last owner, after it was buried */
+    cr_assert_eq(slot_take(slot), SLOT_FREE);
+    atomic_store(&slot->witness, 6);
+    slot_enter(slot, "next", OURS);
+    cr_expect_not(slot_is_dead(slot));
+    cr_expect_not(slot_is_lost(slot));
+    atomic_store(&slot->gone, 6);
+    cr_expect_not(slot_is_dead(slot));
+    slot_leave(slot);
+}
+
+Test(slot, the_owners_number_stands_there_before_its_tid)
+{ /* B4 */
+    struct shared *shared = shared_make();
+    struct slot *slot = &shared->slots[1];
+    cr_assert_eq(slot_take(slot), SLOT_FREE);
+    slot_enter(slot, "owner", OURS);
+    cr_expect_eq(atomic_load(&slot->witness), (uint64_t)OURS);
+    slot_leave(slot);
+}
+
+Test(slot, one_that_is_lost_is_retired_and_never_given_again)
+{ /* B4 */
+    struct slot *slot = lost_slot(shared_make());
+    cr_expect_not(slot_is_lost(slot));
+    slot_tell_gone(slot, 12);
+    cr_expect(slot_is_lost(slot));
+    slot_retire(slot);
+    cr_expect_not(slot_is_lost(slot), "once");
+    cr_expect_not(slot_is_dead(slot));
+    cr_expect_not(slot_is_used(slot), "nobody rings it, watches it, or counts it");
+    cr_expect_eq(atomic_load(&slot->retired), 1u);
+    cr_expect_eq(slot_take(slot), SLOT_BUSY);
+}
+
+Test(slot, one_that_the_kernel_has_told_of_is_not_lost)
+{ /* B4: its mutex is to be had, so it is buried under that */
+    struct slot *slot = lost_slot(shared_make());
+    slot_tell_gone(slot, 12);
+    static const uint32_t words[] = {SLOT_DIED_BIT, SLOT_DIED_BIT | SLOT_WAITERS, 99};
+    for (size_t i = 0; i < N(words); i++) { /* the last: an undertaker has it */
+        atomic_store((_Atomic uint32_t *)slot_lock_word(slot), words[i]);
+        cr_expect_not(slot_is_lost(slot), "%#x", words[i]);
+        cr_expect(slot_is_dead(slot), "%#x", words[i]);
+    }
+    atomic_store((_Atomic uint32_t *)slot_lock_word(slot), 4711 | SLOT_WAITERS);
+    cr_expect(slot_is_lost(slot), "somebody waits for it in vain");
 }
