@@ -158,16 +158,19 @@ void region_prefault(const struct region *region)
         (void)*((volatile const char *)region->base + at);
 }
 
-static bool is_object(const struct region *region, int fd, struct stat *out_found)
+static bool is_object(const struct region *region, const struct stat *found)
 {
-    return fd >= 0 && fstat(fd, out_found) == 0 && out_found->st_dev == region->device &&
-           out_found->st_ino == region->inode;
+    return found->st_dev == region->device && found->st_ino == region->inode;
 }
 
 bool region_has_fd(const struct region *region)
 {
     struct stat found;
-    return is_object(region, region->fd, &found);
+    if (region->fd < 0)
+        return false;
+    if (fstat(region->fd, &found) == 0)
+        return is_object(region, &found);
+    return errno != EBADF; /* it cannot be told: then it is ours as ever */
 }
 
 int region_reopen(const struct region *region, const char *name, int *out_fd, struct error *err)
@@ -176,9 +179,12 @@ int region_reopen(const struct region *region, const char *name, int *out_fd, st
     int fd = shm_open(name, O_RDWR, 0);
     if (fd < 0)
         return failed(err, name, "cannot open", errno);
-    if (!is_object(region, fd, &found)) {
+    int rc = fstat(fd, &found) != 0 ? failed(err, name, "fstat", errno) : EVBUS_OK;
+    if (rc == EVBUS_OK && !is_object(region, &found))
+        rc = error_set(err, EVBUS_ESTALE, "/dev/shm%s was removed and made anew: try again", name);
+    if (rc != EVBUS_OK) {
         close(fd);
-        return error_set(err, EVBUS_ESTALE, "/dev/shm%s was removed and made anew: try again", name);
+        return rc;
     }
     *out_fd = fd;
     return EVBUS_OK;
@@ -195,7 +201,7 @@ int region_descriptor(const struct region *region, const char *name)
 bool region_is_unlinked(const struct region *region)
 {
     struct stat found;
-    return is_object(region, region->fd, &found) && found.st_nlink == 0;
+    return region->fd >= 0 && fstat(region->fd, &found) == 0 && is_object(region, &found) && found.st_nlink == 0;
 }
 
 enum region_found region_find(const struct region *region, const char *name)
@@ -205,7 +211,7 @@ enum region_found region_find(const struct region *region, const char *name)
     snprintf(path, sizeof path, "/dev/shm%s", name);
     if (stat(path, &found) != 0)
         return errno == ENOENT ? REGION_IS_LOST : REGION_IS_HIDDEN;
-    return found.st_dev == region->device && found.st_ino == region->inode ? REGION_IS_THERE : REGION_IS_LOST;
+    return is_object(region, &found) ? REGION_IS_THERE : REGION_IS_LOST;
 }
 
 void region_close(struct region *region)

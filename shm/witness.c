@@ -94,7 +94,8 @@ int witness_open(struct witness *out_witness, const struct region *region, const
     if (rc == EVBUS_OK) {
         witness.page = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
         if (witness.page == MAP_FAILED || madvise(witness.page, len, MADV_DONTFORK) != 0)
-            rc = error_set(err, EVBUS_ENOSPC, "/dev/shm%s: cannot map a page: %s", name, strerror(errno));
+            rc = error_set(err, EVBUS_ENOSPC, "/dev/shm%s: cannot map a page: %s%s", name, strerror(errno),
+                           error_mend(errno));
     }
     if (rc == EVBUS_OK)
         rc = lock_byte(fd, name, numbers, &witness.number, err);
