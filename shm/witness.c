@@ -65,12 +65,17 @@ static int lock_byte(int fd, const char *name, _Atomic uint64_t *numbers, uint64
             return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s: it says that %#" PRIx64 " processes have attached", name,
                              number);
         struct flock byte = byte_of(number);
-        if (fcntl(fd, F_OFD_SETLK, &byte) == 0) {
+        int rc;
+        do
+            rc = fcntl(fd, F_OFD_SETLK, &byte);
+        while (rc != 0 && errno == EINTR);
+        if (rc == 0) {
             *out_number = number;
             return EVBUS_OK;
         }
         if (errno != EAGAIN && errno != EACCES)
-            return error_set(err, EVBUS_EIO, "/dev/shm%s: cannot lock a byte (%s); evbus needs a tmpfs with OFD locks",
+            return error_set(err, EVBUS_EIO,
+                             "/dev/shm%s: cannot lock a byte: %s; is it a tmpfs, with a kernel that knows OFD locks?",
                              name, strerror(errno));
     }
     return error_set(err, EVBUS_EIO, "/dev/shm%s: somebody has locked %d bytes of it: see lslocks", name, TRIES);
