@@ -1,6 +1,7 @@
-/* runner.c: runs Criterion's test sources without Criterion, for ThreadSanitizer.
+/* runner.c: runs Criterion's test sources without Criterion, for ThreadSanitizer and under an emulator.
  *
- * Criterion starts each test as a new program with memory at an address that ThreadSanitizer needs, so it cannot start.
+ * Criterion starts each test as a new program with memory at an address that ThreadSanitizer needs, so it cannot start; and
+ * an emulator cannot start a program. EVBUS_LEAVE_OUT names a file of patterns, SUITE/TEST each: what is not run here.
  * Its macros only put a pointer per test into the section cr_tst and call a dozen functions; here they are. A test runs
  * in a fork, under an alarm; it passes when it ends as its declaration says: by .signal, or with .exit_code, and no
  * assertion failed. Linked instead of libcriterion. */
@@ -8,6 +9,7 @@
 #include <criterion/options.h>
 #include <criterion/parameterized.h>
 
+#include <fnmatch.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -161,6 +163,23 @@ static int run(void)
     return test->data->signal == 0 && WEXITSTATUS(status) == test->data->exit_code ? 0 : EXIT_FAILURE;
 }
 
+/* Is it in the list of what cannot run here? A line: pattern, blank, why. */
+static bool is_left_out(void)
+{
+    char name[256];
+    char pattern[256];
+    bool is_in = false;
+    const char *path = getenv("EVBUS_LEAVE_OUT");
+    FILE *list = path != NULL ? fopen(path, "r") : NULL;
+    if (list == NULL)
+        return false;
+    snprintf(name, sizeof name, "%s/%s", test->category, test->name);
+    while (!is_in && fscanf(list, "%255s%*[^\n]", pattern) == 1)
+        is_in = fnmatch(pattern, name, 0) == 0;
+    fclose(list);
+    return is_in;
+}
+
 int main(void)
 {
     int n_passed = 0, n_failed = 0, n_skipped = 0;
@@ -169,7 +188,7 @@ int main(void)
             continue;
         test = *at;
         suite = suite_of(test->category);
-        if (test->data->disabled || (suite != NULL && suite->disabled)) {
+        if (test->data->disabled || (suite != NULL && suite->disabled) || is_left_out()) {
             n_skipped++;
             continue;
         }

@@ -12,8 +12,6 @@ extern const char __executable_start[], etext[]; /* the linker's */
 static step_callback *callback;
 static void *callback_context;
 static uint64_t n_steps;
-static unsigned char *breakpoint; /* where the stepping is to begin; NULL: it has */
-static unsigned char under_breakpoint;
 
 bool step_is_ours(uintptr_t pc)
 {
@@ -25,6 +23,9 @@ bool step_is_ours(uintptr_t pc)
 #define TRAP_FLAG  0x100u
 #define INT3       0xccu
 #define PAGE_BYTES 4096u
+
+static unsigned char *breakpoint; /* where the stepping is to begin; NULL: it has */
+static unsigned char under_breakpoint;
 
 static void on_trap(int number, siginfo_t *info, void *context)
 {

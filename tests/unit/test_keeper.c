@@ -425,7 +425,7 @@ Test(keeper, an_idle_bus_costs_a_few_looks_a_second)
     cr_assert_geq(before, 0, "there is no thread evbus-keeper");
     sit_through(1000);
     long n = count_sleeps() - before;
-    cr_expect(n >= 1 && n < 20, "%ld in a second", n);
+    cr_expect(n >= 1 && n < 30, "%ld in a second", n); /* 20 where the kernel has no futex_waitv */
     for (int i = 0; i < 2; i++)
         child_kill(&others[i]);
     keeper_stop(keeper);
