@@ -54,7 +54,8 @@ void futex_wait_any(const struct futex_watch *watches, size_t n, struct timespec
     }
 }
 
-void futex_wake(const _Atomic uint32_t *word, int n)
+unsigned futex_wake(const _Atomic uint32_t *word, int n)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+    return woken > 0 ? (unsigned)woken : 0;
 }

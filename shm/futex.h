@@ -22,7 +22,7 @@ void futex_wait(const _Atomic uint32_t *word, uint32_t seen, struct timespec tim
  * watched, for 50 ms at most. */
 void futex_wait_any(const struct futex_watch *watches, size_t n, struct timespec timeout);
 
-/* Wakes up to n sleepers on the word, in whichever process. */
-void futex_wake(const _Atomic uint32_t *word, int n);
+/* Wakes up to n sleepers on the word, in whichever process. How many there were. */
+unsigned futex_wake(const _Atomic uint32_t *word, int n);
 
 #endif

@@ -247,14 +247,14 @@ void ring_make_room(struct ring *ring, uint64_t pos)
         ring_release(ring, ring->capacity / 8);
 }
 
-void ring_wake_producers(struct ring *ring)
+unsigned ring_wake_producers(struct ring *ring)
 {
     atomic_thread_fence(memory_order_seq_cst); /* edge SPACE, from: released, or a pin that moved */
     if (atomic_load_explicit(&ring->head->space_wanted, memory_order_relaxed) == 0)
-        return;
+        return 0;
     atomic_store_explicit(&ring->head->space_wanted, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&ring->head->space, 1, memory_order_release);
-    futex_wake(&ring->head->space, INT_MAX);
+    return futex_wake(&ring->head->space, INT_MAX);
 }
 
 /* A reader stands beyond the tail. That is honest only while the tail has still to be helped over a claim. */

@@ -116,7 +116,7 @@ void ring_stamp_low(struct ring *ring, uint32_t index, uint16_t tag);
 void ring_move_low(struct ring *ring, uint32_t index, uint16_t tag, uint64_t pos, bool idle);
 void ring_unpin(struct ring *ring, uint32_t index);
 
-/* Wakes producers that wait for room. */
-void ring_wake_producers(struct ring *ring);
+/* Wakes producers that wait for room. How many slept. */
+unsigned ring_wake_producers(struct ring *ring);
 
 #endif

@@ -950,6 +950,30 @@ Test(ring, a_wait_for_room_ends_by_itself)
     bed_end(&bed);
 }
 
+static _Atomic bool has_waited_enough;
+
+static void *wait_for_room_again_and_again(void *context)
+{
+    while (!atomic_load(&has_waited_enough))
+        wait_for_room(context);
+    return NULL;
+}
+
+/* [R7] */
+Test(ring, who_makes_room_wakes_who_sleeps_for_it)
+{
+    struct bed bed = bed_make();
+    pthread_t thread;
+    ring_pin(&bed.ring, 0, 0);
+    for (uint64_t i = 0; i < 4; i++)
+        bed_publish(&bed, 1, 16, i);
+    cr_assert_eq(pthread_create(&thread, NULL, wait_for_room_again_and_again, &bed.ring), 0);
+    cr_expect(await_that(ring_wake_producers(&bed.ring) == 1), "it is only ever woken by its own round");
+    atomic_store(&has_waited_enough, true);
+    pthread_join(thread, NULL);
+    bed_end(&bed);
+}
+
 /* ---- after damage ---- */
 
 Test(ring, reading_goes_on_at_the_next_whole_frame)
