@@ -104,6 +104,6 @@ bool fixture_own_shm(const char *size)
 {
     char options[64];
     snprintf(options, sizeof options, "size=%s", size);
-    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("tmpfs", "/dev/shm", "tmpfs", 0, options) == 0;
 }

@@ -303,7 +303,7 @@ static unsigned count_objects(void)
 static int init_without_room(void *context)
 {
     (void)context;
-    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=2m") != 0)
         return 77;
     if (evbus_init(&(struct evbus_init_options){.bus = "test-small"}) != EVBUS_ENOSPC)

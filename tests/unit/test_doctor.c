@@ -701,7 +701,7 @@ static int fill_shm(void *context)
     struct fixture f;
     static struct findings findings;
     (void)context;
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=8m") != 0)
         return 77;
     f = fixture_make((struct fixture_options){0});

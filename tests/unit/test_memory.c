@@ -639,7 +639,7 @@ static int make_without_room(void *context)
     struct memory memory;
     struct error err = {""};
     (void)context;
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0)
         return CANNOT;
     struct catalogue *catalogue = parsed();
     size_t needed = memory_bytes(catalogue);

@@ -427,7 +427,7 @@ static int fill_a_small_shm(void *context)
     struct region small, large = REGION_NONE;
     struct error err = {""};
     (void)context;
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=1m") != 0)
         return CANNOT;
     if (region_create(&small, "/evbus.small.control", MIB / 2, 0600, (gid_t)-1, &err) != EVBUS_OK)
