@@ -121,9 +121,11 @@ static void examine_absence(struct visit *visit, uint32_t group, uint32_t n_memb
         for (uint32_t p = 0; !is_taken && p < log->n_partitions; p++)
             n += waiting(&log->rings[p], memory_part(log, p, group));
         n_waiting += n;
-        for (uint32_t i = 0; i < MEMBERS_MAX && n_members > 0 && !is_taken; i++)
-            is_taken = atomic_load_explicit(&entry->members[i].owner, memory_order_acquire) != 0 &&
+        for (uint32_t i = 0; i < MEMBERS_MAX && !is_taken; i++) {
+            uint32_t slot = PIN_SLOT(atomic_load_explicit(&entry->members[i].owner, memory_order_acquire));
+            is_taken = slot != 0 && !slot_is_dead(&memory->control->slots[slot]) &&
                        (atomic_load_explicit(&entry->members[i].logs, memory_order_relaxed) >> l & 1) != 0;
+        }
         if (n_members == 0 || is_taken || n == 0)
             continue;
         finding_mend(visit, "start a member that takes it: evbus -b %s consume %.63s", memory->bus, entry->name);

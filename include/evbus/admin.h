@@ -184,8 +184,9 @@ struct evbus_finding {
     const char *mend; /**< one sentence, or "" */
 };
 
-/** Examine the bus: dead and stopped threads, claims that block, full partitions, sleepers, pins, a missing keeper, words
- *  and headers that no evbus wrote. Reads only. Calls each() per finding; EVBUS_OK when nothing worse than a note was
+/** Examine the bus: dead, stopped and frozen threads and what depends on them, claims that block, full partitions and who fills
+ *  them, groups that nobody takes for, dead letters, places that run out, a missing keeper, names that are gone, words, headers and
+ *  a catalogue that no evbus wrote. Reads only. Calls each() per finding; EVBUS_OK when nothing worse than a note was
  *  found, else EVBUS_ENOTFOUND. */
 EVBUS_API int evbus_doctor(struct evbus *bus, void (*each)(void *context, const struct evbus_finding *finding),
                            void *context);

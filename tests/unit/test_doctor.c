@@ -474,6 +474,21 @@ Test(doctor, a_log_that_no_member_takes_is_named)
     fixture_end(&f);
 }
 
+Test(doctor, a_dead_member_takes_nothing)
+{
+    struct duty duty = {.f = fixture_make((struct fixture_options){.catalogue = mailer_catalogue}), .what = IS_MEMBER};
+    static const char *const patterns[] = {"test.b.*"};
+    struct child child = start_duty(&duty);
+    struct evbus_subscription *sub = join(duty.f.bus, patterns, 1);
+    examine(duty.f.bus, EVBUS_OK);
+    child_kill(&child); /* nobody keeps the bus: it is not buried */
+    struct findings findings = examine(duty.f.bus, EVBUS_ENOTFOUND);
+    says(&findings, "(dutiful) is dead and not buried yet");
+    says(&findings, "group mailer: none of its 1 members takes log test.a, where ");
+    evbus_unsubscribe(sub);
+    fixture_end(&duty.f);
+}
+
 Test(doctor, a_member_that_makes_no_rounds_is_named)
 {
     struct fixture f = fixture_make((struct fixture_options){.catalogue = mailer_catalogue});

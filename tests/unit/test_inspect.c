@@ -367,6 +367,7 @@ Test(inspect, cells_that_are_fenced_off_are_shown_with_whose_they_are)
     struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){0}, EVBUS_OK);
     shows(&shown, "\nfence log=test.a partition=0 cell=5 cells=2 slot=%u service=doomed pid=%d ", scene.dead_slot,
           scene.dead_pid);
+    forget(&shown);
     scene_end(&scene);
 }
 
