@@ -387,6 +387,8 @@ static int type(void *context)
     static const char *const lines[][8] = {
         {"stat"},
         {"stat", "--json"},
+        {"inspect"},
+        {"inspect", "--json"},
         {"doctor"},
         {"doctor", "--json"},
         {"ls"},
