@@ -468,6 +468,25 @@ static int open_control(struct memory *memory, struct error *err)
     return EVBUS_OK;
 }
 
+/* A log's object, mapped: is it this bus's, and whole? Then it can be used. */
+static int check_log(struct memory *memory, uint32_t index, const char *log_name, const char *name, struct error *err)
+{
+    const struct memory_log *log = &memory->logs[index];
+    const struct log_head *head = log->region.base;
+    uint64_t n_cells = head->n_cells;
+    uint32_t n_partitions = head->n_partitions;
+    if (head->magic == LOG_MAGIC && head->fingerprint != LAYOUT_FINGERPRINT)
+        return foreign(memory->bus, log_name, err);
+    if (head->magic != LOG_MAGIC || memcmp(head->uuid, memory->control->uuid, sizeof head->uuid) != 0 ||
+        n_cells < RING_CELLS_MIN || n_cells > RING_CELLS_MAX || (n_cells & (n_cells - 1)) != 0 || n_partitions < 1 ||
+        n_partitions > PARTITIONS_MAX || log->region.len_bytes < log_bytes(n_cells, n_partitions) ||
+        head->name[NAME_BYTES - 1] != '\0' || strcmp(head->name, log_name) != 0)
+        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s does not belong to bus %s, or is damaged: `evbus -b %s rm`",
+                         name, memory->bus, memory->bus);
+    return view_log(memory, index, log_name, n_cells, n_partitions, err);
+}
+
+/* Nothing of it is left when it fails: it is tried again. */
 static int open_log(struct memory *memory, uint32_t index, struct error *err)
 {
     struct memory_log *log = &memory->logs[index];
@@ -484,18 +503,11 @@ static int open_log(struct memory *memory, uint32_t index, struct error *err)
         return rc;
     close(log->region.fd);
     log->region.fd = -1;
-    struct log_head *head = log->region.base;
-    uint64_t n_cells = head->n_cells;
-    uint32_t n_partitions = head->n_partitions;
-    if (head->magic == LOG_MAGIC && head->fingerprint != LAYOUT_FINGERPRINT)
-        return foreign(memory->bus, log_name, err);
-    if (head->magic != LOG_MAGIC || memcmp(head->uuid, memory->control->uuid, sizeof head->uuid) != 0 ||
-        n_cells < RING_CELLS_MIN || n_cells > RING_CELLS_MAX || (n_cells & (n_cells - 1)) != 0 || n_partitions < 1 ||
-        n_partitions > PARTITIONS_MAX || log->region.len_bytes < log_bytes(n_cells, n_partitions) ||
-        head->name[NAME_BYTES - 1] != '\0' || strcmp(head->name, log_name) != 0)
-        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s does not belong to bus %s, or is damaged: `evbus -b %s rm`",
-                         name, memory->bus, memory->bus);
-    return view_log(memory, index, log_name, n_cells, n_partitions, err);
+    if ((rc = check_log(memory, index, log_name, name, err)) != EVBUS_OK) {
+        region_close(&log->region);
+        *log = (struct memory_log){.region = REGION_NONE};
+    }
+    return rc;
 }
 
 int memory_map_new_logs(struct memory *memory, struct error *err)

@@ -9,15 +9,13 @@
 #include "child.h"
 #include "fault.h"
 #include "fixture.h"
+#include "held.h"
 #include "hold.h"
 #include "memory.h"
-#include "slot.h"
-#include "threads.h"
 #include "trial.h"
 
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
-#include <dirent.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -185,6 +183,23 @@ static int apply(struct desk *desk)
     return evbus_catalogue_apply(desk->handle, larger, 0, NULL);
 }
 
+/* By somebody else: our handle hears of it with its next publish. */
+static int apply_elsewhere(struct desk *desk)
+{
+    struct desk other = {.n_handled = 0};
+    memcpy(other.bus, desk->bus, sizeof other.bus);
+    int rc = open_plain(&other);
+    if (rc == EVBUS_OK)
+        rc = apply(&other);
+    close_all(&other);
+    return rc;
+}
+
+static int publish_there(struct desk *desk)
+{
+    return evbus_publish(desk->handle, &(struct evbus_event){.topic = "test.c.one", .payload = "1"}, NULL);
+}
+
 static int catalogue_text(struct desk *desk)
 {
     const char *text;
@@ -302,6 +317,12 @@ static const struct operation {
      .run = apply,
      .after = {remove_bus},
      .has_own_bus = true},
+    {.name = "evbus_publish on a new log",
+     .before = {init, open_plain, publish, apply_elsewhere},
+     .run = publish_there,
+     .after = {remove_bus},
+     .has_own_bus = true,
+     .is_partial = true},
     {.name = "evbus_catalogue_text", .before = {open_plain}, .run = catalogue_text},
     {.name = "evbus_stat", .before = {open_plain}, .run = stat_bus},
     {.name = "evbus_doctor", .before = {open_plain, publish}, .run = doctor},
@@ -310,79 +331,6 @@ static const struct operation {
     {.name = "evbus_group_remove", .before = {open_plain, add_group}, .run = remove_group},
     {.name = "evbus_list", .run = list},
 };
-
-/* --- what is held ------------------------------------------------------------------------------------------------------------- */
-
-/* Numbers of things, by name. */
-enum { DESCRIPTORS, MAPPINGS, THREADS, OBJECTS, SLOTS, SLEEPERS, PINS, MEMBERS, LEASES, GROUPS, THINGS };
-static const char *const thing_names[THINGS] = {"descriptors", "mappings", "threads", "objects", "slots",
-                                                "sleepers",    "pins",     "members", "leases",  "groups"};
-struct held {
-    unsigned n[THINGS];
-};
-
-static unsigned n_entries(const char *path, const char *prefix)
-{
-    unsigned n = 0;
-    DIR *dir = opendir(path);
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
-        n += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
-    if (dir != NULL)
-        closedir(dir);
-    return n;
-}
-
-static unsigned n_mappings(const char *bus)
-{
-    unsigned n = 0;
-    char line[512], name[128];
-    FILE *maps = fopen("/proc/self/maps", "re");
-    snprintf(name, sizeof name, "/dev/shm/evbus.%s.", bus);
-    while (maps != NULL && fgets(line, sizeof line, maps) != NULL)
-        n += strstr(line, name) != NULL;
-    if (maps != NULL)
-        fclose(maps);
-    return n;
-}
-
-static void look_at_bus(const struct memory *memory, struct held *out)
-{
-    for (int i = 1; i <= SLOTS_MAX; i++)
-        out->n[SLOTS] += slot_is_used(&memory->control->slots[i]) ||
-                         (atomic_load(slot_lock_word(&memory->control->slots[i])) & SLOT_TID_MASK) != 0;
-    for (int g = 0; g < GROUPS_MAX; g++) {
-        out->n[GROUPS] += atomic_load(&memory->control->groups[g].state) != GROUP_FREE;
-        for (int m = 0; m < MEMBERS_MAX; m++)
-            out->n[MEMBERS] += atomic_load(&memory->control->groups[g].members[m].owner) != 0;
-    }
-    for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
-        struct log_head *head = memory->logs[l].head;
-        for (int i = 0; i < SLEEPERS_MAX; i++)
-            out->n[SLEEPERS] += atomic_load(&head->sleepers[i].slot) != 0;
-        for (int i = 0; i < PINS_MAX; i++)
-            out->n[PINS] += atomic_load(&head->pin_owners[i]) != 0;
-        for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++)
-            for (uint32_t g = 0; g < GROUPS_MAX; g++)
-                out->n[LEASES] += LEASE_SLOT(atomic_load(&memory_part(&memory->logs[l], p, g)->lease)) != 0;
-    }
-}
-
-/* observer: the bus, mapped without a place on it; NULL: there is none. n_threads: there should be so many; 0: whatever. */
-static struct held look(const char *bus, const struct memory *observer, unsigned n_threads)
-{
-    struct held held = {{0}};
-    char prefix[80];
-    snprintf(prefix, sizeof prefix, "evbus.%s.", bus);
-    if (n_threads != 0)
-        await_that(count_threads(NULL) == n_threads); /* one that was joined may show for a moment */
-    held.n[DESCRIPTORS] = n_entries("/proc/self/fd", "");
-    held.n[MAPPINGS] = n_mappings(bus);
-    held.n[THREADS] = count_threads(NULL);
-    held.n[OBJECTS] = n_entries("/dev/shm", prefix);
-    if (observer != NULL)
-        look_at_bus(observer, &held);
-    return held;
-}
 
 /* --- one trial ---------------------------------------------------------------------------------------------------------------- */
 
@@ -454,10 +402,8 @@ static int end(struct report *report, struct desk *desk)
 
 static int compare(struct report *report, const struct held *before, const struct held *after)
 {
-    for (int i = 0; i < THINGS; i++)
-        if (before->n[i] != after->n[i])
-            return wrong(report, "%s: %u before, %u after", thing_names[i], before->n[i], after->n[i]);
-    return 0;
+    char difference[HELD_TEXT_BYTES];
+    return held_is_same(before, after, difference) ? 0 : wrong(report, "%s", difference);
 }
 
 /* The call has ended with rc, in whatever way. */
@@ -474,12 +420,14 @@ static int settle(struct report *report, struct desk *desk, const struct memory 
     if (rc != EVBUS_OK && !has_mend(message))
         return wrong(report, "it answers %d with no mend: \"%s\"", rc, message);
     if (rc != EVBUS_OK && !report->operation->once) {
-        struct held after = look(report->bus, observer, report->before.n[THREADS]);
-        after.n[SLOTS] = report->before.n[SLOTS]; /* they are the thread's, until it ends or closes */
-        after.n[SLEEPERS] = report->before.n[SLEEPERS];
-        after.n[LEASES] = report->before.n[LEASES]; /* the member's, until it leaves */
-        if (report->operation->is_partial)
-            after.n[OBJECTS] = report->before.n[OBJECTS];
+        struct held after = held_look(report->bus, observer, report->before.n[HELD_THREADS]);
+        after.n[HELD_SLOTS] = report->before.n[HELD_SLOTS]; /* they are the thread's, until it ends or closes */
+        after.n[HELD_SLEEPERS] = report->before.n[HELD_SLEEPERS];
+        after.n[HELD_LEASES] = report->before.n[HELD_LEASES]; /* the member's, until it leaves */
+        if (report->operation->is_partial) {
+            after.n[HELD_OBJECTS] = report->before.n[HELD_OBJECTS];
+            after.n[HELD_MAPPINGS] = report->before.n[HELD_MAPPINGS];
+        }
         if (compare(report, &report->before, &after) != 0)
             return 1;
         if ((rc = report->operation->run(desk)) != EVBUS_OK)
@@ -495,10 +443,10 @@ static int whole(struct report *report, const struct memory *observer, long n, b
     struct desk desk = {.n_handled = 0};
     snprintf(desk.bus, sizeof desk.bus, "%s", report->bus);
     long unfreed = n_unfreed;
-    struct held before = look(report->bus, observer, 1);
+    struct held before = held_look(report->bus, observer, 1);
     if (do_all(report, &desk, operation->before) != 0)
         return 1;
-    report->before = look(report->bus, observer, 0);
+    report->before = held_look(report->bus, observer, 0);
     if (report->is_traced)
         fault_begin();
     else
@@ -509,7 +457,7 @@ static int whole(struct report *report, const struct memory *observer, long n, b
         fault_end();
     if (settle(report, &desk, observer, rc, *out_struck) != 0 || end(report, &desk) != 0)
         return 1;
-    struct held after = look(report->bus, observer, 1);
+    struct held after = held_look(report->bus, observer, 1);
     if (compare(report, &before, &after) != 0)
         return 1;
     if (!report->is_traced && n > 0 && n_unfreed != unfreed)
