@@ -178,7 +178,8 @@ int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, st
     struct stat like;
     uint32_t index = memory_n_logs(memory);
     if (index >= LOGS_MAX)
-        return error_set(err, EVBUS_ELIMIT, "bus %s has %d logs, no more fit", memory->bus, LOGS_MAX);
+        return error_set(err, EVBUS_ELIMIT, "bus %s has %d logs, no more fit: make a new bus with fewer", memory->bus,
+                         LOGS_MAX);
     if (memory_check_names(memory))
         return stale(memory, err);
     char control[256];
@@ -344,6 +345,13 @@ static bool is_half_made(const char *name, bool clear)
     return half;
 }
 
+/* The object that found no room is not all that needs some. */
+static int unmade(int rc, const char *bus, const struct catalogue *catalogue, struct error *err)
+{
+    return rc != EVBUS_ENOSPC ? rc
+                              : error_prefix(err, rc, "making bus %s, %zu bytes in all", bus, memory_bytes(catalogue));
+}
+
 int memory_create(struct memory *out_memory, const char *bus, const struct catalogue *catalogue, const char *text,
                   size_t text_len, mode_t mode, gid_t group, struct error *err)
 {
@@ -362,7 +370,7 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
     if (rc == EVBUS_EDUPLICATE)
         return error_set(err, rc, "bus %s exists already: `evbus rm -b %s` removes it", bus, bus);
     if (rc != EVBUS_OK)
-        return rc;
+        return unmade(rc, bus, catalogue, err);
     int number;
     do
         number = flock(memory.control_region.fd, LOCK_EX) == 0 ? 0 : errno;
@@ -394,7 +402,7 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
         if (!region_is_unlinked(&memory.control_region)) /* else the name is somebody else's bus's by now */
             shm_unlink(name);
         memory_close(&memory);
-        return rc;
+        return unmade(rc, bus, catalogue, err);
     }
     atomic_store_explicit(&memory.control->n_logs, memory.n_logs, memory_order_relaxed);
     *out_memory = memory;
