@@ -131,7 +131,7 @@ static const struct catalogue_log *log_named(const struct catalogue *catalogue, 
 }
 
 /* What a bus cannot change, by name. */
-static int check_against(const struct memory *memory, const struct catalogue *old, const struct catalogue *new,
+static int check_against(struct memory *memory, const struct catalogue *old, const struct catalogue *new,
                          struct error *err)
 {
     if (strcmp(old->name_space, new->name_space) != 0)
@@ -155,10 +155,18 @@ static int check_against(const struct memory *memory, const struct catalogue *ol
     uint32_t n_groups = 0;
     for (uint32_t g = 0; g < GROUPS_MAX; g++)
         n_groups += atomic_load_explicit(&memory->control->groups[g].state, memory_order_acquire) != GROUP_FREE;
-    for (size_t i = 0; i < new->n_groups; i++)
-        n_groups += group_find(memory, new->groups[i].name) == GROUP_NONE;
+    uint32_t n_dead_letter_topics = apply_n_dead_letter_topics(memory);
+    for (size_t i = 0; i < new->n_groups; i++) {
+        bool is_made = is_here(new, new->groups[i].name) && group_find(memory, new->groups[i].name) == GROUP_NONE;
+        n_groups += is_made;
+        n_dead_letter_topics += is_made && !group_has_dead_letter_topic(memory, new->groups[i].name);
+    }
+    if (n_dead_letter_topics > TOPICS_MAX)
+        return group_no_dead_letter_topic(err);
     if (n_groups > GROUPS_MAX)
-        return error_set(err, EVBUS_ELIMIT, "the bus would have %u groups; at most %d fit", n_groups, GROUPS_MAX);
+        return error_set(err, EVBUS_ELIMIT,
+                         "the bus would have %u groups; at most %d fit: `evbus group ls` lists them, rm removes one",
+                         n_groups, GROUPS_MAX);
     size_t n_new = 0;
     for (size_t i = 0; i < new->n_logs; i++) {
         const struct catalogue_log *log = &new->logs[i];
@@ -172,7 +180,7 @@ static int check_against(const struct memory *memory, const struct catalogue *ol
                              log->name, (unsigned long long)log->ring_bytes, (unsigned long long)before->ring_bytes);
     }
     if (memory_n_logs(memory) + n_new > LOGS_MAX)
-        return error_set(err, EVBUS_ELIMIT, "the bus would have %zu logs; at most %d fit",
+        return error_set(err, EVBUS_ELIMIT, "the bus would have %zu logs; at most %d fit: leave some out",
                          memory_n_logs(memory) + n_new, LOGS_MAX);
     return EVBUS_OK;
 }

@@ -159,17 +159,36 @@ static void make_parts(struct memory_log *log, uint32_t group, enum group_from f
     }
 }
 
-/* The id of <namespace>.dlq.<group>: once given it is never another group's. 0: there is none left. */
+/* The id of <namespace>.dlq.<group>: once given it is never another group's. 0: there is none yet. */
+static uint32_t find_dead_letter_topic(const struct memory *memory, const struct memory_log *dlq, const char *name,
+                                       char out_topic[NAME_BYTES])
+{
+    uint32_t log;
+    uint32_t id;
+    snprintf(out_topic, NAME_BYTES, "%.62s.%.63s", dlq->name, name);
+    return memory_find_topic(memory, out_topic, &log, &id) ? id : 0;
+}
+
+bool group_has_dead_letter_topic(struct memory *memory, const char *name)
+{
+    const struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
+    char topic[NAME_BYTES];
+    return dlq != NULL && find_dead_letter_topic(memory, dlq, name, topic) != 0;
+}
+
+/* 0: there is none left. */
 static uint32_t dead_letter_topic(struct memory *memory, const char *name)
 {
     struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
     char topic[NAME_BYTES];
-    uint32_t log;
-    uint32_t id;
-    if (dlq == NULL)
-        return 0;
-    int len = snprintf(topic, sizeof topic, "%.62s.%.63s", dlq->name, name);
-    return len > 0 && memory_find_topic(memory, topic, &log, &id) ? id : memory_add_topic(dlq, topic);
+    uint32_t id = dlq != NULL ? find_dead_letter_topic(memory, dlq, name, topic) : 0;
+    return id != 0 || dlq == NULL ? id : memory_add_topic(dlq, topic);
+}
+
+int group_no_dead_letter_topic(struct error *err)
+{
+    return error_set(err, EVBUS_ELIMIT,
+                     "the log of dead letters has had %d groups' topics, no more fit: make a new bus", TOPICS_MAX);
 }
 
 int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err)
@@ -196,8 +215,7 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
     atomic_store_explicit(&entry->was_joined, 0, memory_order_relaxed);
     if (entry->dlq_topic == 0) {
         atomic_store_explicit(&entry->state, GROUP_FREE, memory_order_release);
-        return error_set(err, EVBUS_ELIMIT,
-                         "the log of dead letters has had %d groups' topics, no more fit: make a new bus", TOPICS_MAX);
+        return group_no_dead_letter_topic(err);
     }
     for (uint32_t l = 0; l < plan->n_logs && l < memory_n_logs(memory); l++) {
         if (topic_set_is_empty(&plan->wanted[l]))
@@ -273,7 +291,9 @@ int group_join(struct memory *memory, uint32_t group, uint32_t slot, uint64_t lo
         *out_owner = PIN_OWNER(number, slot);
         return EVBUS_OK;
     }
-    return error_set(err, EVBUS_ELIMIT, "group %.63s has %d members, no more fit", entry->name, MEMBERS_MAX);
+    return error_set(err, EVBUS_ELIMIT,
+                     "group %.63s has %d members, no more fit: end one (`evbus group show %.63s` lists them)",
+                     entry->name, MEMBERS_MAX, entry->name);
 }
 
 void group_leave(struct memory *memory, uint32_t group, uint32_t member, uint32_t owner)

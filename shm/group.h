@@ -26,6 +26,11 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
 /* Gives a group that is there the topics that it lacks: in logs that are new to it from the latest position on. 1: it has changed. */
 uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs);
 
+/* The topic of a group's dead letters stays when the group is gone. Has one of this name had it, and what is said when no more
+ * fit: EVBUS_ELIMIT. */
+bool group_has_dead_letter_topic(struct memory *memory, const char *name);
+int group_no_dead_letter_topic(struct error *err);
+
 /* Lets go of everything that the group holds. Its members hear it. */
 int group_remove(struct memory *memory, uint32_t group, struct error *err);
 
