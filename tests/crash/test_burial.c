@@ -1,4 +1,4 @@
-/* Burials that are themselves killed or stopped, and the dead of other PID namespaces. */
+/* Burials that are themselves stopped, and the dead of other PID namespaces. Killed: test_points.c. */
 #include "await.h"
 #include "child.h"
 #include "fixture.h"
@@ -39,8 +39,7 @@ struct trial {
     struct evbus_reader *reader;
     bool corpse_pins;
     bool corpse_dies_early; /* between its claim and moving the tail */
-    uint64_t n;             /* the undertaker is killed or stopped after so many steps; 0: not at all */
-    bool does_stop;         /* else it is killed */
+    uint64_t n;             /* the undertaker is stopped after so many steps; 0: not at all */
     uint32_t baseline;
 };
 
@@ -126,7 +125,7 @@ static bool at_step(void *context, uint64_t n, uintptr_t pc)
     (void)pc;
     if (n != watch->trial->n)
         return true;
-    kill(getpid(), watch->trial->does_stop ? SIGSTOP : SIGKILL);
+    kill(getpid(), SIGSTOP);
     return false;
 }
 
@@ -226,19 +225,6 @@ static bool make_corpse(struct trial *trial)
     return status == 128 + SIGKILL;
 }
 
-static bool kill_undertaker(struct trial *trial)
-{
-    if (!make_corpse(trial))
-        return false;
-    struct child undertaker = child_start(bury, trial);
-    int status = child_join(&undertaker);
-    if (status != 128 + SIGKILL && status != 0) {
-        fprintf(stderr, "the undertaker ended with %d\n", status);
-        return false;
-    }
-    return goes_on(trial) && is_clean(trial) && goes_on_for_three_laps(trial);
-}
-
 static bool stop_undertaker(struct trial *trial)
 {
     int status = 0;
@@ -296,17 +282,9 @@ static void try_all(struct trial *trial, bool (*one)(struct trial *trial), const
 
 /* --- the tests ------------------------------------------------------------------------------------------------------- */
 
-Test(burial, is_completed_by_the_next_when_an_undertaker_is_killed, .timeout = 120)
-{ /* [guards PROGRESS] [guards ONE-WRITER] R2 B1 */
-    struct trial trial = make_trial();
-    trial.corpse_pins = true;
-    try_all(&trial, kill_undertaker, "is_completed_by_the_next_when_an_undertaker_is_killed");
-}
-
 Test(burial, blocks_nobody_when_its_undertaker_is_stopped, .timeout = 120)
 { /* [guards PROGRESS] B6 */
     struct trial trial = make_trial();
-    trial.does_stop = true;
     try_all(&trial, stop_undertaker, "blocks_nobody_when_its_undertaker_is_stopped");
 }
 

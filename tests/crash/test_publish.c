@@ -1,4 +1,4 @@
-/* A publish that is killed, or stopped, at each of its machine instructions. */
+/* A publish that is stopped at each of its machine instructions, or killed behind its commit. Killed at any other: test_points.c. */
 #include "await.h"
 #include "child.h"
 #include "fixture.h"
@@ -248,41 +248,6 @@ static void print_times(const char *what, uint64_t n_points, uint64_t n_steps, u
 
 static uint64_t times[100000];
 
-Test(publish, killed_at_any_instruction_is_there_whole_or_not_at_all_and_the_others_go_on, .timeout = 240)
-{ /* [guards WHOLE] [guards PROGRESS] R1 R2 B6 */
-    struct trial trial = make_trial(false);
-    cr_assert(publish_neighbour(&trial) && read_to_neighbour(&trial) == 0);
-    uint32_t baseline = slots_in_use(&trial);
-    uint64_t ns;
-    bool there;
-    bool is_whole;
-    cr_assert(kill_at(&trial, &ns, &there, &is_whole) && there, "a publish that is let through");
-    uint64_t n_steps = trial.notes->n_steps;
-    uint64_t first = trial_only_step() != 0 ? trial_only_step() : 1;
-    uint64_t n_points = 0;
-    uint64_t n_there = 0;
-    uint64_t deadline = await_now_ms() + trial_ms(60000, 8000);
-    is_whole = false; /* until a publish comes through: the paths differ by some steps */
-    for (trial.n = first; !is_whole && trial.n < 2 * n_steps && await_now_ms() < deadline;
-         trial.n = next_step(&trial, trial.n)) {
-        bool good = kill_at(&trial, &ns, &there, &is_whole);
-        if (good && n_points % 32 == 0 && slots_in_use(&trial) != baseline) {
-            fprintf(stderr, "%u slots in use, %u before\n", slots_in_use(&trial), baseline);
-            good = false;
-        }
-        if (!good)
-            say_step(&trial, "killed_at_any_instruction_is_there_whole_or_not_at_all_and_the_others_go_on");
-        cr_assert(good, "killed at step %lu", (unsigned long)trial.n);
-        n_there += there;
-        times[n_points++] = ns;
-    }
-    cr_assert_eq(slots_in_use(&trial), baseline, "slots leak");
-    print_times("killed", n_points, n_steps, times);
-    fprintf(stderr, "%lu of them after the commit\n", (unsigned long)n_there);
-    evbus_reader_close(trial.reader);
-    fixture_end(&trial.f);
-}
-
 /* A pinned or a plain reader. */
 static void reopen_reader(struct trial *trial, bool pin)
 {
@@ -335,7 +300,7 @@ static bool stop_at(struct trial *trial, uint64_t *out_ns, bool *out_is_whole)
 }
 
 Test(publish, stopped_at_any_instruction_costs_the_others_a_moment_and_comes_later, .timeout = 240)
-{ /* [guards PROGRESS] [guards ONE-WRITER] R10 */
+{ /* [guards WHOLE] [guards PROGRESS] [guards ONE-WRITER] R10 */
     struct trial trial = make_trial(false);
     cr_assert(publish_neighbour(&trial) && read_to_neighbour(&trial) == 0);
     uint32_t baseline = slots_in_use(&trial);

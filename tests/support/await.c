@@ -10,6 +10,19 @@ uint64_t await_now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+#define GAP_US 10000 /* a longer one is not ours */
+
+uint64_t await_awake_ms(struct await_watch *watch)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    uint64_t gap = watch->last_us != 0 ? us - watch->last_us : 0;
+    watch->awake_us += gap < GAP_US ? gap : GAP_US;
+    watch->last_us = us;
+    return watch->awake_us / 1000;
+}
+
 void await_pause(void)
 {
     nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);

@@ -21,6 +21,14 @@ bool await(bool (*condition)(void *context), void *context);
     })
 
 uint64_t await_now_ms(void);
+
+/* For who looks again and again whether others go on: ms less those for which nobody let us look, as the machine was busy. */
+struct await_watch {
+    uint64_t awake_us;
+    uint64_t last_us;
+};
+uint64_t await_awake_ms(struct await_watch *watch);
+
 void await_pause(void); /* 0.2 ms */
 
 #endif

@@ -51,12 +51,18 @@ uint64_t trial_seed(const char *name)
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t seed = given != NULL ? strtoull(given, NULL, 0)
                                   : ((uint64_t)now.tv_nsec << 20 ^ (uint64_t)now.tv_sec ^ (uint64_t)getpid()) % 1000000;
-    char program[256] = "";
-    ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1); /* Criterion calls itself by another name */
-    const char *slash = len > 0 ? strrchr(program, '/') : NULL;
     fprintf(stderr, "seed %llu; again: EVBUS_SEED=%llu %s -j1 --filter '%s'\n", (unsigned long long)seed,
-            (unsigned long long)seed, slash != NULL ? slash + 1 : "TEST", name);
+            (unsigned long long)seed, trial_program(), name);
     return seed;
+}
+
+const char *trial_program(void)
+{
+    static char path[4096];
+    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1); /* Criterion gives a test another name */
+    path[len > 0 ? len : 0] = '\0';
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
 }
 
 uint64_t trial_only_step(void)

@@ -20,6 +20,9 @@ bool trial_is_slow(void);
 /* EVBUS_SEED, else a new one. Prints it with the command that repeats the test. name: "storm/a_sentence". */
 uint64_t trial_seed(const char *name);
 
+/* The name of the test program. */
+const char *trial_program(void);
+
 /* EVBUS_STEP: the one step to try; 0: all of them. */
 uint64_t trial_only_step(void);
 
