@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define PAYLOAD_BYTES 128
+#define GIVEN_BACK    (EVBUS_RELEASE + 2) /* `meant`: by EVBUS_RELEASE, and that has taken place */
 
 static void say(struct ledger *ledger, enum ledger_wrong wrong, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -106,7 +107,7 @@ static bool is_next(const struct ledger *ledger, uint32_t p, uint32_t n)
 static void give_back(struct ledger *ledger, uint32_t p, uint32_t n)
 {
     uint8_t meant = EVBUS_RELEASE + 1;
-    if (atomic_compare_exchange_strong(&ledger->meant[p][n], &meant, 0))
+    if (atomic_compare_exchange_strong(&ledger->meant[p][n], &meant, GIVEN_BACK))
         ledger->released[p][n]++;
 }
 
@@ -127,7 +128,7 @@ unsigned ledger_enter(struct ledger *ledger, unsigned member, const struct evbus
     unsigned holder = ledger->holder[p][n];
     bool is_dead = ledger->doomed[holder] != 0;
     unsigned meant = ledger->meant[p][n];
-    bool is_asked = meant == EVBUS_RETRY + 1 || meant == EVBUS_RELEASE + 1 || ledger->released[p][n] != 0;
+    bool is_asked = meant == EVBUS_RETRY + 1 || meant == EVBUS_RELEASE + 1 || meant == GIVEN_BACK;
     if (event->attempt + 1 == starts + 1 + ledger->uncounted[p][n] - ledger->released[p][n])
         give_back(ledger, p, n);
     unsigned expected = starts + 1 + ledger->uncounted[p][n] - ledger->released[p][n];
@@ -227,8 +228,8 @@ void ledger_letter(struct ledger *ledger, const struct evbus_delivery *letter)
     bool is_crashed = strstr(text, "\"cause\":\"crashed\"") != NULL;
     bool is_spent = strstr(text, "\"cause\":\"failed\"") != NULL;
     bool is_right = meant == EVBUS_REJECT + 1;
-    if (is_crashed) /* before its handler has begun, perhaps: then this attempt is not entered */
-        is_right = ledger->doomed[ledger->holder[p][n]] != 0 && attempts + 1 >= ledger->attempts_max;
+    if (is_crashed) /* before a handler had begun, perhaps: then its holder is not entered */
+        is_right = ledger->doomed[ledger->holder[p][n]] != 0 || attempts < ledger->attempts_max;
     else if (is_spent)
         is_right = meant == EVBUS_RETRY + 1 &&
                    (ledger->crashed[p][n] != 0 ? attempts >= ledger->attempts_max : attempts == ledger->attempts_max);
