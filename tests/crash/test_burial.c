@@ -1,9 +1,7 @@
-/* Burials that are themselves stopped, and the dead of other PID namespaces. Killed: test_points.c. */
+/* A claim that its burial must find at the tail, and the dead of other PID namespaces. Killed and stopped: test_points.c. */
 #include "await.h"
 #include "child.h"
 #include "fixture.h"
-#include "step.h"
-#include "trial.h"
 
 #include "burial.h"
 #include "bus.h"
@@ -20,32 +18,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHANGES_MAX 200
-#define NEAR        5 /* steps before and after a change that are all tried */
-
 /* What the processes of a trial share outside the bus. */
 struct notes {
-    _Atomic uint64_t pos;       /* of the corpse's claim */
-    _Atomic uint32_t slot;      /* the corpse's */
-    _Atomic uint64_t n_steps;   /* of a burial that was let through */
-    _Atomic uint64_t n_changes; /* steps after which the shared memory was another */
-    _Atomic uint64_t changes[CHANGES_MAX];
-    _Atomic int is_ready;
+    _Atomic uint64_t pos;  /* of the corpse's claim */
+    _Atomic uint32_t slot; /* the corpse's */
 };
 
 struct trial {
     struct fixture f;
     struct notes *notes;
     struct evbus_reader *reader;
-    bool corpse_pins;
-    bool corpse_dies_early; /* between its claim and moving the tail */
-    uint64_t n;             /* the undertaker is stopped after so many steps; 0: not at all */
     uint32_t baseline;
 };
 
 /* --- the corpse ------------------------------------------------------------------------------------------------------ */
 
-/* Dies with a claim, a place among the sleepers and perhaps a pin. */
+/* Dies with a claim, a place among the sleepers and a pin. */
 static int die(void *context)
 {
     struct trial *trial = context;
@@ -53,7 +41,7 @@ static int die(void *context)
     struct bus_thread *thread;
     struct evbus *bus = fixture_open(&trial->f, "corpse", EVBUS_KEEPER_NEVER);
     struct evbus_reader *reader;
-    struct evbus_reader_options how = {.size = sizeof how, .pin = trial->corpse_pins};
+    struct evbus_reader_options how = {.size = sizeof how, .pin = true};
     struct evbus_delivery got = {.size = sizeof got};
     struct ring *ring = &bus->memory.logs[0].rings[0];
     if (evbus_reader_open(&reader, bus, &how) != EVBUS_OK || bus_thread(bus, &thread, &err) != EVBUS_OK)
@@ -66,84 +54,9 @@ static int die(void *context)
     doorbell_set(bus->memory.logs[0].head, thread->listener.places[0] - 1); /* as in its sleep */
     trial->notes->pos = thread->claim.pos;
     trial->notes->slot = thread->claim.slot;
-    if (trial->corpse_dies_early)
-        atomic_store(&ring->head->tail, thread->claim.pos);
+    atomic_store(&ring->head->tail, thread->claim.pos); /* it has not moved it yet */
     kill(getpid(), SIGKILL);
     return 91;
-}
-
-/* --- the undertaker -------------------------------------------------------------------------------------------------- */
-
-static uint64_t mixed(uint64_t hash, const void *from, size_t len)
-{
-    const unsigned char *bytes = from;
-    for (size_t i = 0; i + 8 <= len; i += 8) {
-        uint64_t word;
-        memcpy(&word, bytes + i, 8);
-        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-        hash ^= hash >> 29;
-    }
-    return hash;
-}
-
-struct watch {
-    struct memory memory;
-    struct trial *trial;
-    uint64_t seen;
-};
-
-/* What a burial may touch. */
-static uint64_t picture(const struct watch *watch)
-{
-    const struct control *control = watch->memory.control;
-    const struct log_head *log = watch->memory.logs[0].head;
-    const struct ring *ring = &watch->memory.logs[0].rings[0];
-    uint64_t hash = mixed(1, (const void *)&control->slots[watch->trial->notes->slot], sizeof(struct slot));
-    hash = mixed(hash, (const void *)&control->burials, 8);
-    hash = mixed(hash, (const void *)log->sleeping, 8);
-    hash = mixed(hash, (const void *)log->sleepers, 4 * sizeof(struct sleeper));
-    hash = mixed(hash, (const void *)log->pin_owners, 16);
-    hash = mixed(hash, (const void *)ring->words, ring->capacity * 8);
-    return mixed(hash, ring->head, offsetof(struct ring_head, lows) + 64);
-}
-
-static bool note_changes(void *context, uint64_t n, uintptr_t pc)
-{
-    struct watch *watch = context;
-    struct notes *notes = watch->trial->notes;
-    uint64_t now = picture(watch);
-    (void)pc;
-    if (now != watch->seen && notes->n_changes < CHANGES_MAX)
-        notes->changes[notes->n_changes++] = n;
-    watch->seen = now;
-    return true;
-}
-
-static bool at_step(void *context, uint64_t n, uintptr_t pc)
-{
-    struct watch *watch = context;
-    (void)pc;
-    if (n != watch->trial->n)
-        return true;
-    kill(getpid(), SIGSTOP);
-    return false;
-}
-
-static int bury(void *context)
-{
-    struct trial *trial = context;
-    struct watch watch = {.trial = trial};
-    struct error err;
-    uint32_t slot;
-    if (memory_open(&watch.memory, trial->f.name, &err) != EVBUS_OK)
-        return 90;
-    watch.seen = picture(&watch);
-    step_begin(trial->n == 0 ? note_changes : at_step, &watch);
-    int rc = burial_take_slot(&watch.memory, "undertaker", &slot, &err);
-    if (rc == EVBUS_OK)
-        burial_leave_slot(&watch.memory, slot);
-    trial->notes->n_steps = step_end();
-    return rc == EVBUS_OK ? 0 : 92;
 }
 
 /* --- the others ------------------------------------------------------------------------------------------------------ */
@@ -158,8 +71,6 @@ static uint32_t slots_in_use(struct trial *trial)
 
 static struct trial make_trial(void)
 {
-    if (!STEP_WORKS)
-        cr_skip("x86-64 only");
     struct trial trial = {
         .f = fixture_make((struct fixture_options){.ring = "4KiB"}),
         .notes = child_shared(sizeof(struct notes)),
@@ -225,73 +136,11 @@ static bool make_corpse(struct trial *trial)
     return status == 128 + SIGKILL;
 }
 
-static bool stop_undertaker(struct trial *trial)
-{
-    int status = 0;
-    if (!make_corpse(trial))
-        return false;
-    struct child undertaker = child_start(bury, trial);
-    if (!await_that(waitpid(undertaker.pid, &status, WNOHANG | WUNTRACED) == undertaker.pid))
-        return false;
-    bool is_stopped = WIFSTOPPED(status);
-    evbus_close(fixture_open(&trial->f, "newcomer", EVBUS_KEEPER_NEVER)); /* must not wait for it either */
-    bool good = goes_on_for_three_laps(trial);
-    if (is_stopped) {
-        child_continue(&undertaker);
-        status = child_join(&undertaker);
-    }
-    return good && status == 0 && is_clean(trial) && goes_on_for_three_laps(trial);
-}
-
-/* Each step at or near a change of the shared memory, and some of the others. */
-static bool is_wanted(const struct notes *notes, uint64_t n, uint64_t near, uint64_t stride)
-{
-    for (uint64_t i = 0; i < notes->n_changes; i++)
-        if (n + near >= notes->changes[i] && n <= notes->changes[i] + near)
-            return true;
-    return n % stride == 0;
-}
-
-static void try_all(struct trial *trial, bool (*one)(struct trial *trial), const char *name)
-{
-    cr_assert(make_corpse(trial));
-    struct child child = child_start(bury, trial);
-    cr_assert_eq(child_join(&child), 0);
-    cr_assert(is_clean(trial) && goes_on_for_three_laps(trial), "a burial that is let through");
-    uint64_t n_steps = trial->notes->n_steps;
-    uint64_t only = trial_only_step();
-    uint64_t near = trial_is_slow() ? 0 : trial_count(NEAR, 0);
-    uint64_t stride = n_steps / trial_count(30, 6) + 1;
-    uint64_t n_points = 0;
-    uint64_t until = await_now_ms() + trial_ms(20000, 2500);
-    for (trial->n = 1; trial->n <= n_steps && await_now_ms() < until; trial->n++) {
-        if (only != 0 ? trial->n != only : !is_wanted(trial->notes, trial->n, near, stride))
-            continue;
-        bool good = one(trial);
-        if (!good)
-            fprintf(stderr, "again: EVBUS_STEP=%lu crash-burial -j1 --filter 'burial/%s'\n", (unsigned long)trial->n,
-                    name);
-        cr_assert(good, "step %lu of %lu", (unsigned long)trial->n, (unsigned long)n_steps);
-        n_points++;
-    }
-    fprintf(stderr, "%s: %lu points of %lu steps, %lu of which change shared memory\n", name, (unsigned long)n_points,
-            (unsigned long)n_steps, (unsigned long)trial->notes->n_changes);
-    evbus_reader_close(trial->reader);
-    fixture_end(&trial->f);
-}
-
 /* --- the tests ------------------------------------------------------------------------------------------------------- */
-
-Test(burial, blocks_nobody_when_its_undertaker_is_stopped, .timeout = 120)
-{ /* [guards PROGRESS] B6 */
-    struct trial trial = make_trial();
-    try_all(&trial, stop_undertaker, "blocks_nobody_when_its_undertaker_is_stopped");
-}
 
 Test(burial, finds_a_claim_that_lies_at_the_tail, .timeout = 60)
 { /* [guards ONE-WRITER] [guards PROGRESS] R1: nobody else has helped the tail on */
     struct trial trial = make_trial();
-    trial.corpse_dies_early = true;
     for (int i = 0; i < 30; i++)
         cr_assert(make_corpse(&trial) && is_clean(&trial) && goes_on(&trial), "corpse %d", i);
     evbus_reader_close(trial.reader);

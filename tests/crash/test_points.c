@@ -1,6 +1,7 @@
 /* Each operation is killed at each point at which it has changed shared memory or made a system call, while two others publish and
  * consume; and an undertaker of an undertaker; and pairs: one killed while another is stopped, or has been killed, at a point of
  * its own. On a bus of one log, one partition and 64 cells. What must be then is the same for all: scene.h. */
+#include "crew.h"
 #include "operation.h"
 #include "trial.h"
 
@@ -62,6 +63,7 @@ static void note_points(const struct operation *operation, struct touch_points *
     scene_start(&scene, actor, operation, NOTED, (struct touch_point){0});
     cr_assert(scene_let(&scene, actor, &came), "%s, let through", operation->name);
     *out = actor->points;
+    cr_assert_gt(out->n, 1, "%s does nothing", operation->name);
     cr_assert(scene_settle(&scene, !operation->fills), "%s, let through", operation->name);
 }
 
@@ -158,6 +160,11 @@ Test(points, follower_killed_at_any_is_found_by_the_next, .timeout = 240)
     kill_at_all("finish, with a follower");
 }
 
+Test(points, skip_killed_at_any_leaves_the_skipped_findable, .timeout = 240)
+{ /* [guards ORDER] [guards PROGRESS] P2 */
+    kill_at_all("skip behind a held key");
+}
+
 Test(points, retry_killed_at_any_comes_again, .timeout = 240)
 { /* [guards ORDER] [guards PROGRESS] P7 */
     kill_at_all("retry");
@@ -243,6 +250,40 @@ Test(points, follower_is_found_though_its_finder_is_stopped_at_every_instruction
     hold_up_at_all("finish, with a follower");
 }
 
+/* While an undertaker is stopped others attach, and take over what it has not buried yet. */
+static bool stop_undertaker(struct touch_point point, bool *out_came)
+{
+    renew(RENEW_EVERY);
+    struct actor *actor = &scene.shared->actors[0];
+    actor->finds_corpse = false;
+    scene_hold(&scene);
+    scene_start(&scene, actor, operation_find("burial"), STOPPED, point);
+    bool is_good = scene_let(&scene, actor, out_came);
+    crew_slots(&scene.f); /* a newcomer */
+    is_good = is_good && scene_settle(&scene, false);
+    return scene_continue(actor) && is_good && scene_settle(&scene, scene.n_trials % DEEP_EVERY == 0);
+}
+
+Test(points, undertaker_stopped_at_any_holds_nobody, .timeout = 240)
+{ /* [guards PROGRESS] [guards ONE-HOLDER] B6 */
+    static struct touch_points points;
+    bool came = true;
+    uint32_t stride = trial_is_full() ? 1 : 10;
+    note_points(operation_find("burial"), &points);
+    for (uint32_t i = trial_only_step() != 0 ? (uint32_t)trial_only_step() - 1 : 0;
+         (i < points.n || came) && i < points.n + MORE_POINTS; i += stride) {
+        cr_assert(stop_undertaker(point_of(&points, i), &came),
+                  "stopped at point %u of %u; again: EVBUS_STEP=%u %s -j1 --filter 'points/undertaker_stopped*'", i + 1,
+                  points.n, i + 1, trial_program());
+        if (trial_only_step() != 0)
+            break;
+    }
+    cr_assert(scene_settle(&scene, true) && scene_print(&scene));
+    fprintf(stderr, "burial stopped at %u points; all went on after %.1f ms at most\n", points.n,
+            (double)scene.slowest_ns / 1e6);
+    scene_end(&scene);
+}
+
 /* --- two of them ---------------------------------------------------------------------------------------------------------- */
 
 /* The first undertaker is killed at one point; the second, who buries it and what it buried, at another. */
@@ -289,6 +330,7 @@ static const char *const paired[] = {"publish",
                                      "take",
                                      "finish",
                                      "finish, with a follower",
+                                     "skip behind a held key",
                                      "take-over",
                                      "burial",
                                      "cancel by a reader",

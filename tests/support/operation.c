@@ -75,6 +75,18 @@ static bool take_all_keys(struct actor *actor)
     return is_good;
 }
 
+/* The same, and those behind them are still to be skipped. */
+static bool take_all_keys_only(struct actor *actor)
+{
+    return join_and_take(actor, SCENE_KEYS);
+}
+
+static bool skip(struct actor *actor)
+{
+    scene_take(actor, 0);
+    return true;
+}
+
 static bool take_one(struct actor *actor)
 {
     scene_take(actor, actor->patience_ns);
@@ -200,6 +212,7 @@ const struct operation operations[] = {
     {.name = "take", .warm_up = take_nothing_yet, .act = take_one},
     {.name = "finish", .warm_up = take_first, .act = finish_one},
     {.name = "finish, with a follower", .warm_up = take_all_keys, .act = finish_with_follower},
+    {.name = "skip behind a held key", .warm_up = take_all_keys_only, .act = skip},
     {.name = "retry", .warm_up = take_first, .act = retry},
     {.name = "release", .warm_up = take_first, .act = release},
     {.name = "reject, with its dead letter", .fills = true, .warm_up = take_first, .act = reject},

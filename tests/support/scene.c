@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "crew.h"
 #include "doorbell.h"
+#include "slot.h"
 #include "trial.h"
 
 #include <criterion/criterion.h>
@@ -578,6 +579,12 @@ static bool is_clean(struct scene *scene)
     const struct log_head *log = scene->f.bus->memory.logs[0].head;
     for (int i = 0; is_good && i < PINS_MAX; i++)
         is_good = atomic_load(&log->pin_owners[i]) == 0;
+    for (int i = 0; is_good && i < SLEEPERS_MAX; i++) { /* the neighbours' places alone */
+        uint32_t slot = atomic_load(&log->sleepers[i].slot);
+        is_good = slot == 0 || slot_is_used(&scene->f.bus->memory.control->slots[slot]);
+        if (!is_good)
+            fprintf(stderr, "place %d among the sleepers is slot %u's, which nobody has\n", i, slot);
+    }
     scene->shared->is_consuming = 0;
     if (slots != scene->baseline)
         fprintf(stderr, "%u slots in use, %u before\n", slots, scene->baseline);

@@ -155,6 +155,33 @@ Test(keeper, when_its_process_is_killed_the_next_volunteer_takes_over)
     desk_end(&desk);
 }
 
+/* The bit by which the kernel knows that somebody waits: as if the wake had come to a candidate who is frozen. */
+static bool takes_waiters_away(struct desk *desk)
+{
+    _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)&desk->f.bus->memory.control->seat;
+    uint32_t before = atomic_fetch_and(word, ~SLOT_WAITERS);
+    await_pause(); /* whoever is awake sets it again */
+    return (before & SLOT_WAITERS) == 0 && (atomic_load(word) & SLOT_WAITERS) == 0;
+}
+
+Test(keeper, whose_death_wakes_nobody_is_followed_all_the_same, .timeout = 60)
+{ /* [guards PROGRESS] B9 */
+    struct desk desk = desk_make();
+    struct child first = child_start(keep_until_killed, &desk.f);
+    cr_assert(await_that(keeper_of(&desk.f) != 0));
+    uint32_t before = keeper_of(&desk.f);
+    struct child second = child_start(keep_until_killed, &desk.f);
+    struct slot *slots = desk.f.bus->memory.control->slots;
+    cr_assert(await_that(slot_is_used(&slots[before + 1]) || slot_is_used(&slots[before + 2])));
+    const _Atomic uint32_t *word = (const _Atomic uint32_t *)(const void *)&desk.f.bus->memory.control->seat;
+    cr_assert(await_that((atomic_load(word) & SLOT_WAITERS) != 0), "nobody waits for the seat");
+    cr_assert(await_that(takes_waiters_away(&desk)));
+    child_kill(&first);
+    cr_expect(await_that(keeper_of(&desk.f) != before && keeper_of(&desk.f) != 0), "the candidate sleeps on");
+    child_kill(&second);
+    desk_end(&desk);
+}
+
 Test(keeper, when_it_is_closed_the_next_volunteer_takes_over)
 {
     struct desk desk = desk_make();
