@@ -378,7 +378,7 @@ Test(points, pairs_killed_and_stopped_at_any_lose_nothing_and_hold_nobody, .time
     static struct touch_points points[N_PAIRED];
     const char *name = "points/pairs_killed_and_stopped_at_any_lose_nothing_and_hold_nobody";
     uint64_t seed = trial_seed(name);
-    uint64_t n = trial_is_soak() ? 10000 : trial_count(2000, 100);
+    uint64_t n = trial_is_soak() ? 10000 : trial_count(1500, 100);
     uint64_t n_both = 0;
     uint64_t slowest_ns = 0;
     for (size_t i = 0; i < N_PAIRED; i++) {

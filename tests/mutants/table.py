@@ -13,19 +13,19 @@ MUTANTS = [
     ("WHOLE the word before the bytes", "shm/partition.c",
      "            ring_write(claim, frame);\n", "            atomic_fetch_xor(ring_word(ring, pos), (uint64_t)1 << 25);\n"
      "            ring_write(claim, frame);\n            atomic_fetch_xor(ring_word(ring, pos), (uint64_t)1 << 25);\n",
-     [("crash-publish", "publish/killed_at_any*")]),
+     [("crash-points", "points/publish_killed*")]),
     ("NEVER-TORN the copy is not checked", "shm/ring.c",
      "return is_overtaken(ring, pos) ? RING_OVERTAKEN : RING_COMMITTED;", "return RING_COMMITTED;",
      [("unit-ring", "ring/*"), ("crash-storm", "storm/a_reader_that_is_overtaken*")]),
     ("PROGRESS nobody pads the dead's claims", "shm/ring.c",
      "    if (!slot_is_dead(&ring->slots[word_slot(word)])) /* the word was read before: so it is the dead one's [B6] */\n"
      "        return false;", "    if (word != 0)\n        return false;",
-     [("unit-ring", "ring/the_gate_stops*"), ("crash-publish", "publish/killed_at_any*")]),
+     [("unit-ring", "ring/the_gate_stops*"), ("crash-points", "points/publish_killed*")]),
     ("R1 burial does not help the tail on", "shm/burial.c", "    help_tail_on(ring);\n    bury_words", "    bury_words",
      [("unit-burial", "burial/a_claim_at_the_tail*"), ("crash-burial", "burial/finds_a_claim*")]),
     ("R2 the slot is free before its words", "shm/burial.c",
      "            burial_bury_ring(&memory->logs[i].rings[p], slot);", "            (void)slot;",
-     [("unit-burial", "burial/*"), ("crash-publish", "publish/killed_at_any*")]),
+     [("unit-burial", "burial/*"), ("crash-points", "points/burial*")]),
     ("R3 released passes what is cancelled", "shm/ring.c",
      "                (word_state(word) == WORD_CLAIMED || !fence_put(ring, p, word)))\n"
      "                break; /* a living writer's */\n            continue;",
@@ -102,9 +102,43 @@ MUTANTS = [
      "    if (!pending_step(share->part, i, running, &next))\n        return false;\n    set_side(share, i, now_ns + retry_wait_ns",
      "    if (next.pos != UINT64_MAX)\n        return false;\n    set_side(share, i, now_ns + retry_wait_ns", [("unit-share", "share/*"), ("unit-subscribe", "subscribe/*")]),
     ("B6 death is a mutex away", "shm/slot.h",
-     "    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid;",
-     "    return tid == 0;", [("unit-slot", "slot/*"), ("crash-burial", "burial/*")]),
+     "    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid ||\n"
+     "           slot_is_gone(slot);",
+     "    return tid == 0;", [("crash-points", "points/undertaker_stopped*"), ("unit-slot", "slot/*")]),
+    ("R2 the slot says that it is free before its words are", "shm/burial.c",
+     "static bool bury(struct memory *memory, uint32_t slot)\n{\n",
+     "static bool bury(struct memory *memory, uint32_t slot)\n{\n"
+     "    atomic_store(&memory->control->slots[slot].tid, 0);\n", [("crash-points", "points/burial*")]),
+    ("B1 unlocked without consistent", "shm/slot.c", "    pthread_mutex_consistent(&slot->mutex);\n", "",
+     [("unit-slot", "slot/*"), ("crash-points", "points/burial*")]),
+    ("B9 a candidate waits for its wake alone", "shm/keeper.c",
+     "futex_wait_any(watches, n, (struct timespec){.tv_nsec = SEAT_NS});",
+     "futex_wait_any(watches, n, (struct timespec){.tv_sec = 3600});", [("unit-keeper", "keeper/whose_death*")]),
+    ("B10 nobody sweeps at an attach", "shm/bus.c", "    burial_sweep(&bus->memory);\n", "",
+     [("crash-burial", "burial/finds*")]),
+    ("P2 the followers bit after the cursor", "shm/share.c",
+     "        enum held held = holder >= 0 ?",
+     "        if (holder >= 0 && !move_cursor(share, cursor_pos(&share->cursor)))\n            return SHARE_LOST;\n"
+     "        enum held held = holder >= 0 ?", [("crash-points", "points/skip*")]),
+    ("P3 the cursor is not stamped", "shm/lease.c", "    stamp(&part->cursor, 0xffff, epoch);\n", "",
+     [("crash-points", "points/takeover*")]),
+    ("P4 the cursor before the entry", "shm/share.c",
+     """        if (!pending_step(share->part, i, &empty, &taken))
+            return SHARE_LOST;
+        point_pass(POINT_GROUP_TAKEN, NULL);
+        if (!move_cursor(share, cursor_pos(&share->cursor)) || """,
+     """        if (!move_cursor(share, cursor_pos(&share->cursor)) || !pending_step(share->part, i, &empty, &taken))
+            return SHARE_LOST;
+        point_pass(POINT_GROUP_TAKEN, NULL);
+        if (""", [("crash-points", "points/take_killed*")]),
+    ("P7 what ran beside others does not run alone", "shm/lease.c", "NOTE(NOTE_POSITION(note), cause, !is_spent)",
+     "NOTE(NOTE_POSITION(note), cause, false)", [("unit-lease", "lease/*")]),
+    ("P9 who is stopped is taken from", "shm/lease.c", "    if (holder != 0 && holder != from && !slot_is_dead(&slots[holder]))",
+     "    if (holder == SLOTS_MAX + 1 && holder != from && !slot_is_dead(&slots[holder]))",
+     [("crash-members", "members/a_member_that_counted*")]),
+    ("D3 sleepers share a place", "shm/doorbell.c", "            *out_place = place;", "            *out_place = 0;",
+     [("unit-doorbell", "doorbell/places*")]),
     ("B5 a namesake's slot is tried", "shm/slot.c", "    if (word == self || tid == self)", "    if (word == self && tid == 0)",
      [("unit-slot", "slot/*")]),
-    ("B8 a forked child uses the handle", "shm/bus.c", "MADV_WIPEONFORK", "MADV_NORMAL", [("unit-bus", "bus/a_*child*")]),
+    ("B8 a forked child uses the handle", "shm/bus.c", "(size_t)sysconf(_SC_PAGESIZE), MADV_WIPEONFORK)", "(size_t)sysconf(_SC_PAGESIZE), MADV_NORMAL)", [("unit-bus", "bus/a_*child*")]),
 ]

@@ -156,9 +156,8 @@ Test(keeper, when_its_process_is_killed_the_next_volunteer_takes_over)
 }
 
 /* The bit by which the kernel knows that somebody waits: as if the wake had come to a candidate who is frozen. */
-static bool takes_waiters_away(struct desk *desk)
+static bool takes_waiters_away(_Atomic uint32_t *word)
 {
-    _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)&desk->f.bus->memory.control->seat;
     uint32_t before = atomic_fetch_and(word, ~SLOT_WAITERS);
     await_pause(); /* whoever is awake sets it again */
     return (before & SLOT_WAITERS) == 0 && (atomic_load(word) & SLOT_WAITERS) == 0;
@@ -173,9 +172,9 @@ Test(keeper, whose_death_wakes_nobody_is_followed_all_the_same, .timeout = 60)
     struct child second = child_start(keep_until_killed, &desk.f);
     struct slot *slots = desk.f.bus->memory.control->slots;
     cr_assert(await_that(slot_is_used(&slots[before + 1]) || slot_is_used(&slots[before + 2])));
-    const _Atomic uint32_t *word = (const _Atomic uint32_t *)(const void *)&desk.f.bus->memory.control->seat;
-    cr_assert(await_that((atomic_load(word) & SLOT_WAITERS) != 0), "nobody waits for the seat");
-    cr_assert(await_that(takes_waiters_away(&desk)));
+    _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)&slots[before].mutex;
+    cr_assert(await_that((atomic_load(word) & SLOT_WAITERS) != 0), "nobody waits for its death");
+    cr_assert(await_that(takes_waiters_away(word)));
     child_kill(&first);
     cr_expect(await_that(keeper_of(&desk.f) != before && keeper_of(&desk.f) != 0), "the candidate sleeps on");
     child_kill(&second);
