@@ -3,7 +3,7 @@
  *
  * Handlers finish, retry, release and reject. What all of them did stands in ledgers outside the bus; now and then there is a lull
  * without faults, in which everything that was acknowledged before must come to its end. A living process that does not get on
- * for a second, though nobody has touched it, is wedged. One call in so many goes in slow motion, stepped instruction by
+ * for a second, though nobody has touched it and the machine had a processor for all of them, is wedged. One call in so many goes in slow motion, stepped instruction by
  * instruction, or hardly a fault would meet anybody between claim and commit. */
 #include "await.h"
 #include "child.h"
@@ -62,6 +62,7 @@ struct process {
     struct child child;
     uint32_t member;
     uint64_t continue_ns; /* 0: it is not stopped */
+    uint64_t kept_ms;     /* await_kept_waiting_ms() at the last look */
     uint64_t seen_steps;
     uint64_t since_ms; /* awake; the last step, or fault */
 };
@@ -73,6 +74,8 @@ struct storm {
     struct evbus_reader *letters[GROUPS];
     uint32_t settled[GROUPS][PRODUCERS];
     struct await_watch watch;
+    uint64_t looked_ms; /* by it; the last look at who was kept waiting */
+    uint64_t fair_ms;
     uint64_t random;
     uint64_t wedged;
     unsigned n_kills;
@@ -205,6 +208,30 @@ static int live(void *context)
     return fail(storm, "run", rc, bus);
 }
 
+/* --- time ------------------------------------------------------------------------------------------------------------------ */
+
+#define FAIR_EVERY_MS 20
+
+/* Time less that for which one of them was ready and had no processor: on a busy machine a second is longer. */
+static uint64_t fair_ms(struct storm *storm)
+{
+    uint64_t now_ms = await_awake_ms(&storm->watch);
+    uint64_t most_ms = 0;
+    if (now_ms - storm->looked_ms < FAIR_EVERY_MS)
+        return storm->fair_ms;
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        struct process *process = &storm->processes[i];
+        uint64_t kept_ms = process->child.pid != 0 ? await_kept_waiting_ms(process->child.pid) : 0;
+        if (kept_ms > process->kept_ms && kept_ms - process->kept_ms > most_ms)
+            most_ms = kept_ms - process->kept_ms;
+        process->kept_ms = kept_ms;
+    }
+    if (most_ms < now_ms - storm->looked_ms)
+        storm->fair_ms += now_ms - storm->looked_ms - most_ms;
+    storm->looked_ms = now_ms;
+    return storm->fair_ms;
+}
+
 /* --- what becomes of them ------------------------------------------------------------------------------------------------- */
 
 static bool is_member(unsigned role)
@@ -220,7 +247,8 @@ static void bear(struct storm *storm, unsigned role)
     process->child = child_start(live, storm);
     process->member = storm->member;
     process->continue_ns = 0;
-    process->since_ms = await_awake_ms(&storm->watch);
+    process->kept_ms = 0;
+    process->since_ms = fair_ms(storm);
 }
 
 static void end(struct storm *storm, unsigned role)
@@ -275,7 +303,7 @@ static void continue_those_due(struct storm *storm)
             continue;
         child_continue(&process->child);
         process->continue_ns = 0;
-        process->since_ms = await_awake_ms(&storm->watch);
+        process->since_ms = fair_ms(storm);
         storm->n_stopped--;
     }
 }
@@ -301,7 +329,7 @@ static void say_wedged(struct storm *storm, const char *who)
 /* Who is alive, and not stopped, gets on; but for a member that runs, of which we only see what its group gets done. */
 static void look_at_processes(struct storm *storm)
 {
-    uint64_t now_ms = await_awake_ms(&storm->watch);
+    uint64_t now_ms = fair_ms(storm);
     for (unsigned i = 0; i < PROCESSES; i++) {
         struct process *process = &storm->processes[i];
         uint64_t n_steps = storm->shared->n_steps[i];
@@ -360,7 +388,7 @@ static void lull(struct storm *storm)
     uint64_t since_ms[GROUPS] = {0};
     uint64_t left[GROUPS];
     do {
-        uint64_t now_ms = await_awake_ms(&storm->watch);
+        uint64_t now_ms = fair_ms(storm);
         read_letters(storm);
         for (unsigned g = 0; g < GROUPS; g++) {
             left[g] = count_open(storm, g, next);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define AWAIT_MS 20000 /* far beyond what a loaded machine needs: a test that gets here has failed */
 
@@ -28,6 +29,9 @@ struct await_watch {
     uint64_t last_us;
 };
 uint64_t await_awake_ms(struct await_watch *watch);
+
+/* How long a process has been ready to run and had to wait for a processor, in its life: that is no fault of its own. */
+uint64_t await_kept_waiting_ms(pid_t pid);
 
 void await_pause(void); /* 0.2 ms */
 

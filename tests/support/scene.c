@@ -448,6 +448,13 @@ static bool is_empty(struct scene *scene, const char *group)
     return stat.lag == 0 && stat.n_pending == 0;
 }
 
+/* For how long the machine let the neighbours and us wait. */
+static uint64_t kept_waiting_ms(const struct scene *scene)
+{
+    return await_kept_waiting_ms(scene->neighbours[0].pid) + await_kept_waiting_ms(scene->neighbours[1].pid) +
+           await_kept_waiting_ms(getpid());
+}
+
 /* We are a member until all is handled: with the gate open what was there before, else everything. */
 static bool inherit(struct scene *scene, bool everything)
 {
@@ -456,6 +463,7 @@ static bool inherit(struct scene *scene, bool everything)
     uint32_t next[PRODUCERS];
     uint64_t before[2] = {shared->n_done[0], shared->n_done[1]};
     uint64_t start = clock_mono_ns();
+    uint64_t kept_ms = kept_waiting_ms(scene);
     bool is_going = everything;
     memcpy(next, (const void *)shared->next, sizeof next);
     struct evbus_subscription *sub = crew_join(scene->f.bus, groups[CREW], NULL, NULL);
@@ -479,7 +487,9 @@ static bool inherit(struct scene *scene, bool everything)
         if (is_going && is_settled(scene, next) &&
             (!everything || (is_empty(scene, groups[CREW]) && is_empty(scene, groups[OTHER]))))
             break;
-        if (await_awake_ms(&watch) < SCENE_MS * (trial_is_slow() ? 10 : 1))
+        uint64_t limit_ms = SCENE_MS * (trial_is_slow() ? 10 : 1);
+        if (await_awake_ms(&watch) < limit_ms ||
+            await_awake_ms(&watch) < limit_ms + 2 * (kept_waiting_ms(scene) - kept_ms))
             continue;
         struct evbus_group_stat stat = crew_stat(scene->f.bus, groups[CREW]);
         fprintf(stderr,
