@@ -34,6 +34,11 @@ uint64_t trial_count(uint64_t full, uint64_t quick)
     return full / 5 > quick ? full / 5 : quick;
 }
 
+bool trial_is_soak(void)
+{
+    return is_set("EVBUS_SOAK");
+}
+
 uint64_t trial_ms(uint64_t full, uint64_t quick)
 {
     return is_set("EVBUS_QUICK") ? quick : full;

@@ -8,6 +8,9 @@
 /* `full`; `quick` with EVBUS_QUICK=1; in between where everything is slow (a sanitizer, EVBUS_SLOW=1). */
 uint64_t trial_count(uint64_t full, uint64_t quick);
 
+/* EVBUS_SOAK=1: are the large numbers wanted? */
+bool trial_is_soak(void);
+
 /* How long an exhaustive test may take: `full`, or `quick` with EVBUS_QUICK=1. */
 uint64_t trial_ms(uint64_t full, uint64_t quick);
 
