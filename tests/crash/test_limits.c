@@ -560,7 +560,7 @@ static int run_threads(void)
 
 static const struct shortage {
     const char *name;
-    int resource;
+    enum __rlimit_resource resource; /* glibc's type of RLIMIT_... */
     int (*act)(void);
     bool of_nobody; /* root is not bound */
     uint64_t step;  /* the limit grows by it from what is used, until it is enough; 0: from none to all */
@@ -577,7 +577,7 @@ static const struct shortage {
     {"threads for handlers", RLIMIT_NPROC, run_threads, true, 0, {"ulimit -u", "ulimit -u"}},
 };
 
-static uint64_t used(int resource)
+static uint64_t used(enum __rlimit_resource resource)
 {
     unsigned long pages = 0;
     if (resource == RLIMIT_NPROC)
@@ -630,7 +630,7 @@ static int run_short(void *context)
     return 0;
 }
 
-static void run_each(int resource)
+static void run_each(enum __rlimit_resource resource)
 {
     for (size_t i = 0; i < N(shortages); i++)
         if (shortages[i].resource == resource)
