@@ -3,7 +3,7 @@
  *   who      dead = slot.tid set and the lock word's tid another: two loads, anyone. Anyone may PAD a dead slot's words
  *            (ring_pad_if_dead); only the undertaker, who got EOWNERDEAD from trylock, makes the slot free.
  *            Where the second witness alone says so (slot.c) the mutex is lost: then it is the keeper, who is alone, and the
- *            slot is retired
+ *            slot is retired. The keeper alone buries its own dead namesakes, too
  *   order    for each ring: help the tail on until word[tail] is of an older lap; words CLAIMED, CANCELLED -> PAD in
  *            released..tail; its fences. Then leases; pins; holds; sleeper bits; ring all doorbells; tid = 0; mutex
  *            consistent; it is ours or unlocked
@@ -203,6 +203,18 @@ void burial_leave_slot(struct memory *memory, uint32_t slot)
     slot_leave(&memory->control->slots[slot]);
 }
 
+/* And then it is free. How many that were. */
+static unsigned bury_taken(struct memory *memory, uint32_t number)
+{
+    struct slot *slot = &memory->control->slots[number];
+    if (!bury(memory, number)) {
+        slot_lose(slot);
+        return 0;
+    }
+    slot_leave(slot);
+    return 1;
+}
+
 unsigned burial_sweep(struct memory *memory)
 {
     unsigned n_buried = 0;
@@ -214,14 +226,10 @@ unsigned burial_sweep(struct memory *memory)
         if (!slot_is_dead(slot) && (lock & SLOT_DIED_BIT) == 0) /* the second: it died before it said who it was */
             continue;
         enum slot_try got = slot_take(slot);
-        if (got == SLOT_BUSY)
-            continue;
-        if (got == SLOT_DIED && !bury(memory, i)) {
-            slot_lose(slot);
-            continue;
-        }
-        n_buried += got == SLOT_DIED;
-        slot_leave(slot);
+        if (got == SLOT_DIED)
+            n_buried += bury_taken(memory, i);
+        else if (got == SLOT_FREE)
+            slot_leave(slot);
     }
     return n_buried;
 }
@@ -235,10 +243,10 @@ static struct witness_asked ask(const struct memory *memory)
     return witness_ask(&memory->witness, &memory->control_region, name);
 }
 
-/* The number of a slot whose owner is not known to be dead; else 0. */
+/* The number of a slot whose owner is not known to be gone; else 0. */
 static uint64_t number_of(const struct slot *slot)
 {
-    return slot_is_used(slot) && !slot_is_dead(slot) ? atomic_load_explicit(&slot->witness, memory_order_acquire) : 0;
+    return slot_is_used(slot) && !slot_is_gone(slot) ? atomic_load_explicit(&slot->witness, memory_order_acquire) : 0;
 }
 
 static void tell_gone(const struct memory *memory, uint64_t number)
@@ -278,13 +286,19 @@ void burial_ask_one(const struct memory *memory, uint32_t slot)
     witness_thank(&asked);
 }
 
-unsigned burial_retire(struct memory *memory)
+unsigned burial_bury_gone(struct memory *memory)
 {
-    unsigned n_retired = 0;
-    for (uint32_t i = 1; i <= SLOTS_MAX; i++)
-        if (slot_is_lost(&memory->control->slots[i]) && clear(memory, i)) {
-            slot_retire(&memory->control->slots[i]);
-            n_retired++;
+    unsigned n_buried = 0;
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+        struct slot *slot = &memory->control->slots[i];
+        if (!slot_is_used(slot) || !slot_is_gone(slot))
+            continue;
+        if (slot_is_lost(slot) && clear(memory, i)) {
+            slot_retire(slot);
+            n_buried++;
+        } else if (slot_take_gone(slot) == SLOT_DIED) {
+            n_buried += bury_taken(memory, i);
         }
-    return n_retired;
+    }
+    return n_buried;
 }

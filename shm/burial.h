@@ -23,9 +23,9 @@ void burial_ask_all(const struct memory *memory);
 /* About the process of one slot; nothing if nobody has it. */
 void burial_ask_one(const struct memory *memory, uint32_t slot);
 
-/* Buries the gone whose mutex is lost, and retires their slots. Returns how many. The keeper alone: nobody else may be
- * at it. */
-unsigned burial_retire(struct memory *memory);
+/* Buries the gone that burial_sweep() cannot: those whose mutex is lost, whose slots are retired, and the calling thread's
+ * namesakes. Returns how many. The keeper alone: nobody else may be at it. */
+unsigned burial_bury_gone(struct memory *memory);
 
 /* The partition's words, pins and bits of a slot whose mutex is held by us: for tests of the single steps. */
 void burial_bury_ring(struct ring *ring, uint32_t slot);

@@ -195,7 +195,7 @@ static bool look(struct keeper *keeper)
         keeper->ask_ns = now + ASK_NS;
         burial_ask_all(memory);
     }
-    unsigned n_buried = burial_sweep(memory) + burial_retire(memory);
+    unsigned n_buried = burial_sweep(memory) + burial_bury_gone(memory);
     if (n_buried > 0)
         log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
     for (uint32_t i = 0; i < keeper->n_logs; i++) {

@@ -22,11 +22,12 @@
  * [-DWITNESSLATE fails]. It is stored by a CAS from what stood there before the slot's number was read, so that a late
  * one does not hide a later death. A slot is lost when tid, witness and gone are those of one owner and the lock word
  * is still its tid: the byte is freed after the kernel has walked its robust lists, so it will not be changed any more,
- * and no undertaker has that tid (slot_take). Left over: a thread that dies in such a way between lock and tid, or in a
+ * and no undertaker has that tid (slot_take) but the keeper, who is not at two things at once. Left over: a thread that dies in such a way between lock and tid, or in a
  * burial, costs a slot that is not told to be retired; what it had not buried yet stays dead for everybody.
  *
  * NORMAL kind only, and never a trylock on a slot that somebody with our own tid (of another PID namespace) holds: glibc
- * and the kernel take equal tids for the same thread [B5].
+ * and the kernel take equal tids for the same thread [B5]. A dead namesake's slot would look alive while we bury it, so it is left
+ * to others; where there is nobody else the keeper takes it, once it is gone: then it stays dead for all.
  * Rules B1 B2 B3 B4 B5 B6 B7. Checked by tests/model/dead.pml, tests/unit/test_slot.c and tests/crash/test_burial.c. */
 #include "slot.h"
 
@@ -87,13 +88,13 @@ bool slot_is_first_of_process(const struct slot *slots, uint32_t number)
     return true;
 }
 
-enum slot_try slot_take(struct slot *slot)
+static enum slot_try take(struct slot *slot, bool is_keeper)
 {
     uint32_t word = atomic_load_explicit(slot_lock_word(slot), memory_order_relaxed) & SLOT_TID_MASK;
     uint32_t tid = (uint32_t)atomic_load_explicit(&slot->tid, memory_order_relaxed);
     uint32_t self = own_tid();
-    if (word == self || tid == self) /* ours through another handle, or a namesake of another PID namespace [B5] */
-        return SLOT_BUSY;
+    if (word == self || (tid == self && !(is_keeper && slot_is_gone(slot))))
+        return SLOT_BUSY; /* ours through another handle, or a namesake of another PID namespace [B5] */
     switch (pthread_mutex_trylock(&slot->mutex)) {
     case 0:
         return SLOT_FREE;
@@ -102,6 +103,16 @@ enum slot_try slot_take(struct slot *slot)
     default: /* EBUSY; ENOTRECOVERABLE (somebody unlocked it without burial): lost, but nobody waits for it */
         return SLOT_BUSY;
     }
+}
+
+enum slot_try slot_take(struct slot *slot)
+{
+    return take(slot, false);
+}
+
+enum slot_try slot_take_gone(struct slot *slot)
+{
+    return take(slot, true);
 }
 
 void slot_enter(struct slot *slot, const char *service, uint64_t witness)

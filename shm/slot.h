@@ -50,6 +50,9 @@ enum slot_try { SLOT_FREE, SLOT_BUSY, SLOT_DIED };
  * SLOT_BUSY: not ours. */
 enum slot_try slot_take(struct slot *slot);
 
+/* The same by the keeper alone: also from a dead owner with our own tid, once it is gone. */
+enum slot_try slot_take_gone(struct slot *slot);
+
 /* Who we are; from here on we may claim. Its mutex is ours. witness: our process's number. */
 void slot_enter(struct slot *slot, const char *service, uint64_t witness);
 

@@ -328,7 +328,7 @@ Test(burial, of_a_thread_whose_death_the_kernel_does_not_tell_all_is_cleared_and
     witness_thank(&asked);
     cr_assert(child_is_running(&child));
     cr_expect_not(slot_is_dead(lost), "if the kernel tells this death by now, this test has lost its point");
-    cr_expect_eq(burial_sweep(memory) + burial_retire(memory), 0u, "nobody has asked yet");
+    cr_expect_eq(burial_sweep(memory) + burial_bury_gone(memory), 0u, "nobody has asked yet");
     burial_ask_one(memory, slot);
     cr_expect(slot_is_dead(lost));
     atomic_store(&lost->gone, 0);
@@ -338,14 +338,14 @@ Test(burial, of_a_thread_whose_death_the_kernel_does_not_tell_all_is_cleared_and
     cr_expect(ring_pad_if_dead(ring, pos, word), "anybody clears what blocks him");
     cr_expect_eq(burial_sweep(memory), 0u, "not without its mutex, except by the one that is the keeper");
     uint64_t burials = atomic_load(&memory->control->burials);
-    cr_expect_eq(burial_retire(memory), 1u);
+    cr_expect_eq(burial_bury_gone(memory), 1u);
     cr_expect_eq(atomic_load(&memory->control->burials), burials + 1);
     cr_expect_eq(atomic_load(&ring->head->lows[5]), 0u);
     cr_expect_eq(atomic_load(&memory->logs[0].head->pin_owners[5]), 0u);
     cr_expect_eq(atomic_load(&memory->logs[0].head->sleeping[0]), 0u);
     cr_expect_eq(hold_slot(&memory->control->seat), 0u);
     cr_expect_eq(hold_slot(&memory->control->admin), 0u);
-    cr_expect_eq(burial_sweep(memory) + burial_retire(memory), 0u, "once");
+    cr_expect_eq(burial_sweep(memory) + burial_bury_gone(memory), 0u, "once");
     cr_expect_eq(atomic_load(&lost->retired), 1u);
     uint32_t taken;
     for (int i = 0; i < 3; i++) {

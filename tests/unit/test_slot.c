@@ -146,6 +146,28 @@ Test(slot, a_namesakes_slot_is_left_alone)
     cr_expect_eq(slot_take(&shared->slots[1]), SLOT_BUSY);
 }
 
+/* Else nobody would, where the keeper is the only one. [B5] [guards PROGRESS] */
+Test(slot, a_dead_namesakes_slot_is_the_keepers_once_it_is_gone)
+{
+    struct shared *shared = shared_make();
+    struct slot *slot = &shared->slots[1];
+    int32_t self = (int32_t)syscall(SYS_gettid);
+    atomic_store((_Atomic uint32_t *)slot_lock_word(slot), SLOT_DIED_BIT);
+    atomic_store(&slot->witness, 12);
+    atomic_store(&slot->tid, self);
+    cr_expect_eq(slot_take_gone(slot), SLOT_BUSY, "while we bury it nobody would see that it is dead");
+    slot_tell_gone(slot, 12);
+    cr_expect_eq(slot_take(slot), SLOT_BUSY, "not by any other");
+    cr_assert_eq(slot_take_gone(slot), SLOT_DIED);
+    cr_expect(slot_is_dead(slot), "until all is clean");
+    slot_buried(slot);
+    cr_expect_not(slot_is_dead(slot));
+    slot_enter(slot, "next", OURS);
+    cr_expect_not(slot_is_dead(slot));
+    cr_expect_eq(slot_take_gone(slot), SLOT_BUSY, "alive");
+    slot_leave(slot);
+}
+
 /* [guards PROGRESS] [B1] [B6] */
 Test(slot, its_owners_death_is_seen_by_two_loads_and_told_once_by_taking_it)
 {
