@@ -103,8 +103,10 @@ static int fork_and_stay(void *context)
     (void)context;
     attach();
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        alarm(60); /* it must outlive us, but not a test that fails */
         return pause_for_ever();
+    }
     atomic_store(&shared->pid, pid);
     for (;;)
         pause();
