@@ -80,7 +80,7 @@ static void *take_all_and_execute(void *context)
     last->step = 1;
     await_that(last->step == 2);
     town_doom(&last->citizen);
-    execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+    child_execute();
     last->step = -1;
     return NULL;
 }
@@ -167,7 +167,7 @@ static void execute_in_keeper(void *context, enum evbus_level level, const char 
         return;
     *seat_step = 1;
     await_that(*seat_step == 2);
-    execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+    child_execute();
 }
 
 static int keep_and_execute(void *context)
@@ -219,7 +219,7 @@ static int hold_admin_and_execute(void *context)
         return 90;
     last->step = 1;
     await_that(last->step == 2);
-    execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+    child_execute();
     return 91;
 }
 
@@ -335,7 +335,7 @@ static int live_with_a_child(void *context)
     pid_t pid = fork();
     if (pid == 0) {
         alarm(END_S);
-        if (parent->executes)
+        if (parent->executes) /* without a parent whose death ends it */
             execl("/bin/sleep", "sleep", "1000", (char *)NULL);
         for (;;)
             pause();

@@ -75,6 +75,12 @@ bool child_kill_at_call(int (*body)(void *context), void *context, unsigned k)
     return true;
 }
 
+void child_execute(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* it is each thread's own */
+    execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+}
+
 void *child_shared(size_t len)
 {
     void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

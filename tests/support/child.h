@@ -25,6 +25,10 @@ bool child_is_running(struct child *child);
  * was killed; false: it had ended well before. */
 bool child_kill_at_call(int (*body)(void *context), void *context, unsigned k);
 
+/* The calling thread of a child, whichever it is, runs another program, which does nothing until it is killed or the child's
+ * parent ends. Returns only where that fails. */
+void child_execute(void);
+
 /* Zeroed memory that children share with their parent. */
 void *child_shared(size_t len);
 

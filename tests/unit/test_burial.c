@@ -234,7 +234,7 @@ static int hold_everything(void *context)
     hold_take(&memory.control->admin, memory.control->slots, slot);
     atomic_store(&shared->slot, slot);
     if (shared->executes)
-        execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+        child_execute();
     for (;;)
         pause();
     return 0;

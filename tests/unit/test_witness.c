@@ -124,7 +124,7 @@ static int close_and_stay(void *context)
 static void *execute(void *context)
 {
     (void)context;
-    execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+    child_execute();
     return NULL;
 }
 
