@@ -28,16 +28,19 @@
 
 static struct town *town;
 
-/* The living: a keeper that only stays, two producers, two members; each a process. */
-enum { LIVING = 4 };
+/* The living: two that produce and consume, one of them a candidate for the keeper's seat, and two that are nothing else. */
+enum { LIVING = 4, LIVING_THREADS = 7 };
 
 static void live_there(struct child living[LIVING])
 {
+    uint32_t before = town_stat(town).n_slots;
     for (unsigned i = 0; i < 2; i++) {
         living[i] = town_bear(&(struct citizen){.town = town, .producer = i + 1, .member = i + 1, .keeper = i == 0});
         living[2 + i] = town_bear(&(struct citizen){.town = town, .keeper = true, .stays = true});
     }
+    cr_assert(await_that(town_stat(town).n_slots == before + LIVING_THREADS));
     cr_assert(await_that(hold_slot(&town->f.bus->memory.control->seat) != 0));
+    cr_assert(await_that(town->acked[1] > 20 && town->acked[2] > 20));
     town_goes_on(town, "the beginning");
 }
 

@@ -61,11 +61,12 @@ static void *produce(void *context)
         for (unsigned i = 0; i < town->pace; i++)
             await_pause();
     }
+    town->has_ended[producer] = 1;
     return NULL;
 }
 
-/* Those in hand are done. false: a rule is broken, or the call has failed. */
-static bool finish_all(struct life *life, struct evbus_subscription *sub, struct evbus_delivery *hand, unsigned n)
+/* Those in hand are done. */
+static void finish_all(struct life *life, struct evbus_subscription *sub, struct evbus_delivery *hand, unsigned n)
 {
     struct town *town = life->citizen->town;
     unsigned member = life->citizen->member;
@@ -78,7 +79,6 @@ static bool finish_all(struct life *life, struct evbus_subscription *sub, struct
             fail(life, "evbus_finish", rc);
     }
     town->n_in_hand[member] = 0;
-    return town->failed == 0;
 }
 
 static void *consume(void *context)
@@ -108,10 +108,10 @@ static void *consume(void *context)
         }
         if (rc == EVBUS_OK && n < IN_HAND)
             continue;
-        if (!finish_all(life, sub, hand, n))
-            break;
+        finish_all(life, sub, hand, n);
         n = 0;
     }
+    finish_all(life, sub, hand, n); /* else they are given to one who has not been told yet that the town is over */
     evbus_unsubscribe(sub);
     return NULL;
 }
@@ -219,6 +219,8 @@ void town_end(struct town *town, struct child *children, unsigned n_children)
     uint64_t n_events = 0;
     town->stop = 1;
     for (uint32_t p = 1; p <= LEDGER_PRODUCERS; p++) {
+        cr_assert(await_that(town->tid[p] == 0 || town->has_ended[p] != 0 || town->is_gone[p] != 0),
+                  "producer %u does not end", p);
         cr_assert(await_that(missing_of(town, p, town->acked[p]) == 0 || town->failed != 0),
                   "producer %u: event %u of %u is lost", p, missing_of(town, p, town->acked[p]) - 1, town->acked[p]);
         n_events += town->acked[p];

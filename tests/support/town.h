@@ -14,6 +14,7 @@ struct town {
     _Atomic uint32_t acked[LEDGER_PRODUCERS + 1]; /* by producer: events that evbus_publish() has acknowledged */
     _Atomic int is_gone[LEDGER_PRODUCERS + 1];    /* it publishes no more: it is going to be killed */
     _Atomic int tid[LEDGER_PRODUCERS + 1];        /* of the producer's thread */
+    _Atomic int has_ended[LEDGER_PRODUCERS + 1];  /* it has been told to stop, and what it published is acknowledged */
     _Atomic int member_tid[LEDGER_MEMBERS];
     _Atomic uint32_t n_in_hand[LEDGER_MEMBERS]; /* of a member, now */
     _Atomic int stop;                           /* publish no more */
