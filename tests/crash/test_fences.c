@@ -4,6 +4,7 @@
 #include "child.h"
 #include "fixture.h"
 #include "load.h"
+#include "sleeper.h"
 #include "step.h"
 #include "trial.h"
 
@@ -104,36 +105,17 @@ static unsigned count_fences(const struct trial *trial)
 
 /* --- a producer that is stopped in its publish ----------------------------------------------------------------------- */
 
-static struct evbus *sleepers_bus; /* in its process */
-
-static bool stop_when_claimed(void *context, uint64_t n, uintptr_t pc)
-{
-    const struct trial *trial = context;
-    const struct ring *ring = &sleepers_bus->memory.logs[0].rings[0];
-    (void)n;
-    (void)pc;
-    uint64_t word = atomic_load(ring_word(ring, trial->notes->pos));
-    if (word_lap(word) != ring_lap(ring, trial->notes->pos) || word_state(word) != WORD_CLAIMED)
-        return true;
-    kill(getpid(), SIGSTOP);
-    return false;
-}
-
 static int publish_and_sleep(void *context)
 {
     struct trial *trial = context;
-    struct ring *ring;
-    sleepers_bus = fixture_open(&trial->f, "sleeper", EVBUS_KEEPER_NEVER);
-    ring = &sleepers_bus->memory.logs[0].rings[0];
+    struct evbus *bus = fixture_open(&trial->f, "sleeper", EVBUS_KEEPER_NEVER);
+    const struct ring *ring = &bus->memory.logs[0].rings[0];
     do /* until there is room for its event before the ring's end: a pad would not be its claim */
-        if (fixture_publish(sleepers_bus, "warm", "\"up\"") != EVBUS_OK)
+        if (fixture_publish(bus, "warm", "\"up\"") != EVBUS_OK)
             return 98;
     while (ring_index(ring, ring_tail(ring)) > ring->capacity / 2);
-    trial->notes->pos = ring_tail(ring);
-    step_begin(stop_when_claimed, trial);
-    int rc = load_publish(sleepers_bus, SLEEPER, 1, 5 * CLOCK_NS_PER_S);
-    step_end();
-    evbus_close(sleepers_bus);
+    int rc = sleeper_publish(bus, SLEEPER, 1);
+    evbus_close(bus);
     return rc == EVBUS_OK ? 0 : 97;
 }
 
