@@ -135,16 +135,25 @@ static int keep_until_killed(void *context)
     return 0;
 }
 
+/* Two volunteers, of whom the first keeps. Returns its slot. */
+static uint32_t start_two(struct desk *desk, struct child *out_first, struct child *out_second)
+{
+    struct slot *slots = desk->f.bus->memory.control->slots;
+    *out_first = child_start(keep_until_killed, &desk->f);
+    cr_assert(await_that(keeper_of(&desk->f) != 0));
+    uint32_t keeper = keeper_of(&desk->f);
+    *out_second = child_start(keep_until_killed, &desk->f);
+    cr_assert(await_that(slot_is_used(&slots[keeper + 1]) || slot_is_used(&slots[keeper + 2])));
+    return keeper;
+}
+
 /* [guards PROGRESS] [B9] */
 Test(keeper, when_its_process_is_killed_the_next_volunteer_takes_over)
 {
     struct desk desk = desk_make();
-    struct child first = child_start(keep_until_killed, &desk.f);
-    cr_assert(await_that(keeper_of(&desk.f) != 0));
-    uint32_t before = keeper_of(&desk.f);
-    struct child second = child_start(keep_until_killed, &desk.f);
+    struct child first, second;
+    uint32_t before = start_two(&desk, &first, &second);
     struct slot *slots = desk.f.bus->memory.control->slots;
-    cr_assert(await_that(slot_is_used(&slots[before + 1]) || slot_is_used(&slots[before + 2])));
     uint64_t start = await_now_ms();
     child_kill(&first);
     cr_expect(await_that(keeper_of(&desk.f) != before && keeper_of(&desk.f) != 0));
@@ -166,12 +175,9 @@ static bool takes_waiters_away(_Atomic uint32_t *word)
 Test(keeper, whose_death_wakes_nobody_is_followed_all_the_same, .timeout = 60)
 { /* [guards PROGRESS] B9 */
     struct desk desk = desk_make();
-    struct child first = child_start(keep_until_killed, &desk.f);
-    cr_assert(await_that(keeper_of(&desk.f) != 0));
-    uint32_t before = keeper_of(&desk.f);
-    struct child second = child_start(keep_until_killed, &desk.f);
+    struct child first, second;
+    uint32_t before = start_two(&desk, &first, &second);
     struct slot *slots = desk.f.bus->memory.control->slots;
-    cr_assert(await_that(slot_is_used(&slots[before + 1]) || slot_is_used(&slots[before + 2])));
     _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)&slots[before].mutex;
     cr_assert(await_that((atomic_load(word) & SLOT_WAITERS) != 0), "nobody waits for its death");
     cr_assert(await_that(takes_waiters_away(word)));
