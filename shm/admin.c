@@ -10,6 +10,7 @@
 #include "catalogue_shipped.h"
 #include "clock.h"
 #include "group.h"
+#include "retire.h"
 #include "slot.h"
 
 #include <dirent.h>
@@ -82,7 +83,7 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
             memory_ready(&memory);
         memory_close(&memory); /* and with it a maker's lock */
         if (rc != EVBUS_OK)
-            memory_remove(memory_bus_name(options.bus), NULL);
+            retire_remove(memory_bus_name(options.bus), NULL);
     }
     catalogue_free(catalogue);
     return rc;
@@ -90,7 +91,7 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
 
 EVBUS_API int evbus_remove(const char *bus)
 {
-    return memory_remove(memory_bus_name(bus), error_of_thread());
+    return retire_remove(memory_bus_name(bus), error_of_thread());
 }
 
 /* --- list -------------------------------------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "frame.h"
 #include "partition.h"
+#include "retire.h"
 #include "topic.h"
 
 #include <stdio.h>
@@ -285,7 +286,9 @@ EVBUS_API int evbus_catalogue_apply(struct evbus *bus, const char *text, size_t 
     if (rc == EVBUS_OK)
         rc = group_lock(&bus->memory, thread->claim.slot, true, err);
     if (rc == EVBUS_OK) {
-        rc = apply(&bus->memory, catalogue, text, len, thread->claim.slot, &n, err);
+        retire_check_names(&bus->memory); /* no new log under a name that another bus may have by now */
+        if ((rc = bus_check(bus, err)) == EVBUS_OK)
+            rc = apply(&bus->memory, catalogue, text, len, thread->claim.slot, &n, err);
         group_unlock(&bus->memory, thread->claim.slot);
     }
     catalogue_free(catalogue);

@@ -14,6 +14,7 @@
 
 #include "burial.h"
 #include "clock.h"
+#include "retire.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -75,7 +76,7 @@ int bus_check(const struct evbus *bus, struct error *err)
 
 int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err)
 {
-    return memory_is_gone(&bus->memory, now_ns) ? stale(bus, err) : EVBUS_OK;
+    return retire_is_gone(&bus->memory, now_ns) ? stale(bus, err) : EVBUS_OK;
 }
 
 /* --- the end of a handle ------------------------------------------------------------------------------------------ */

@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "futex.h"
 #include "listener.h"
+#include "retire.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -42,7 +43,7 @@ struct fd {
 
 static bool is_ready(const struct fd *fd)
 {
-    if (memory_is_gone(fd->memory, clock_mono_ns()))
+    if (retire_is_gone(fd->memory, clock_mono_ns()))
         return true;
     for (size_t i = 0; i < fd->target.n_cursors; i++)
         if (cursor_is_ready(&fd->target.cursors[i]))

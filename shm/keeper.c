@@ -25,6 +25,7 @@
 #include "futex.h"
 #include "group.h"
 #include "hold.h"
+#include "retire.h"
 #include "slot.h"
 
 #include <inttypes.h>
@@ -313,7 +314,7 @@ static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
     *next_ns = now + CLOCK_NS_PER_S;
     struct memory *memory = keeper->memory;
     end_orphans(keeper);
-    memory_check_names(memory);
+    retire_check_names(memory);
     if (memory_is_retired(memory) && !keeper->has_told_retired)
         log_line(keeper->log, LOG_RETIRED, EVBUS_LOG_ERROR,
                  "bus=%s it was removed, or a name of it is gone from /dev/shm", memory->bus);

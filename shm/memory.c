@@ -1,21 +1,15 @@
-/* memory.c: the objects of a bus: made, mapped, checked, removed.
+/* memory.c: the objects of a bus: made, mapped, checked. How they end is retire.c's.
  *
  *   make     control (O_EXCL: one maker wins) and a lock on it; logs; everything written; ready = 1 (release); unlock
  *   open     ready? fingerprint, magic, uuid and sizes of every object are checked before anything else is read
- *   remove   retired = 1 for those who have it mapped [R16]; logs unlinked; control last, so that a remove that is killed
- *            is done again by the next one
- *   names    may be taken away by hand (rm, a container's end). Whoever uses the bus looks at them once a second, since the keeper
- *            may be stopped or nobody: one that is gone retires the bus for all [R16]
  * A maker that died half way leaves `ready` 0 and its lock free: open says so, the next init clears it away.
  * Checked by tests/unit/test_memory.c. */
 #include "memory.h"
 
 #include "clock.h"
-#include "doorbell.h"
 #include "slot.h"
 #include "topic.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -72,12 +66,6 @@ int memory_check_name(const char *bus, struct error *err)
         return error_set(err, EVBUS_EINVAL,
                          "bus \"%.63s\": a bus's name is made of a-z 0-9 - _ and begins with a letter or digit", bus);
     return EVBUS_OK;
-}
-
-static int stale(const struct memory *memory, struct error *err)
-{
-    return error_set(err, EVBUS_ESTALE, "bus %s was removed or made anew: close this handle and open again",
-                     memory->bus);
 }
 
 static int random_bytes(void *to, size_t len, struct error *err)
@@ -180,8 +168,6 @@ int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, st
     if (index >= LOGS_MAX)
         return error_set(err, EVBUS_ELIMIT, "bus %s has %d logs, no more fit: make a new bus with fewer", memory->bus,
                          LOGS_MAX);
-    if (memory_check_names(memory))
-        return stale(memory, err);
     char control[256];
     region_name(memory->bus, "control", control);
     int fd = region_descriptor(&memory->control_region, control);
@@ -535,7 +521,8 @@ int memory_map_new_logs(struct memory *memory, struct error *err)
             atomic_store_explicit(&memory->n_logs, i + 1, memory_order_release);
     pthread_mutex_unlock(&mapping);
     if (rc != EVBUS_OK && (memory_is_retired(memory) || region_is_unlinked(&memory->control_region)))
-        rc = stale(memory, err); /* what stands under its logs' names is not its own */
+        rc = error_set(err, EVBUS_ESTALE, "bus %s was removed or made anew: close this handle and open again",
+                       memory->bus); /* what stands under its logs' names is not its own */
     return rc;
 }
 
@@ -580,111 +567,6 @@ void memory_close(struct memory *memory)
     if (memory->control_region.len_bytes != 0 || memory->control_region.base != NULL)
         region_close(&memory->control_region);
     *memory = (struct memory){.control_region = REGION_NONE};
-}
-
-/* Whoever has it mapped shall see it now. */
-static void retire(struct control *control)
-{
-    atomic_store_explicit(&control->retired, 1, memory_order_release);
-    for (int i = 1; i <= SLOTS_MAX; i++)
-        if (slot_is_used(&control->slots[i]))
-            doorbell_ring_slot(&control->slots[i]);
-}
-
-bool memory_check_names(struct memory *memory)
-{
-    char name[256];
-    if (memory_is_retired(memory))
-        return false;
-    bool is_gone = region_is_unlinked(&memory->control_region);
-    region_name(memory->bus, "control", name);
-    /* A log's name only where we see the host's /dev/shm: after chroot() we do not. */
-    if (!is_gone && region_find(&memory->control_region, name) == REGION_IS_THERE)
-        for (uint32_t i = 0; i < memory_n_logs(memory) && !is_gone; i++) {
-            region_name(memory->bus, memory->logs[i].name, name);
-            is_gone = region_find(&memory->logs[i].region, name) == REGION_IS_LOST;
-        }
-    if (is_gone)
-        retire(memory->control);
-    return is_gone;
-}
-
-bool memory_is_gone(struct memory *memory, uint64_t now_ns)
-{
-    uint64_t looked_ns = atomic_load_explicit(&memory->looked_ns, memory_order_relaxed);
-    if (now_ns > looked_ns && now_ns - looked_ns >= CLOCK_NS_PER_S &&
-        atomic_compare_exchange_strong_explicit(&memory->looked_ns, &looked_ns, now_ns, memory_order_relaxed,
-                                                memory_order_relaxed)) /* one thread does */
-        memory_check_names(memory);
-    return memory_is_retired(memory);
-}
-
-/* Marks whatever stands under this name as retired, if it is a control object at all. */
-static void retire_named(const char *name)
-{
-    struct region region;
-    if (region_open(&region, name, offsetof(struct control, seat), NULL) != EVBUS_OK)
-        return;
-    struct control *control = region.base;
-    if (control->magic == CONTROL_MAGIC && control->fingerprint == LAYOUT_FINGERPRINT &&
-        region.len_bytes >= sizeof *control)
-        retire(control);
-    region_close(&region);
-}
-
-/* Logs first, control last: a remove that is killed is done again by the next. */
-static int remove_objects(const char *bus, const char *name, struct error *err)
-{
-    char prefix[SERVICE_BYTES + 8];
-    int prefix_len = snprintf(prefix, sizeof prefix, "evbus.%s.", bus);
-    DIR *dir = opendir("/dev/shm");
-    if (dir == NULL)
-        return error_set(err, EVBUS_EIO, "/dev/shm: %s%s", strerror(errno), error_mend(errno));
-    unsigned n_removed = 0;
-    int number = 0;
-    for (struct dirent *entry; errno = 0, (entry = readdir(dir)) != NULL;) {
-        if (strncmp(entry->d_name, prefix, (size_t)prefix_len) != 0 || strcmp(entry->d_name, name + 1) == 0)
-            continue;
-        char path[300];
-        snprintf(path, sizeof path, "/%s", entry->d_name);
-        if (shm_unlink(path) == 0)
-            n_removed++;
-        else if (errno != ENOENT)
-            number = errno;
-    }
-    if (errno != 0) /* what was not seen is not removed: the control object stays, so that it can be said again */
-        number = errno;
-    closedir(dir);
-    if (number == 0 && shm_unlink(name) == 0)
-        n_removed++;
-    else if (number == 0 && errno != ENOENT)
-        number = errno;
-    if (number != 0)
-        return error_set(err, number == EACCES || number == EPERM || number == EROFS ? EVBUS_EPERM : EVBUS_EIO,
-                         "bus %s: cannot remove all of it from /dev/shm: %s%s", bus, strerror(number),
-                         error_mend(number));
-    if (n_removed == 0)
-        return error_set(err, EVBUS_ENOBUS, "there is no bus %s on this host", bus);
-    return EVBUS_OK;
-}
-
-int memory_remove(const char *bus, struct error *err)
-{
-    int rc = memory_check_name(bus, err);
-    if (rc != EVBUS_OK)
-        return rc;
-    char name[256];
-    region_name(bus, "control", name);
-    int lock = shm_open(name, O_RDWR, 0); /* a maker holds it until its bus is ready */
-    if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0) {
-        close(lock);
-        return error_set(err, EVBUS_EBUSY, "bus %s is just being made or removed by somebody else: try again", bus);
-    }
-    retire_named(name);
-    rc = remove_objects(bus, name, err);
-    if (lock >= 0)
-        close(lock);
-    return rc;
 }
 
 void memory_prefault_now(struct memory_log *log)

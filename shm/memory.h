@@ -85,9 +85,6 @@ void memory_publish_log(struct memory *memory);
 /* Unmaps. Fine on a zeroed one. */
 void memory_close(struct memory *memory);
 
-/* Marks the bus retired and unlinks its objects, also those of a half-made or foreign one. EVBUS_ENOBUS, EVBUS_EPERM. */
-int memory_remove(const char *bus, struct error *err);
-
 /* Touches every page of a log, once per process. */
 void memory_prefault_now(struct memory_log *log);
 static inline void memory_prefault(struct memory_log *log)
@@ -101,13 +98,6 @@ static inline struct group_part *memory_part(const struct memory_log *log, uint3
 {
     return (struct group_part *)((char *)log->parts + partition * log->part_stride) + group;
 }
-
-/* Looks whether the bus's objects still have their names. If not, nobody can open what we have, and somebody may make it anew: the
- * bus is retired, and whoever sleeps is woken. true: it was that just now. */
-bool memory_check_names(struct memory *memory);
-
-/* Is it retired? Once a second its names are looked at, too. now_ns: monotonic. */
-bool memory_is_gone(struct memory *memory, uint64_t now_ns);
 
 static inline bool memory_is_retired(const struct memory *memory)
 {

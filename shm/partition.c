@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "point.h"
+#include "retire.h"
 
 #include <inttypes.h>
 
@@ -52,7 +53,7 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
         uint64_t now = wait.timeout_ns == 0 && start_ns == 0 ? 0 : clock_mono_ns();
         if (start_ns == 0)
             start_ns = now;
-        if (wait.memory != NULL && memory_is_gone(wait.memory, now))
+        if (wait.memory != NULL && retire_is_gone(wait.memory, now))
             return error_set(err, EVBUS_ESTALE, "the bus was removed while we waited for room in %s/%u: open again",
                              ring->name, ring->partition);
         if (now - start_ns >= wait.timeout_ns)

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "fd.h"
 #include "partition.h"
+#include "retire.h"
 #include "topic.h"
 
 #include <stdlib.h>
@@ -430,7 +431,7 @@ EVBUS_API int evbus_reader_next(struct evbus_reader *reader, struct evbus_delive
         memcpy(err->text, nothing, sizeof nothing);
         rc = EVBUS_ETIMEOUT;
         if (timeout_ns == 0) /* who polls never waits */
-            memory_is_gone(&reader->bus->memory, clock_coarse_ns());
+            retire_is_gone(&reader->bus->memory, clock_coarse_ns());
         say_idle(reader);
         if (reader->fd != NULL)
             fd_arm(reader->fd);

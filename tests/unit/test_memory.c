@@ -5,6 +5,7 @@
 
 #include "await.h"
 #include "child.h"
+#include "retire.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -58,7 +59,7 @@ static struct memory made(const char *bus)
 {
     struct memory memory;
     struct error err = {""};
-    memory_remove(bus, NULL);
+    retire_remove(bus, NULL);
     int rc = create(&memory, bus, 0600, &err);
     cr_assert_eq(rc, EVBUS_OK, "%d %s", rc, err.text);
     memory_ready(&memory);
@@ -70,7 +71,7 @@ static void end(struct memory *memory)
     char bus[SERVICE_BYTES];
     strcpy(bus, memory->bus);
     memory_close(memory);
-    memory_remove(bus, NULL);
+    retire_remove(bus, NULL);
 }
 
 /* How many objects in /dev/shm belong to the bus. */
@@ -274,7 +275,7 @@ Test(memory, a_name_is_checked)
             continue;
         cr_expect_eq(memory_open(&memory, rows[i].bus, &err), EVBUS_EINVAL, "\"%s\"", rows[i].bus);
         cr_expect_eq(create(&memory, rows[i].bus, 0600, &err), EVBUS_EINVAL, "\"%s\"", rows[i].bus);
-        cr_expect_eq(memory_remove(rows[i].bus, &err), EVBUS_EINVAL, "\"%s\"", rows[i].bus);
+        cr_expect_eq(retire_remove(rows[i].bus, &err), EVBUS_EINVAL, "\"%s\"", rows[i].bus);
     }
 }
 
@@ -294,7 +295,7 @@ Test(memory, a_bus_that_does_not_exist_is_not_made_by_opening_it)
 {
     struct memory memory;
     struct error err = {""};
-    memory_remove(bus_of_test(), NULL);
+    retire_remove(bus_of_test(), NULL);
     cr_expect_eq(memory_open(&memory, bus_of_test(), &err), EVBUS_ENOBUS);
     cr_expect_not_null(strstr(err.text, "init"), "%s", err.text);
     cr_expect_eq(count_objects(bus_of_test()), 0);
@@ -306,7 +307,7 @@ Test(memory, a_bus_that_is_being_made_is_not_open_yet)
 {
     struct memory maker, memory;
     struct error err = {""};
-    memory_remove(bus_of_test(), NULL);
+    retire_remove(bus_of_test(), NULL);
     cr_assert_eq(create(&maker, bus_of_test(), 0600, &err), EVBUS_OK, "%s", err.text);
     cr_expect_eq(memory_open(&memory, bus_of_test(), &err), EVBUS_ENOBUS);
     cr_expect_not_null(strstr(err.text, "just being made"), "%s", err.text);
@@ -332,7 +333,7 @@ Test(memory, what_a_dead_maker_left_is_told_and_made_anew)
     strcpy(bus, bus_of_test());
     struct memory memory;
     struct error err = {""};
-    memory_remove(bus, NULL);
+    retire_remove(bus, NULL);
     struct child child = child_start(make_and_die, bus);
     cr_assert_eq(child_join(&child), 0);
     cr_expect_eq(count_objects(bus), (int)N(parts));
@@ -362,7 +363,7 @@ Test(memory, objects_that_a_dead_maker_had_just_begun_are_in_nobodys_way)
         char name[256];
         struct memory memory;
         struct error err = {""};
-        memory_remove(bus_of_test(), NULL);
+        retire_remove(bus_of_test(), NULL);
         region_name(bus_of_test(), rows[i].part, name);
         int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
         cr_assert_geq(fd, 0);
@@ -374,7 +375,7 @@ Test(memory, objects_that_a_dead_maker_had_just_begun_are_in_nobodys_way)
         cr_expect_eq(rc, EVBUS_OK, "%s: %d %s", rows[i].label, rc, err.text);
         if (rc == EVBUS_OK)
             memory_close(&memory);
-        cr_expect_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "%s: %s", rows[i].label, err.text);
+        cr_expect_eq(retire_remove(bus_of_test(), &err), EVBUS_OK, "%s: %s", rows[i].label, err.text);
         cr_expect_eq(count_objects(bus_of_test()), 0, "%s", rows[i].label);
     }
 }
@@ -397,7 +398,7 @@ Test(memory, of_many_makers_at_the_same_time_one_wins)
     for (int round = 0; round < 10; round++) {
         struct child children[6];
         int n_won = 0;
-        memory_remove(bus, NULL);
+        retire_remove(bus, NULL);
         for (size_t i = 0; i < N(children); i++)
             children[i] = child_start(make_at_the_same_time, bus);
         for (size_t i = 0; i < N(children); i++) {
@@ -569,7 +570,7 @@ Test(memory, what_is_foreign_or_damaged_is_refused_and_can_be_removed)
         cr_expect_eq(rc, rows[i].code, "%s: %d %s", rows[i].label, rc, err.text);
         cr_expect_str_not_empty(err.text, "%s", rows[i].label);
         cr_expect_eq(memory.n_logs, 4711, "%s: the result is untouched on failure", rows[i].label);
-        cr_expect_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "%s: %s", rows[i].label, err.text);
+        cr_expect_eq(retire_remove(bus_of_test(), &err), EVBUS_OK, "%s: %s", rows[i].label, err.text);
         cr_expect_eq(count_objects(bus_of_test()), 0, "%s", rows[i].label);
         memory_close(&maker);
     }
@@ -583,7 +584,7 @@ Test(memory, who_still_has_a_removed_bus_mapped_sees_it_retired)
     struct memory memory = made(bus_of_test());
     struct error err = {""};
     cr_expect_not(memory_is_retired(&memory));
-    cr_assert_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(retire_remove(bus_of_test(), &err), EVBUS_OK, "%s", err.text);
     cr_expect(memory_is_retired(&memory));
     cr_expect_eq(count_objects(bus_of_test()), 0);
     struct memory next = made(bus_of_test());
@@ -596,8 +597,8 @@ Test(memory, who_still_has_a_removed_bus_mapped_sees_it_retired)
 Test(memory, removing_what_is_not_there_is_told)
 {
     struct error err = {""};
-    memory_remove(bus_of_test(), NULL);
-    cr_expect_eq(memory_remove(bus_of_test(), &err), EVBUS_ENOBUS);
+    retire_remove(bus_of_test(), NULL);
+    cr_expect_eq(retire_remove(bus_of_test(), &err), EVBUS_ENOBUS);
     cr_expect_not_null(strstr(err.text, bus_of_test()), "%s", err.text);
 }
 
@@ -609,7 +610,7 @@ Test(memory, what_a_killed_remove_left_is_removed_by_the_next)
         char name[256];
         region_name(bus_of_test(), parts[i], name);
         cr_assert_eq(shm_unlink(name), 0);
-        cr_expect_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "without %s: %s", parts[i], err.text);
+        cr_expect_eq(retire_remove(bus_of_test(), &err), EVBUS_OK, "without %s: %s", parts[i], err.text);
         cr_expect_eq(count_objects(bus_of_test()), 0, "without %s", parts[i]);
         memory_close(&memory);
     }
@@ -622,7 +623,7 @@ Test(memory, removing_a_bus_leaves_those_whose_names_begin_alike)
     struct error err = {""};
     snprintf(longer, sizeof longer, "%s-2", bus_of_test());
     struct memory other = made(longer);
-    cr_assert_eq(memory_remove(bus_of_test(), &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(retire_remove(bus_of_test(), &err), EVBUS_OK, "%s", err.text);
     cr_expect_eq(count_objects(longer), (int)N(parts));
     cr_expect_not(memory_is_retired(&other));
     memory_close(&memory);
