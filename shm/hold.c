@@ -12,7 +12,7 @@
  * after four million holders, while one who asks is stopped: then, and only if the same slot has it again, two would
  * have it. Nobody sleeps on it for long: the kernel wakes nobody here when its holder dies. So who waits looks in
  * rounds, and asks the second witness about the holder [B9].
- * Checked by tests/unit/test_hold.c and tests/unit/test_keeper.c. */
+ * Checked by tests/unit/test_hold.c and tests/crash/test_deaths.c. */
 #include "hold.h"
 
 #include "futex.h"

@@ -22,8 +22,9 @@
  * [-DWITNESSLATE fails]. It is stored by a CAS from what stood there before the slot's number was read, so that a late
  * one does not hide a later death. A slot is lost when tid, witness and gone are those of one owner and the lock word
  * is still its tid: the byte is freed after the kernel has walked its robust lists, so it will not be changed any more,
- * and no undertaker has that tid (slot_take) but the keeper, who is not at two things at once. Left over: a thread that dies in such a way between lock and tid, or in a
- * burial, costs a slot that is not told to be retired; what it had not buried yet stays dead for everybody.
+ * and no undertaker has that tid (slot_take) but the keeper, who is not at two things at once. Left over: a thread that
+ * dies in such a way between lock and tid, or in a burial, costs a slot that is not told to be retired; what it had not
+ * buried yet stays dead for everybody.
  *
  * NORMAL kind only, and never a trylock on a slot that somebody with our own tid (of another PID namespace) holds: glibc
  * and the kernel take equal tids for the same thread [B5]. A dead namesake's slot would look alive while we bury it, so it is left

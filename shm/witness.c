@@ -17,8 +17,8 @@
  * that is held means nothing: a child of a raw clone() may have it, and then its slots stay as they are until that
  * ends. The descriptor that we ask with may be closed by closefrom(3) in another thread, and be another file's at the
  * next moment: there every byte is free. So our own, which we know to be held, is asked for last; found free, nothing
- * was proven. Rules B2 B3 B4 B7. Checked by tests/unit/test_witness.c and
- * tests/model/dead.pml. */
+ * was proven.
+ * Rules B2 B3 B4 B7. Checked by tests/model/dead.pml, tests/unit/test_witness.c and tests/crash/test_deaths.c. */
 #include "witness.h"
 
 #include <errno.h>
