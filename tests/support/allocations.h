@@ -4,6 +4,8 @@
 #ifndef ALLOCATIONS_H
 #define ALLOCATIONS_H
 
+#include "sanitizer.h"
+
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -11,21 +13,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define HAS_ASAN 1
-#elif defined(__SANITIZE_THREAD__)
-#define HAS_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#elif __has_feature(thread_sanitizer)
-#define HAS_TSAN 1
-#endif
-#endif
-
 static _Thread_local volatile unsigned n_allocations; /* malloc() is not expected to change it */
 
-#ifdef HAS_TSAN
+#if HAS_TSAN
 #define CAN_FAIL_ALLOCATIONS 0
 int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *, size_t), void (*)(const volatile void *));
 
@@ -47,7 +37,7 @@ __attribute__((unused)) static void count_allocations(void)
 }
 #else
 #define CAN_FAIL_ALLOCATIONS 1
-#ifdef HAS_ASAN
+#if HAS_ASAN
 #define REAL(name) __interceptor_##name
 #else
 #define REAL(name) __libc_##name
@@ -68,7 +58,7 @@ __attribute__((unused)) static void count_allocations(void)
 {
 }
 
-#ifdef HAS_ASAN /* does not survive that what it allocates itself in a new thread fails */
+#if HAS_ASAN /* does not survive that what it allocates itself in a new thread fails */
 static pthread_t failing_thread;
 #define MAY_FAIL() pthread_equal(failing_thread, pthread_self())
 #else
@@ -79,7 +69,7 @@ static pthread_t failing_thread;
  * come. */
 __attribute__((unused)) static bool fail_allocation(long n)
 {
-#ifdef HAS_ASAN
+#if HAS_ASAN
     failing_thread = pthread_self();
 #endif
     return atomic_exchange(&allocations_left, n) <= 0;

@@ -1,6 +1,8 @@
 /* trial.c: how much a random or exhaustive test does, and with which seed. */
 #include "trial.h"
 
+#include "sanitizer.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +17,7 @@ static bool is_set(const char *name)
 
 bool trial_is_slow(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    return true;
-#endif
-#endif
-    return is_set("EVBUS_SLOW");
+    return HAS_SANITIZER || is_set("EVBUS_SLOW");
 }
 
 uint64_t trial_count(uint64_t full, uint64_t quick)

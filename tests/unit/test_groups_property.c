@@ -24,6 +24,7 @@
 #include "fixture.h"
 #include "group.h"
 #include "pending.h"
+#include "sanitizer.h"
 #include "slot.h"
 
 #include <criterion/criterion.h>
@@ -38,17 +39,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MAY_DIE false
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define MAY_DIE false
-#endif
-#endif
-#ifndef MAY_DIE
-#define MAY_DIE true
-#endif
 
 #define MS UINT64_C(1000000)
 #define S  UINT64_C(1000000000)
@@ -453,7 +443,7 @@ static void die(struct bed *bed, struct model *model, int member)
 {
     if (!bed->mortals[member].is_there)
         return;
-    if (!MAY_DIE) {
+    if (HAS_SANITIZER) {
         leave(bed, model, member);
         return;
     }
@@ -817,7 +807,7 @@ Test(groups_property, any_schedule_keeps_what_a_group_promises, .timeout = 120)
             " dead, %" PRIu64 " of them by crashes\n",
             atomic_load(&counts->n_crashes), atomic_load(&counts->n_alone), atomic_load(&counts->n_done),
             atomic_load(&counts->n_dead), atomic_load(&counts->n_crashed));
-    if (MAY_DIE && given == 0)
+    if (!HAS_SANITIZER && given == 0)
         cr_expect(atomic_load(&counts->n_alone) > 0, "the schedules have become harmless");
 }
 

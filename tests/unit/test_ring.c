@@ -7,6 +7,7 @@
 #include "await.h"
 #include "partition.h"
 #include "ringbed.h"
+#include "sanitizer.h"
 #include "slot.h"
 
 #include <criterion/criterion.h>
@@ -18,17 +19,6 @@
 #include <time.h>
 
 #define N(rows) (sizeof(rows) / sizeof(rows)[0])
-
-#if defined(__SANITIZE_THREAD__)
-#define IS_SLOW true
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define IS_SLOW true
-#endif
-#endif
-#ifndef IS_SLOW
-#define IS_SLOW false
-#endif
 
 static void assert_word(struct bed *bed, uint64_t pos, enum word_state state, uint32_t slot, uint32_t n_cells)
 {
@@ -1186,7 +1176,7 @@ static void race_once(uint64_t n_cells, uint64_t per_producer)
 
 static uint64_t scaled(uint64_t n)
 {
-    return IS_SLOW ? n / 10 : getenv("EVBUS_QUICK") != NULL ? n / 8 : n;
+    return HAS_TSAN ? n / 10 : getenv("EVBUS_QUICK") != NULL ? n / 8 : n;
 }
 
 /* [guards WHOLE] [guards ONE-WRITER] [guards NEVER-TORN] */
