@@ -1,28 +1,29 @@
 #!/usr/bin/env python3
 """Count the test cases of one `meson test`, from its meson-logs/testlog.json: tally.py testlog.json
 
-Every program closes with its own counts: Criterion's synthesis, or "N passed, N failed". One that ends without, that
-ran nothing, or that fails although it counted no failure, is itself a failed case. What failed is told on stderr, each
-with the end of its output; stdout is two numbers, passed and failed, then the programs that failed."""
+Every program closes with its own counts: Criterion's synthesis, or "N passed, N failed[, N skipped]". One that ends
+without, that neither ran nor skipped anything, or that fails although it counted no failure, is itself a failed case.
+What failed is told on stderr, each with the end of its output; stdout is two numbers, passed and failed, then the
+programs that failed."""
 import json
 import re
 import sys
 
 CRITERION = re.compile(r"Synthesis: Tested: (\d+) \| Passing: (\d+)")
-OURS = re.compile(r"^(\d+) passed, (\d+) failed", re.MULTILINE)
+OURS = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?", re.MULTILINE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LINES = 40
 
 
 def count(test):
     text = COLOUR.sub("", test.get("stdout", "") + "\n" + test.get("stderr", ""))
-    passed = failed = 0
+    passed = failed = skipped = 0
     if found := CRITERION.findall(text):
         tested, passed = map(int, found[-1])
         failed = tested - passed
     elif found := OURS.findall(text):
-        passed, failed = map(int, found[-1])
-    if failed == 0 and (passed == 0 or test["result"] not in ("OK", "SKIP")):
+        passed, failed, skipped = (int(n or 0) for n in found[-1])
+    if failed == 0 and (passed + skipped == 0 or test["result"] not in ("OK", "SKIP")):
         failed = 1
     return passed, failed, text
 
