@@ -165,4 +165,17 @@ MUTANTS = [
     ("B5 a namesake's slot is tried", "shm/slot.c", "    if (word == self || (tid == self &&", "    if ((word == self && tid == 0) || (tid == 0 &&",
      [("unit-slot", "slot/*")]),
     ("B8 a forked child uses the handle", "shm/bus.c", "_SC_PAGESIZE), MADV_WIPEONFORK)", "_SC_PAGESIZE), MADV_NORMAL)", [("unit-bus", "bus/a_*child*")]),
+    ("B7 the mapping goes before the last slot", "shm/bus.c", "    drop(bus);\n}\n\n/* --- a thread",
+     "    memory_close(&bus->memory);\n    drop(bus);\n}\n\n/* --- a thread", [("unit-bus", "bus/it_may_be_closed*")]),
+    ("R18 whoever likes may write", "shm/region.c", "fchmod(region.fd, mode)", "fchmod(region.fd, mode | 0006)",
+     [("unit-region", "region/*"), ("unit-admin", "admin/*")]),
+    ("P10 a letter's id is of the moment", "shm/deadletter.c", "letter->partition, letter->position);",
+     "letter->partition, letter->position + letter->attempts);", [("unit-deadletter", "deadletter/its_id*")]),
+    ("P10 the entry is emptied, then its letter is published", "shm/share.c",
+     "    if (read_event(share, dead->pos, buffer, &frame)) {\n        if (frame.topic",
+     "    pending_step(share->part, i, dead, &(struct pending){.epoch = dead->epoch});\n"
+     "    if (read_event(share, dead->pos, buffer, &frame)) {\n        if (frame.topic", [("crash-points", "points/reject*")]),
+    ("P11 a group is made without a pin", "shm/group.c",
+     "        ring_pin_move(ring, group_low_index(group), start, false);\n", "        ring_unpin(ring, group_low_index(group));\n",
+     [("unit-group", "group/what_it_still*")]),
 ]
