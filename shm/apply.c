@@ -207,7 +207,9 @@ static int add_topics(struct memory *memory, const struct catalogue *new, uint32
                 (!is_new && memory_find_topic(memory, new->topics[t].name, &found_log, &found_id)))
                 continue;
             if (memory_add_topic(log, new->topics[t].name) == 0)
-                return error_set(err, EVBUS_ELIMIT, "log %s has %d topics, no more fit", new->logs[l].name, TOPICS_MAX);
+                return error_set(err, EVBUS_ELIMIT,
+                                 "log %s has %d topics, no more fit: give the new ones another service segment",
+                                 new->logs[l].name, TOPICS_MAX);
             *inout_n += 1;
         }
         rc = apply_names(log, before, slot, err);

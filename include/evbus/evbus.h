@@ -166,8 +166,8 @@ struct evbus_receipt {
  *  event    topic and payload required; payload: one JSON text, 1..245760 bytes. Copied: free it at once.
  *  receipt  out, may be NULL. Untouched on failure.
  *  Threads  any, on one handle; from a handler too; not from a signal handler (EVBUS_EBUSY where it interrupts a publish).
- *  Cost     no system call unless somebody sleeps or the ring is full, but one per 64 ids that we make (getrandom); no memory
- *           is allocated after a thread's first call.
+ *  Cost     no system call unless somebody sleeps or the ring is full, but one per 64 ids that we make (getrandom), and once a
+ *           second a look whether the bus still has its names; no memory is allocated after a thread's first call.
  *  Returns  EVBUS_OK; EVBUS_EINVAL (evbus_message() names the field); EVBUS_EDENIED (who may is in the message);
  *           EVBUS_ENOTFOUND (no such topic); EVBUS_EFULL (nothing was published); EVBUS_ESTALE; EVBUS_EFORKED;
  *           EVBUS_ELIMIT (no slot left); EVBUS_EEXHAUSTED; EVBUS_ECORRUPT (run `evbus doctor`).
