@@ -5,6 +5,7 @@
 #include "bus.h"
 #include "fixture.h"
 #include "threads.h"
+#include "trial.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -20,11 +21,6 @@
 
 #define MS UINT64_C(1000000)
 #define S  UINT64_C(1000000000)
-
-static bool is_quick(void)
-{
-    return getenv("EVBUS_QUICK") != NULL;
-}
 
 static _Atomic bool hold_writes;
 static _Atomic unsigned n_held, n_writes;
@@ -233,7 +229,7 @@ static void *publish_when_seen(void *context)
 Test(fd, no_wake_up_is_lost_in_thousands_of_publishes_and_drains, .timeout = 60) /* [guards WOKEN] */
 {
     struct fixture f = fixture_make((struct fixture_options){0});
-    struct told_publisher publisher = {.bus = f.bus, .n_rounds = is_quick() ? 2000 : 20000};
+    struct told_publisher publisher = {.bus = f.bus, .n_rounds = (unsigned)trial_count(20000, trial_is_slow() ? 200 : 2000)};
     int fd;
     struct evbus_reader *reader = reader_of(f.bus, NULL, &fd);
     pthread_t thread;
@@ -251,7 +247,8 @@ Test(fd, no_wake_up_is_lost_in_thousands_of_publishes_and_drains, .timeout = 60)
     pthread_join(thread, NULL);
     cr_expect_eq(publisher.rc, EVBUS_OK);
     cr_expect_eq(n, publisher.n_rounds);
-    cr_expect_leq(n_slow, 1u, "%u of %u events were told late: the bell was not heard", n_slow, publisher.n_rounds);
+    if (!trial_is_slow()) /* valgrind lets one thread run at a time, and has no futex_waitv */
+        cr_expect_leq(n_slow, 1u, "%u of %u events were told late: the bell was not heard", n_slow, publisher.n_rounds);
     cr_expect(comes_to_rest(reader, fd), "readable for ever");
     evbus_reader_close(reader);
     fixture_end(&f);
@@ -269,7 +266,7 @@ static void *publish_many(void *context)
 Test(fd, a_pinned_reader_that_polls_gets_all_of_a_stream, .timeout = 60) /* [guards WOKEN] */
 {
     struct fixture f = fixture_make((struct fixture_options){.ring = "16KiB"});
-    struct told_publisher publisher = {.bus = f.bus, .n_rounds = is_quick() ? 5000 : 50000};
+    struct told_publisher publisher = {.bus = f.bus, .n_rounds = (unsigned)trial_count(50000, trial_is_slow() ? 500 : 5000)};
     struct evbus_reader *reader;
     int fd;
     cr_assert_eq(evbus_reader_open(&reader, f.bus, &(struct evbus_reader_options){.pin = true}), EVBUS_OK);
