@@ -198,6 +198,11 @@ static void tell_claim(struct visit *visit, const struct ring *ring, uint64_t pl
     int32_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
     if (slot_is_dead(slot))
         finding_mend(visit, "who is blocked by it clears it, and the keeper: start one of its services");
+    else if (!proc_is_here(slot))
+        finding_mend(visit,
+                     "the others go on past it; continue or end that process in its own PID namespace, pid:[%" PRIu64
+                     "]: lsns -t pid lists them",
+                     atomic_load_explicit(&slot->pid_ns, memory_order_relaxed));
     else
         finding_mend(visit, "the others go on past it; continue that process: kill -CONT %d; or end it: kill -KILL %d",
                      pid, pid);

@@ -98,8 +98,15 @@ static void examine_members(struct visit *visit, uint32_t group, const uint32_t 
         int32_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
         if (s < HANGS_NS / CLOCK_NS_PER_S || n_waiting == 0 || proc_look(slot) != PROC_GOES_ON)
             continue; /* the stopped are told with their slots */
-        finding_mend(visit, "see where it is: gdb -p %d -batch -ex 'thread apply all bt'; if it hangs: kill -KILL %d",
-                     pid, pid);
+        if (proc_is_here(slot))
+            finding_mend(visit,
+                         "see where it is: gdb -p %d -batch -ex 'thread apply all bt'; if it hangs: kill -KILL %d", pid,
+                         pid);
+        else /* it may be stopped or frozen, which cannot be seen from here */
+            finding_mend(visit,
+                         "see whether it hangs, is stopped or frozen in its own PID namespace, pid:[%" PRIu64
+                         "]: lsns -t pid lists them",
+                         atomic_load_explicit(&slot->pid_ns, memory_order_relaxed));
         finding_tell(visit, EVBUS_FINDING_WARNING,
                      "group %.63s: its member %.63s (process %d) has made no round for %" PRIu64
                      " s, and holds %u partitions (%s), where %" PRIu64 " cells or events wait",

@@ -49,15 +49,20 @@ static bool is_frozen(int32_t pid)
     return false;
 }
 
+bool proc_is_here(const struct slot *slot)
+{
+    struct stat ours;
+    return stat("/proc/self/ns/pid", &ours) == 0 &&
+           (uint64_t)ours.st_ino == atomic_load_explicit(&slot->pid_ns, memory_order_relaxed);
+}
+
 enum proc_halt proc_look(const struct slot *slot)
 {
     char path[64];
     char text[256];
-    struct stat ours;
     int32_t pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
     int32_t tid = atomic_load_explicit(&slot->tid, memory_order_relaxed);
-    if (stat("/proc/self/ns/pid", &ours) != 0 ||
-        (uint64_t)ours.st_ino != atomic_load_explicit(&slot->pid_ns, memory_order_relaxed))
+    if (!proc_is_here(slot))
         return PROC_GOES_ON;
     snprintf(path, sizeof path, "/proc/%" PRId32 "/task/%" PRId32 "/stat", pid, tid);
     if (!read_text(path, text, sizeof text))

@@ -13,6 +13,9 @@ enum proc_halt {
     PROC_FROZEN   /* by the cgroup freezer: docker pause, systemctl freeze */
 };
 
+/* Is it a thread of our PID namespace, so that its numbers mean the same here? */
+bool proc_is_here(const struct slot *slot);
+
 /* Does something hold the thread that has the slot? */
 enum proc_halt proc_look(const struct slot *slot);
 

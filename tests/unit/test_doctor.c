@@ -11,6 +11,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,6 +347,29 @@ Test(doctor, a_stopped_member_is_named_with_the_partitions_that_it_holds)
     findings = examine(duty.f.bus, EVBUS_ENOTFOUND);
     says(&findings, "made its last round 9");
     cr_expect_null(strstr(findings.text, "has made no round"), "once is enough: %s", findings.text);
+    child_kill(&child);
+    fixture_end(&duty.f);
+}
+
+/* Its process's number is another one's here: nobody is told to kill that. */
+Test(doctor, a_member_of_another_pid_namespace_that_makes_no_rounds_is_named_with_its_namespace)
+{
+    struct duty duty = {.f = fixture_make((struct fixture_options){.catalogue = mailer_catalogue}), .what = IS_MEMBER};
+    struct child child = start_duty(&duty);
+    struct memory *memory = &duty.f.bus->memory;
+    char where[64];
+    child_stop(&child);
+    for (uint32_t i = 1; i <= SLOTS_MAX; i++)
+        if (atomic_load(&memory->control->slots[i].pid) == child.pid) {
+            uint64_t ns = atomic_fetch_add(&memory->control->slots[i].pid_ns, 1) + 1;
+            snprintf(where, sizeof where, "pid:[%" PRIu64 "]", ns);
+        }
+    atomic_fetch_sub(&memory->control->groups[0].members[0].progress_ns, 90 * CLOCK_NS_PER_S);
+    cr_assert_eq(fixture_publish(duty.f.bus, NULL, "1"), EVBUS_OK);
+    struct findings findings = examine(duty.f.bus, EVBUS_ENOTFOUND);
+    says(&findings, "has made no round for 9");
+    says(&findings, where);
+    cr_expect_null(strstr(findings.text, "kill"), "%s", findings.text);
     child_kill(&child);
     fixture_end(&duty.f);
 }
