@@ -45,7 +45,7 @@ int images_open(struct images *out_images, const char *dir, const char *bus, str
     char prefix[SERVICE_BYTES + 8];
     size_t prefix_len = (size_t)snprintf(prefix, sizeof prefix, "evbus.%.63s.", bus);
     if (images.of == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory to look at %d files", IMAGES_MAX);
+        return error_no_memory(err, "a look at %d files", IMAGES_MAX);
     DIR *folder = opendir(dir);
     if (folder == NULL) {
         int number = errno;
@@ -54,9 +54,10 @@ int images_open(struct images *out_images, const char *dir, const char *bus, str
                          number == ENOENT || number == ENOTDIR ? EVBUS_ENOBUS
                          : number == EACCES                    ? EVBUS_EPERM
                                                                : EVBUS_EIO,
-                         "%s: %s", dir, strerror(number));
+                         "%s: %s%s", dir, strerror(number), error_mend(number));
     }
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    errno = 0;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL; errno = 0) {
         size_t len = strlen(entry->d_name);
         if (strncmp(entry->d_name, prefix, prefix_len) != 0 || len == prefix_len || len >= sizeof images.of->file)
             continue;
@@ -68,7 +69,12 @@ int images_open(struct images *out_images, const char *dir, const char *bus, str
         memcpy(image->file, entry->d_name, len + 1);
         open_image(image, dirfd(folder));
     }
+    int number = images.were_more ? 0 : errno;
     closedir(folder);
+    if (number != 0) {
+        images_close(&images);
+        return error_set(err, EVBUS_EIO, "%s: cannot read it: %s%s", dir, strerror(number), error_mend(number));
+    }
     qsort(images.of, images.n, sizeof *images.of, compare);
     for (size_t i = 0; i < images.n; i++)
         images.of[i].part = images.of[i].file + prefix_len;

@@ -351,7 +351,7 @@ EVBUS_API int evbus_inspect(const struct evbus_inspect_options *given,
     struct inspection *it = calloc(1, sizeof *it);
     int rc = EVBUS_OK;
     if (it == NULL)
-        return error_set(err, EVBUS_ENOSPC, "no memory to look at a bus");
+        return error_no_memory(err, "a look at a bus");
     if (given != NULL)
         rc = bus_take_struct(&it->options, sizeof it->options, given, given->size, "struct evbus_inspect_options", err);
     if (rc == EVBUS_OK && each == NULL)

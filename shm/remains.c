@@ -48,7 +48,7 @@ int remains_open(struct remains *out_remains, const char *dir, const char *bus, 
 {
     struct remains remains = {.control = aligned_alloc(alignof(struct control), sizeof(struct control))};
     int rc = remains.control != NULL ? images_open(&remains.images, dir, bus, err)
-                                     : error_set(err, EVBUS_ENOSPC, "no memory to look at a bus");
+                                     : error_no_memory(err, "a look at a bus");
     if (rc == EVBUS_OK)
         rc = refuse(&remains.images, dir, bus, err);
     if (rc != EVBUS_OK) {

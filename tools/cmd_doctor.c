@@ -56,6 +56,8 @@ static int tell_refusal(const struct args *args, int code, struct report *report
     const char *bus = args->bus;
     switch (code) {
     case EVBUS_EPERM:
+        if (strstr(evbus_message(NULL), "remount") != NULL) /* it is not who we are: the message has the mend */
+            return complain_of(code, BLAME_COMMAND_LINE);
         (void)snprintf(mend, sizeof mend, "run as its owner, or as one of its group: ls -l /dev/shm/evbus.%s.control",
                        bus);
         break;

@@ -224,6 +224,26 @@ static int doctor(struct desk *desk)
     return rc == EVBUS_ENOTFOUND ? EVBUS_OK : rc;
 }
 
+static int see_record(void *context, const struct evbus_record *record)
+{
+    (void)context;
+    (void)record;
+    return 0;
+}
+
+static int inspect(struct desk *desk)
+{
+    return evbus_inspect(&(struct evbus_inspect_options){.bus = desk->bus}, see_record, NULL);
+}
+
+static int publish_batch(struct desk *desk)
+{
+    struct evbus_event events[3];
+    for (size_t i = 0; i < N(events); i++)
+        events[i] = (struct evbus_event){.topic = "test.a.one", .payload = "{\"n\":1}"};
+    return evbus_publish_batch(desk->handle, events, N(events), NULL, NULL);
+}
+
 static int see_group(void *context, const struct evbus_group_stat *group)
 {
     (void)context;
@@ -330,6 +350,8 @@ static const struct operation {
     {.name = "evbus_group_add", .before = {open_plain}, .run = add_group, .after = {remove_group}},
     {.name = "evbus_group_remove", .before = {open_plain, add_group}, .run = remove_group},
     {.name = "evbus_list", .run = list},
+    {.name = "evbus_inspect", .before = {open_plain, publish}, .run = inspect},
+    {.name = "evbus_publish_batch", .before = {open_plain, publish}, .run = publish_batch},
 };
 
 /* --- one trial ---------------------------------------------------------------------------------------------------------------- */

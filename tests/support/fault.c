@@ -45,6 +45,8 @@ static const struct call {
     {SYS_unlink, "unlink", {EACCES, EBUSY, EIO, EROFS}, false},
     {SYS_getdents64, "getdents64", {EIO}, false},
     {SYS_read, "read", {EINTR, EIO}, false},
+    {SYS_pread64, "pread64", {EINTR, EIO}, false},
+    {SYS_statfs, "statfs", {EINTR, EIO, ENOSYS}, false},
     {SYS_write, "write", {EAGAIN, EINTR, EIO}, false},
     {SYS_mmap, "mmap", {ENOMEM, EAGAIN, EPERM, ENODEV}, false},
     {SYS_mprotect, "mprotect", {ENOMEM}, false},
