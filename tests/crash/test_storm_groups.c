@@ -29,6 +29,8 @@
 #define SEGMENTS     10 /* a lull after each */
 #define ATTEMPTS_MAX 3
 #define WEDGED_MS    1000
+#define FOR_EVER_MS  60000                          /* by the wall clock, however busy the machine is */
+#define HELD_EVERY   8                              /* events of which one takes its handler a moment */
 #define SLOW_EVERY   (trial_is_slow() ? 2048 : 256) /* publishes, of which one goes in slow motion */
 #define SLOW_LOOPS   2048                           /* of a member, likewise */
 #define PACE_EVERY   8                              /* events between two pauses of a producer */
@@ -121,10 +123,13 @@ static int produce(struct storm *storm, struct evbus *bus)
     return 0;
 }
 
-/* Some are always bad, some only at first. */
+/* Some are always bad, some only at first; some take a moment, in which the handler's process may die. */
 static enum evbus_outcome work(const struct evbus_delivery *event, unsigned starts)
 {
     uint64_t number = strtoull(strchr(event->payload, ' '), NULL, 10);
+    if (number % HELD_EVERY == 0)
+        for (uint64_t until = clock_mono_ns() + CLOCK_NS_PER_MS; clock_mono_ns() < until;)
+            await_pause();
     if (number % 997 == 5)
         return EVBUS_RETRY;
     if (number % 1009 == 7)
@@ -386,6 +391,7 @@ static void lull(struct storm *storm)
     memcpy(next, (const void *)storm->shared->next, sizeof next);
     uint64_t before[GROUPS] = {UINT64_MAX, UINT64_MAX};
     uint64_t since_ms[GROUPS] = {0};
+    uint64_t wall_ms[GROUPS] = {0};
     uint64_t left[GROUPS];
     do {
         uint64_t now_ms = fair_ms(storm);
@@ -395,8 +401,9 @@ static void lull(struct storm *storm)
             if (left[g] < before[g]) {
                 before[g] = left[g];
                 since_ms[g] = now_ms;
+                wall_ms[g] = await_now_ms();
             }
-            if (left[g] > 0 && now_ms - since_ms[g] > wedged_ms()) {
+            if (left[g] > 0 && (now_ms - since_ms[g] > wedged_ms() || await_now_ms() - wall_ms[g] > FOR_EVER_MS)) {
                 char who[100];
                 snprintf(who, sizeof who, "group %s, %lu events", groups[g], (unsigned long)left[g]);
                 say_wedged(storm, who);
@@ -450,6 +457,12 @@ static uint64_t calm_down(struct storm *storm)
     return lost;
 }
 
+/* Handlers that died in their work. */
+static uint64_t cut_off(const struct storm *storm)
+{
+    return storm->shared->ledgers[0].n_cut_off + storm->shared->ledgers[1].n_cut_off;
+}
+
 static void print_storm(struct storm *storm, uint64_t ms)
 {
     struct evbus_stat stat = {.size = sizeof stat};
@@ -462,13 +475,15 @@ static void print_storm(struct storm *storm, uint64_t ms)
     }
     fprintf(stderr,
             "%u killed, %u stopped, at most %u at once, in %.1f s; %lu burials, %lu cancels, %lu fences; repeats %lu + "
-            "%lu, dead letters %lu + %lu (%lu twice), attempts cut off before their handlers %lu + %lu\n",
+            "%lu, dead letters %lu + %lu (%lu twice), attempts cut off in their handlers %lu, "
+            "before them %lu + %lu\n",
             storm->n_kills, storm->n_stops, storm->most_stopped, (double)ms / 1e3, (unsigned long)stat.burials,
             (unsigned long)cancels, (unsigned long)fences, (unsigned long)storm->shared->ledgers[0].n_repeats,
             (unsigned long)storm->shared->ledgers[1].n_repeats, (unsigned long)storm->shared->ledgers[0].n_letters,
             (unsigned long)storm->shared->ledgers[1].n_letters,
             (unsigned long)(storm->shared->ledgers[0].n_letters_twice + storm->shared->ledgers[1].n_letters_twice),
-            (unsigned long)storm->shared->ledgers[0].n_uncounted, (unsigned long)storm->shared->ledgers[1].n_uncounted);
+            (unsigned long)cut_off(storm), (unsigned long)storm->shared->ledgers[0].n_uncounted,
+            (unsigned long)storm->shared->ledgers[1].n_uncounted);
 }
 
 static void storm_once(uint64_t seed, unsigned n_kills, unsigned n_stops)
@@ -502,9 +517,11 @@ static void storm_once(uint64_t seed, unsigned n_kills, unsigned n_stops)
     print_storm(&storm, await_now_ms() - start);
     bool is_good = ledger_print(storm.shared->ledgers, GROUPS, lost, storm.wedged);
     cr_assert(is_good && !was_bad && !is_bad(&storm));
-    cr_assert_leq(storm.shared->ledgers[0].n_uncounted + storm.shared->ledgers[1].n_uncounted,
-                  (uint64_t)storm.n_member_kills * HANDS,
+    uint64_t n_uncounted = storm.shared->ledgers[0].n_uncounted + storm.shared->ledgers[1].n_uncounted;
+    cr_assert_gt(cut_off(&storm), storm.n_member_kills / 20, "the storm met hardly a handler at work");
+    cr_assert_leq(n_uncounted, cut_off(&storm) / 4 + 10,
                   "more attempts were charged than can have been about to begin");
+    cr_assert_gt(storm.most_stopped, trial_is_full() ? 3u : 0u);
     cr_assert_eq(crew_slots(&storm.f), baseline, "slots leak");
     for (int g = 0; g < GROUPS; g++)
         evbus_reader_close(storm.letters[g]);
@@ -515,7 +532,7 @@ static void storm_once(uint64_t seed, unsigned n_kills, unsigned n_stops)
 Test(storm_groups, eight_processes_are_killed_and_stopped_and_nothing_is_lost_or_wedged, .timeout = 20000)
 { /* [guards WHOLE] [guards ONE-WRITER] [guards PROGRESS] [guards ORDER] [guards ONE-HOLDER] [guards WOKEN] B10 P7 P9 */
     uint64_t seed = trial_seed("storm_groups/eight_processes_are_killed_and_stopped_and_nothing_is_lost_or_wedged");
-    unsigned n_rounds = trial_is_soak() ? 50 : 1; /* 100,000 and 25,000 faults, or a fiftieth */
+    unsigned n_rounds = trial_is_soak() ? 50 : 1; /* 100,000 kills and 20,000 stops, or a fiftieth */
     unsigned n_kills = (unsigned)trial_count(2000, 100);
     unsigned n_stops = (unsigned)trial_count(trial_is_soak() ? 400 : 500, 50);
     for (unsigned i = 0; i < n_rounds; i++)

@@ -168,6 +168,8 @@ unsigned ledger_enter(struct ledger *ledger, unsigned member, const struct evbus
         ledger->n_first++;
     else
         ledger->n_repeats++;
+    if (starts > 0 && is_dead && !is_asked)
+        ledger->n_cut_off++;
     ledger->handled[member]++;
     return starts + 1;
 }

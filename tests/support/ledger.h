@@ -50,6 +50,7 @@ struct ledger {
     _Atomic uint64_t handled[LEDGER_MEMBERS];                 /* by each member */
     _Atomic uint64_t n_first;                                 /* events that were begun; about, where members die */
     _Atomic uint64_t n_repeats;
+    _Atomic uint64_t n_cut_off;   /* of them, after a handler that died */
     _Atomic uint64_t n_uncounted; /* attempts whose handler had not begun yet when its member was killed */
     _Atomic uint64_t n_letters;   /* events that have one */
     _Atomic uint64_t n_letters_twice;
