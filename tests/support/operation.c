@@ -32,8 +32,10 @@ static bool open_only(struct actor *actor)
 static bool attach(struct actor *actor)
 {
     struct evbus *bus = fixture_open(&actor->scene->f, "newcomer", EVBUS_KEEPER_NEVER);
+    struct bus_thread *thread;
+    int rc = bus_thread(bus, &thread, NULL); /* with a slot of its own */
     evbus_close(bus);
-    return true;
+    return rc == EVBUS_OK;
 }
 
 /* --- members ---------------------------------------------------------------------------------------------------------------- */

@@ -51,6 +51,7 @@ static int publish_on(void *context)
         }
         shared->is_idle[0] = 0;
         int rc = ledger_publish(shared->ledgers, SCENE_GROUPS, bus, NEIGHBOUR, number, 50 * CLOCK_NS_PER_MS);
+        shared->n_calls[0]++;
         if (rc != EVBUS_OK && rc != EVBUS_EFULL) {
             fprintf(stderr, "the neighbour's publish: %d %s\n", rc, evbus_message(bus));
             return 1;
@@ -79,6 +80,7 @@ static int consume_on(void *context)
         }
         shared->is_idle[1] = 0;
         int rc = evbus_receive(sub, &event, 2 * CLOCK_NS_PER_MS);
+        shared->n_calls[1]++;
         if (rc == EVBUS_ETIMEOUT)
             continue;
         if (rc == EVBUS_OK) {
@@ -314,8 +316,14 @@ bool scene_let_held_up(struct scene *scene, struct actor *actor)
     int status = 0;
     actor->may_go = 1;
     while (await_stop(&actor->child, &status) && WIFSTOPPED(status)) {
+        uint64_t before[2] = {scene->shared->n_calls[0], scene->shared->n_calls[1]};
         scene_go(scene);
-        await_pause(); /* others have a moment */
+        /* Their calls return. The publisher may have as much in flight as it wants to: the stopped one's group is behind. */
+        if (!await_that((scene->shared->n_calls[0] > before[0] || scene->shared->is_idle[0] != 0) &&
+                        scene->shared->n_calls[1] > before[1])) {
+            fprintf(stderr, "while %s is stopped its neighbours stand still\n", actor->operation->name);
+            return false;
+        }
         child_continue(&actor->child);
     }
     actor->child.pid = 0;

@@ -65,6 +65,7 @@ struct scene_shared {
     _Atomic int is_consuming;         /* with the gate closed, too */
     _Atomic int is_idle[2];           /* the neighbours say that they do */
     _Atomic uint64_t n_done[2];       /* what they have done */
+    _Atomic uint64_t n_calls[2];      /* likewise: that have returned, also with nothing */
     struct actor actors[3];
 };
 
