@@ -74,10 +74,11 @@ Test(clocks, a_wall_clock_that_is_set_loses_delays_and_kills_nothing, .timeout =
         cr_expect_eq(evbus_group_add(town->f.bus, &group), EVBUS_OK, "%s: %s", steps[i].label, evbus_message(NULL));
         cr_expect_eq(evbus_group_remove(town->f.bus, "new"), EVBUS_OK, "%s: %s", steps[i].label, evbus_message(NULL));
         struct citizen victim = {.town = town, .producer = 3 + (uint32_t)i, .member = 3 + (unsigned)i};
-        if (victim.producer > LEDGER_PRODUCERS)
-            continue;
+        if (victim.producer > LEDGER_PRODUCERS) /* the ledger knows no more of them */
+            victim.producer = 0;
         children[2] = town_bear(&victim); /* attaches, is killed and buried at this time */
-        cr_assert(await_that(town->acked[victim.producer] > 20 && town->n_in_hand[victim.member] > 0));
+        cr_assert(await_that((victim.producer == 0 || town->acked[victim.producer] > 20) &&
+                             town->n_in_hand[victim.member] > 0));
         uint32_t before = town_stat(town).n_slots;
         town_doom(&victim);
         child_kill(&children[2]);

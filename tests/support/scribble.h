@@ -1,7 +1,7 @@
 /* scribble.h: damages what processes share, as an accident would, and worse: fields at their extremes, stale laps,
  * lengths that wrap, numbers out of range, positions beyond limits, bits, and stretches of anything.
  *
- * The robust mutexes (of slots, keeper's seat, admin) are left alone: who writes into those has glibc and the kernel
+ * The robust mutexes of slots are left alone: who writes into those has glibc and the kernel
  * write to an address of his choice in others [R18]. */
 #ifndef SCRIBBLE_H
 #define SCRIBBLE_H
