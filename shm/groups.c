@@ -1,5 +1,5 @@
 /* groups.c: groups in numbers, made and forgotten by hand. For the CLI and dashboards.
- * Checked by tests/unit/test_groups.c. */
+ * Checked by tests/unit/test_subscribe.c, test_apply.c. */
 #include <evbus/admin.h>
 
 #include "bus.h"

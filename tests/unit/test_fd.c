@@ -229,7 +229,8 @@ static void *publish_when_seen(void *context)
 Test(fd, no_wake_up_is_lost_in_thousands_of_publishes_and_drains, .timeout = 60) /* [guards WOKEN] */
 {
     struct fixture f = fixture_make((struct fixture_options){0});
-    struct told_publisher publisher = {.bus = f.bus, .n_rounds = (unsigned)trial_count(20000, trial_is_slow() ? 200 : 2000)};
+    struct told_publisher publisher = {.bus = f.bus,
+                                       .n_rounds = (unsigned)trial_count(20000, trial_is_slow() ? 200 : 2000)};
     int fd;
     struct evbus_reader *reader = reader_of(f.bus, NULL, &fd);
     pthread_t thread;
@@ -266,7 +267,8 @@ static void *publish_many(void *context)
 Test(fd, a_pinned_reader_that_polls_gets_all_of_a_stream, .timeout = 60) /* [guards WOKEN] */
 {
     struct fixture f = fixture_make((struct fixture_options){.ring = "16KiB"});
-    struct told_publisher publisher = {.bus = f.bus, .n_rounds = (unsigned)trial_count(50000, trial_is_slow() ? 500 : 5000)};
+    struct told_publisher publisher = {.bus = f.bus,
+                                       .n_rounds = (unsigned)trial_count(50000, trial_is_slow() ? 500 : 5000)};
     struct evbus_reader *reader;
     int fd;
     cr_assert_eq(evbus_reader_open(&reader, f.bus, &(struct evbus_reader_options){.pin = true}), EVBUS_OK);
