@@ -178,4 +178,6 @@ MUTANTS = [
     ("P11 a group is made without a pin", "shm/group.c",
      "        ring_pin_move(ring, group_low_index(group), start, false);\n", "        ring_unpin(ring, group_low_index(group));\n",
      [("unit-group", "group/what_it_still*")]),
+    ("P7 a crash is charged twice", "shm/lease.c", "            n_ran++;\n", "            n_ran++;\n            next.attempts += next.attempts < 15;\n",
+     [("crash-storm_groups", "*/*")]),
 ]
