@@ -5,9 +5,12 @@
  * The same bytes stand in the ring and in the journal, so they depend on the event alone: paddings are zero. A small event
  * (key of up to 8 bytes, payload of up to 48) takes 2 cells.
  * A frame is parsed from a private copy only: what was checked once cannot change any more. Every length is bounded by what is
- * left of the frame. Checked by tests/unit/test_frame.c. */
+ * left of the frame.
+ * In a file the crc32c is over the whole frame, of a pad over its first cell, with the stamp as it stands there and the crc 0: so
+ * a frame says by itself that it is whole, and where it belongs. Checked by tests/unit/test_frame.c. */
 #include "frame.h"
 
+#include <isa-l/crc.h>
 #include <string.h>
 
 static size_t to8(size_t n)
@@ -109,4 +112,54 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
         return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
     *out_frame = frame;
     return EVBUS_OK;
+}
+
+uint32_t frame_crc(const void *bytes, size_t len)
+{
+    return ~crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, ~0u);
+}
+
+/* Of cells whose crc32c is 0. */
+static uint32_t crc_of(const uint64_t *cells, uint32_t n_cells)
+{
+    const struct frame_header *header = (const struct frame_header *)cells;
+    bool is_hollow = header->kind == FRAME_PAD || header->kind == FRAME_GAP;
+    return frame_crc(cells, (is_hollow ? 1 : (size_t)n_cells) * CELL_BYTES);
+}
+
+void frame_seal(uint64_t *copy)
+{
+    struct frame_header *header = (struct frame_header *)copy;
+    header->stamp = FRAME_FILE_STAMP;
+    header->crc32c = 0;
+    header->crc32c = crc_of(copy, header->n_cells);
+}
+
+void frame_seal_pad(enum frame_kind kind, uint64_t pos, uint32_t n_cells, uint64_t out[CELL_WORDS])
+{
+    struct frame_header header = {
+        .format = FRAME_FORMAT, .kind = (uint8_t)kind, .n_cells = (uint16_t)n_cells, .position = pos};
+    memcpy(out, &header, sizeof header);
+    frame_seal(out);
+}
+
+uint32_t frame_sealed_cells(const uint64_t *cells, size_t n_cells, uint64_t pos)
+{
+    struct frame_header header;
+    uint64_t first[CELL_WORDS];
+    if (n_cells == 0)
+        return 0;
+    memcpy(&header, cells, sizeof header);
+    if (header.stamp != FRAME_FILE_STAMP || header.position != pos || header.n_cells == 0)
+        return 0;
+    uint32_t found = header.crc32c;
+    header.crc32c = 0;
+    memcpy(first, &header, sizeof first);
+    bool is_hollow = header.kind == FRAME_PAD || header.kind == FRAME_GAP;
+    uint32_t crc = crc32_iscsi((unsigned char *)first, sizeof first, ~0u);
+    if (!is_hollow && header.n_cells > n_cells)
+        return 0;
+    if (!is_hollow)
+        crc = crc32_iscsi((unsigned char *)(uintptr_t)(cells + CELL_WORDS), (header.n_cells - 1) * CELL_BYTES, crc);
+    return ~crc == found ? header.n_cells : 0;
 }

@@ -48,4 +48,20 @@ void frame_build(const struct frame *frame, uint64_t *out);
  * version. EVBUS_OK or EVBUS_ECORRUPT with a message about what does not fit. */
 int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err);
 
+/* --- in files ------------------------------------------------------------------------------------------------------- */
+
+#define FRAME_FILE_STAMP UINT64_C(0x6d72667375627665) /* "evbusfrm" */
+
+/* CRC32C (Castagnoli) of any bytes. */
+uint32_t frame_crc(const void *bytes, size_t len);
+
+/* A private copy of a ring's frame becomes what stands in a file: the same bytes but for stamp and crc32c. */
+void frame_seal(uint64_t *copy);
+
+/* What stands in a file for cells that hold no event: the first cell of a pad or gap; the others are zero. */
+void frame_seal_pad(enum frame_kind kind, uint64_t pos, uint32_t n_cells, uint64_t out[CELL_WORDS]);
+
+/* Does a whole frame of this position stand at the front of these n_cells cells of a file? Its length, or 0. */
+uint32_t frame_sealed_cells(const uint64_t *cells, size_t n_cells, uint64_t pos);
+
 #endif

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ptrace.h>
@@ -48,6 +49,16 @@ static const struct call {
     {SYS_pread64, "pread64", {EINTR, EIO}, false},
     {SYS_statfs, "statfs", {EINTR, EIO, ENOSYS}, false},
     {SYS_write, "write", {EAGAIN, EINTR, EIO}, false},
+    {SYS_pread64, "pread64", {EINTR, EIO, FAULT_SHORT}, false},
+    {SYS_pwrite64, "pwrite64", {EINTR, EIO, ENOSPC, EDQUOT, FAULT_SHORT}, false},
+    {SYS_fsync, "fsync", {EINTR, EIO, ENOSPC}, false},
+    {SYS_fdatasync, "fdatasync", {EINTR, EIO, ENOSPC}, false},
+    {SYS_rename, "rename", {EIO, ENOSPC, EACCES}, false},
+    {SYS_link, "link", {EIO, ENOSPC, EACCES, EPERM}, false},
+    {SYS_mkdir, "mkdir", {EIO, ENOSPC, EACCES, EROFS}, false},
+    {SYS_chmod, "chmod", {EPERM, EROFS, EIO}, false},
+    {SYS_chown, "chown", {EPERM, EROFS, EIO}, false},
+    {SYS_rmdir, "rmdir", {EACCES, EBUSY, EIO}, false},
     {SYS_mmap, "mmap", {ENOMEM, EAGAIN, EPERM, ENODEV}, false},
     {SYS_mprotect, "mprotect", {ENOMEM}, false},
     {SYS_madvise, "madvise", {EINVAL, ENOMEM, EAGAIN}, false},
@@ -96,6 +107,7 @@ static const struct call *call_of(const struct __ptrace_syscall_info *info)
 struct trace {
     struct fault *fault;
     pid_t child;
+    uint64_t len; /* that the call was asked for */
     pid_t struck; /* thread in the call that fails; 0: it is still to come, or over */
     unsigned n_calls;
     bool is_over; /* let them run */
@@ -110,11 +122,16 @@ static void enter_call(struct trace *trace, pid_t thread, const struct __ptrace_
     if (trace->is_over || trace->struck != 0 || call == NULL || (thread != trace->child) != fault->of_others ||
         ++trace->n_calls != fault->nth)
         return;
+    unsigned n = n_errors(
+        call, info); /* the nth may be another call than last time: some are made once or twice, by chance */
     fault->call = call->name;
-    fault->error = call->errors[fault->which_error];
-    fault->has_more_errors = fault->which_error + 1 < n_errors(call, info);
+    fault->error = call->errors[fault->which_error < n ? fault->which_error : n - 1];
+    fault->has_more_errors = fault->which_error + 1 < n;
     trace->struck = thread;
-    if (!call->is_made)
+    trace->len = info->entry.args[2];
+    if (fault->error == FAULT_SHORT)
+        ptrace(PTRACE_POKEUSER, thread, offsetof(struct user_regs_struct, rdx), (long)(trace->len + 1) / 2);
+    else if (!call->is_made)
         ptrace(PTRACE_POKEUSER, thread, offsetof(struct user_regs_struct, orig_rax), -1L);
 }
 
@@ -122,7 +139,10 @@ static void leave_call(struct trace *trace, pid_t thread)
 {
     if (thread != trace->struck)
         return;
-    ptrace(PTRACE_POKEUSER, thread, offsetof(struct user_regs_struct, rax), -(long)trace->fault->error);
+    if (trace->fault->error == FAULT_SHORT)
+        ptrace(PTRACE_POKEUSER, thread, offsetof(struct user_regs_struct, rdx), (long)trace->len);
+    else
+        ptrace(PTRACE_POKEUSER, thread, offsetof(struct user_regs_struct, rax), -(long)trace->fault->error);
     trace->fault->has_struck = true;
     trace->is_over = true;
 }
@@ -195,3 +215,24 @@ void fault_end(void)
 }
 
 #endif
+
+unsigned fault_each(const struct fault_case *trial)
+{
+    unsigned n = 0;
+    if (!FAULT_WORKS || getenv("EVBUS_SLOW") != NULL)
+        return 0;
+    for (struct fault fault = {.nth = 1};;) {
+        trial->arrange(trial->context);
+        int status = fault_run(&fault, trial->act, trial->context);
+        if (!fault.has_struck)
+            return n;
+        n++;
+        trial->check(trial->context, &fault, status);
+        if (fault.has_more_errors) {
+            fault.which_error++;
+        } else {
+            fault.which_error = 0;
+            fault.nth++;
+        }
+    }
+}

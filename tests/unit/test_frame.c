@@ -434,3 +434,129 @@ Test(frame, one_wrong_byte_is_never_followed_out_of_the_frame)
     }
     (void)sum;
 }
+
+/* ---- in files ---- */
+
+Test(frame, its_checksum_is_crc32c)
+{
+    static const struct {
+        const char *label;
+        char bytes[48];
+        size_t len;
+        uint32_t crc;
+    } rows[] = {
+        {"the check value of the catalogues of CRCs", "123456789", 9, 0xe3069283},
+        {"nothing", "", 0, 0},
+        {"one byte", "a", 1, 0xc1d04330},
+        {"32 zeros (RFC 3720)", "", 32, 0x8a9136aa},
+        {"32 ones (RFC 3720)",
+         "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+         "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+         32, 0x62a8ab43},
+    };
+    for (size_t i = 0; i < N(rows); i++)
+        cr_expect_eq(frame_crc(rows[i].bytes, rows[i].len), rows[i].crc, "%s: %08x", rows[i].label,
+                     frame_crc(rows[i].bytes, rows[i].len));
+}
+
+/* A frame as it stands in a file at a position; to be freed. */
+static uint64_t *sealed(uint64_t pos, size_t payload_len, uint32_t *out_n_cells)
+{
+    uint64_t seed = 3;
+    struct frame frame;
+    uint64_t *cells = built(&frame, 5, 10, payload_len, &seed);
+    cells[offsetof(struct frame_header, position) / 8] = pos;
+    frame_seal(cells);
+    *out_n_cells = frame_cells(5, 10, payload_len);
+    return cells;
+}
+
+Test(frame, what_is_sealed_is_whole_at_its_position_alone)
+{
+    for (size_t payload_len = 0; payload_len < 700; payload_len += 61) {
+        uint32_t n_cells;
+        uint64_t *cells = sealed(77, payload_len, &n_cells);
+        cr_expect_eq(frame_sealed_cells(cells, n_cells, 77), n_cells, "payload %zu", payload_len);
+        cr_expect_eq(frame_sealed_cells(cells, n_cells, 78), 0, "at another position");
+        for (uint32_t n = 0; n < n_cells; n++)
+            cr_expect_eq(frame_sealed_cells(cells, n, 77), 0, "%u of %u cells", n, n_cells);
+        free(cells);
+    }
+}
+
+/* Twin keepers write the same bytes. [J5] */
+Test(frame, sealing_changes_only_stamp_and_checksum_and_may_be_done_twice)
+{
+    uint32_t n_cells;
+    uint64_t seed = 3;
+    struct frame frame;
+    uint64_t *plain = built(&frame, 5, 10, 100, &seed);
+    uint64_t *cells = sealed(77, 100, &n_cells);
+    uint64_t *again = malloc((size_t)n_cells * CELL_BYTES);
+    cr_assert_not_null(again);
+    memcpy(again, cells, (size_t)n_cells * CELL_BYTES);
+    frame_seal(again);
+    cr_expect_arr_eq(again, cells, (size_t)n_cells * CELL_BYTES);
+    plain[offsetof(struct frame_header, position) / 8] = 77;
+    plain[0] = cells[0];
+    memcpy((char *)plain + offsetof(struct frame_header, crc32c), (char *)cells + offsetof(struct frame_header, crc32c),
+           4);
+    cr_expect_arr_eq(plain, cells, (size_t)n_cells * CELL_BYTES);
+    cr_expect_eq(memcmp(cells, "evbusfrm", 8), 0, "the stamp in files");
+    free(plain);
+    free(cells);
+    free(again);
+}
+
+Test(frame, one_wrong_bit_of_a_sealed_frame_is_seen)
+{
+    uint32_t n_cells;
+    uint64_t *cells = sealed(77, 150, &n_cells);
+    unsigned char *bytes = (unsigned char *)cells;
+    for (size_t at = 0; at < (size_t)n_cells * CELL_BYTES; at++)
+        for (unsigned bit = 0; bit < 8; bit++) {
+            bytes[at] ^= (unsigned char)(1u << bit);
+            cr_assert_eq(frame_sealed_cells(cells, n_cells, 77), 0, "byte %zu bit %u", at, bit);
+            bytes[at] ^= (unsigned char)(1u << bit);
+        }
+    free(cells);
+}
+
+Test(frame, a_pad_is_whole_by_its_first_cell_alone)
+{
+    static const struct {
+        const char *label;
+        enum frame_kind kind;
+        uint32_t n_cells;
+    } rows[] = {{"one cell", FRAME_PAD, 1},
+                {"many", FRAME_PAD, 1000},
+                {"the most", FRAME_PAD, UINT16_MAX},
+                {"a gap", FRAME_GAP, 64}};
+    for (size_t i = 0; i < N(rows); i++) {
+        uint64_t cell[CELL_WORDS];
+        unsigned char *bytes = (unsigned char *)cell;
+        memset(cell, 0xee, sizeof cell);
+        frame_seal_pad(rows[i].kind, 99, rows[i].n_cells, cell);
+        cr_expect_eq(frame_sealed_cells(cell, 1, 99), rows[i].n_cells, "%s", rows[i].label);
+        cr_expect_eq(frame_sealed_cells(cell, 0, 99), 0, "%s", rows[i].label);
+        cr_expect_eq(frame_sealed_cells(cell, 1, 98), 0, "%s", rows[i].label);
+        for (size_t at = 0; at < CELL_BYTES; at++)
+            for (unsigned bit = 0; bit < 8; bit++) {
+                bytes[at] ^= (unsigned char)(1u << bit);
+                cr_assert_eq(frame_sealed_cells(cell, 1, 99), 0, "%s: byte %zu bit %u", rows[i].label, at, bit);
+                bytes[at] ^= (unsigned char)(1u << bit);
+            }
+    }
+}
+
+Test(frame, what_was_sealed_is_parsed_as_before)
+{
+    uint64_t seed = 9;
+    struct frame made, got;
+    struct error err = {""};
+    uint64_t *cells = built(&made, 5, 10, 100, &seed);
+    frame_seal(cells);
+    cr_assert_eq(frame_parse(cells, &got, &err), EVBUS_OK, "%s", err.text);
+    cr_expect(is_same(&made, &got));
+    free(cells);
+}

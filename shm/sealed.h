@@ -1,0 +1,18 @@
+/* sealed.h: a file whose first line proves the rest. See sealed.c. */
+#ifndef EVBUS_SEALED_H
+#define EVBUS_SEALED_H
+
+#include "file.h"
+
+#define SEALED_BYTES_MAX (64u << 20)
+
+/* All of a file is these bytes behind a first line of its own, or what it was before; on disk on return. what: one word. */
+int sealed_write(const char *path, const char *what, const uint8_t uuid[16], const char *bytes, size_t len,
+                 struct error *err);
+
+/* The bytes behind the first line, NUL-terminated, to be freed. EVBUS_ENOTFOUND; EVBUS_ECORRUPT; EVBUS_ECONFLICT: it is another
+ * bus's; EVBUS_ELAYOUT: a newer evbus wrote it. */
+int sealed_read(const char *path, const char *what, const uint8_t uuid[16], char **out_bytes, size_t *out_len,
+                struct error *err);
+
+#endif
