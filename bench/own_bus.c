@@ -1,6 +1,6 @@
 /* own_bus.c: the private bus of a benchmark, and the payloads that go through it.
  *
- *   bus       made from the catalogue below, rings of the default size, one partition per log but for TOPIC_OF_KEYS; groups
+ *   bus       made from the catalogue below, in memory alone, rings of the default size, one partition per log but for TOPIC_OF_KEYS; groups
  *             are made by their first member and end with the last. Removed by who made it. Its name carries the pid, so benchmarks run side by side and never touch a bus in use.
  *             Every process opens it as a service does, volunteering for keeper; only `wait` differs.
  *   payload   numbered per producer, so that the reader knows each byte it must find:
@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 static const char catalogue[] = "{\"namespace\":\"bench\","
-                                "\"defaults\":{\"partitions\":1,\"ring\":\"1MiB\"},"
+                                "\"defaults\":{\"partitions\":1,\"ring\":\"1MiB\",\"journal\":false},"
                                 "\"topics\":{"
                                 "\"bench.ping.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
                                 "\"bench.pong.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"

@@ -4,12 +4,13 @@
  * use, so that whatever is kept of a partition can be read alone. Checked by tests/unit/test_admin.c. */
 #include <evbus/admin.h>
 
-#include "apply.h"
 #include "burial.h"
 #include "bus.h"
 #include "catalogue_shipped.h"
 #include "clock.h"
 #include "group.h"
+#include "provide.h"
+#include "recover.h"
 #include "retire.h"
 #include "slot.h"
 
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* --- init -------------------------------------------------------------------------------------------------------------- */
@@ -68,30 +70,66 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
         rc = catalogue_parse(text, len, &catalogue, err);
     if (rc == EVBUS_OK)
         rc = memory_create(&memory, memory_bus_name(options.bus), catalogue, text, len,
-                           options.mode != 0 ? options.mode : 0660, group, err);
+                           options.mode != 0 ? options.mode : 0660, group, NULL, err);
     if (rc == EVBUS_OK) {
-        rc = burial_take_slot(&memory, "evbus-init", &slot, err);
-        for (uint32_t i = 0; i < memory_n_logs(&memory) && rc == EVBUS_OK; i++)
-            rc = apply_names(&memory.logs[i], 0, slot, err);
-        if (rc == EVBUS_OK) /* behind the names: nobody has to skip them */
-            rc = apply_groups(&memory, catalogue, GROUP_LATEST, NULL, err);
+        rc = recover_begin(&memory, options.mode != 0 ? options.mode : 0660, group, err);
         if (rc == EVBUS_OK)
-            rc = apply_dead_letter_names(&memory, 0, slot, err);
+            rc = burial_take_slot(&memory, "evbus-init", &slot, err);
+        for (uint32_t i = 0; i < memory_n_logs(&memory) && rc == EVBUS_OK; i++)
+            rc = provide_names(&memory.logs[i], 0, slot, err);
+        if (rc == EVBUS_OK) /* behind the names: nobody has to skip them */
+            rc = provide_groups(&memory, catalogue, GROUP_LATEST, NULL, err);
+        if (rc == EVBUS_OK)
+            rc = provide_dead_letter_names(&memory, 0, slot, err);
         if (slot != 0)
             burial_leave_slot(&memory, slot);
         if (rc == EVBUS_OK)
+            rc = memory_save_applied(&memory, text, len, err); /* from here on the folder is whole */
+        if (rc == EVBUS_OK) {
             memory_ready(&memory);
-        memory_close(&memory); /* and with it a maker's lock */
-        if (rc != EVBUS_OK)
-            retire_remove(memory_bus_name(options.bus), NULL);
+        } else {
+            recover_give_up(&memory);
+            memory_unmake(&memory);
+        }
+        memory_close(&memory); /* and with it a maker's locks */
     }
     catalogue_free(catalogue);
     return rc;
 }
 
-EVBUS_API int evbus_remove(const char *bus)
+#define LET_GO_NS     5000000 /* 5 ms */
+#define LET_GO_ROUNDS 400
+
+/* Its memory, and the folder where it remembers, which may be all that there is of it. */
+EVBUS_API int evbus_remove(const char *given)
 {
-    return retire_remove(memory_bus_name(bus), error_of_thread());
+    struct error *err = error_of_thread();
+    const char *bus = memory_bus_name(given);
+    char folder[FILE_PATH_MAX];
+    char path[FILE_PATH_MAX];
+    int rc = memory_check_name(bus, err);
+    if (rc == EVBUS_OK && !memory_folder(bus, folder))
+        rc = state_folder(bus, folder, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    file_path(path, folder, "bus");
+    bool is_kept = access(path, F_OK) == 0;
+    rc = retire_remove(bus, err);
+    if (!is_kept || (rc != EVBUS_OK && rc != EVBUS_ENOBUS))
+        return rc;
+    for (int i = 0; i < LET_GO_ROUNDS; i++) { /* who has it open hears that it is retired, and writes there no more */
+        struct state state;
+        struct state_identity identity;
+        int opened = state_open(&state, folder, true, &identity, NULL);
+        if (opened != EVBUS_EBUSY) {
+            rc = state_remove(folder, err);
+            if (opened == EVBUS_OK)
+                state_close(&state);
+            return rc;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = LET_GO_NS}, NULL);
+    }
+    return state_remove(folder, err); /* somebody is stopped: what he has open lives on until he ends */
 }
 
 /* --- list -------------------------------------------------------------------------------------------------------------- */
@@ -142,6 +180,37 @@ static int compare_names(const void *a, const void *b)
     return strcmp(a, b);
 }
 
+/* Buses whose memory is gone, and that come back from their folders. */
+static int add_on_disk(char (**inout_names)[SERVICE_BYTES], size_t *inout_n, struct error *err)
+{
+    char folder[FILE_PATH_MAX];
+    size_t n_memory = *inout_n;
+    int rc = EVBUS_OK;
+    if (state_folder("x", folder, NULL) != EVBUS_OK)
+        return EVBUS_OK;
+    *strrchr(folder, '/') = '\0';
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir != NULL && (entry = file_next_name(dir, folder, &rc, err)) != NULL;) {
+        char path[FILE_PATH_MAX];
+        bool is_there = memory_check_name(entry->d_name, NULL) != EVBUS_OK;
+        for (size_t i = 0; i < n_memory && !is_there; i++)
+            is_there = strcmp((*inout_names)[i], entry->d_name) == 0;
+        file_path(path, folder, entry->d_name);
+        if (is_there || !applied_is_there(path))
+            continue;
+        void *more = realloc(*inout_names, (*inout_n + 1) * sizeof **inout_names);
+        if (more == NULL) {
+            rc = error_no_memory(err, "the names of buses");
+            continue;
+        }
+        *inout_names = more;
+        snprintf((*inout_names)[(*inout_n)++], SERVICE_BYTES, "%.63s", entry->d_name);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return rc;
+}
+
 EVBUS_API int evbus_list(int (*each)(void *context, const struct evbus_listed *listed), void *context)
 {
     struct error *err = error_of_thread();
@@ -166,6 +235,11 @@ EVBUS_API int evbus_list(int (*each)(void *context, const struct evbus_listed *l
         memcpy(names[n++], name, sizeof name);
     }
     closedir(dir);
+    int on_disk = add_on_disk(&names, &n, err);
+    if (on_disk != EVBUS_OK) {
+        free(names);
+        return on_disk;
+    }
     if (n > 1)
         qsort(names, n, sizeof *names, compare_names);
     int rc = 0;

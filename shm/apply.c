@@ -11,115 +11,17 @@
  * generation still says the other one.
  * A group is there before anybody may publish on its new topic: it misses nothing of it.
  * Checked by tests/unit/test_apply.c, tests/crash/test_apply.c. */
-#include "apply.h"
-
 #include <evbus/admin.h>
 
 #include "bus.h"
-#include "clock.h"
-#include "frame.h"
 #include "partition.h"
+#include "provide.h"
 #include "retire.h"
 #include "topic.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int apply_names(struct memory_log *log, uint32_t from, uint32_t slot, struct error *err)
-{
-    uint64_t buffer[16 * CELL_WORDS];
-    struct claim claim = {.slot = slot};
-    int rc = EVBUS_OK;
-    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
-    if (n > TOPICS_MAX)
-        return error_set(err, EVBUS_ECORRUPT, "log %s says it has %u topics; run `evbus doctor`", log->name, n);
-    for (uint32_t t = from; t < n; t++) {
-        char text[256];
-        int len = snprintf(text, sizeof text, "{\"topic\":{\"id\":%u,\"name\":\"%.127s\"}}", t + 1,
-                           log->head->topics[t]);
-        struct frame frame = {
-            .kind = FRAME_NAMES,
-            .timestamp_ns = clock_wall_ns(),
-            .topic = (uint16_t)(t + 1),
-            .major = 1,
-            .payload = text,
-            .payload_len = (uint32_t)len,
-        };
-        uint32_t n_cells = frame_cells(0, 0, frame.payload_len);
-        frame_build(&frame, buffer);
-        for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
-            uint64_t pos;
-            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);
-        }
-    }
-    return rc;
-}
-
-uint32_t apply_n_dead_letter_topics(struct memory *memory)
-{
-    const struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
-    return dlq != NULL ? atomic_load_explicit(&dlq->head->n_topics, memory_order_acquire) : 0;
-}
-
-int apply_dead_letter_names(struct memory *memory, uint32_t from, uint32_t slot, struct error *err)
-{
-    struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
-    int rc = dlq != NULL ? apply_names(dlq, from, slot, err) : EVBUS_OK;
-    return rc == EVBUS_EFULL ? EVBUS_OK : rc; /* its readers know the name from memory */
-}
-
-/* Does a group live on this host? */
-static bool is_here(const struct catalogue *catalogue, const char *group)
-{
-    for (size_t i = 0; i < catalogue->n_here; i++)
-        if (strcmp(catalogue->here[i], "*") == 0 || strcmp(catalogue->here[i], group) == 0)
-            return true;
-    return catalogue->n_here == 0;
-}
-
-/* The topics of the catalogue that a group receives, by log. */
-static void wanted_by(const struct memory *memory, const struct catalogue *catalogue, const char *group,
-                      struct topic_set out_wanted[LOGS_MAX])
-{
-    memset(out_wanted, 0, LOGS_MAX * sizeof *out_wanted);
-    for (size_t t = 0; t < catalogue->n_topics; t++) {
-        const struct catalogue_topic *topic = &catalogue->topics[t];
-        for (size_t g = 0; g < topic->n_groups; g++) {
-            uint32_t log;
-            uint32_t id;
-            if (strcmp(topic->groups[g], group) == 0 && memory_find_topic(memory, topic->name, &log, &id))
-                topic_set_add(&out_wanted[log], id);
-        }
-    }
-}
-
-int apply_groups(struct memory *memory, const struct catalogue *catalogue, enum group_from from, uint32_t *inout_n,
-                 struct error *err)
-{
-    struct topic_set wanted[LOGS_MAX];
-    int rc = EVBUS_OK;
-    for (size_t i = 0; i < catalogue->n_groups && rc == EVBUS_OK; i++) {
-        struct group_plan plan = {
-            .name = catalogue->groups[i].name,
-            .wanted = wanted,
-            .n_logs = memory_n_logs(memory),
-            .from = from,
-        };
-        if (!is_here(catalogue, plan.name))
-            continue;
-        wanted_by(memory, catalogue, plan.name, wanted);
-        uint32_t group = group_find(memory, plan.name);
-        uint32_t n = 1;
-        if (group == GROUP_NONE)
-            rc = group_make(memory, &plan, &group, err);
-        else
-            n = group_add_topics(memory, group, wanted, plan.n_logs);
-        if (inout_n != NULL)
-            *inout_n += n;
-    }
-    return rc;
-}
 
 /* --- while all runs ------------------------------------------------------------------------------------------------------ */
 
@@ -156,9 +58,10 @@ static int check_against(struct memory *memory, const struct catalogue *old, con
     uint32_t n_groups = 0;
     for (uint32_t g = 0; g < GROUPS_MAX; g++)
         n_groups += atomic_load_explicit(&memory->control->groups[g].state, memory_order_acquire) != GROUP_FREE;
-    uint32_t n_dead_letter_topics = apply_n_dead_letter_topics(memory);
+    uint32_t n_dead_letter_topics = provide_n_dead_letter_topics(memory);
     for (size_t i = 0; i < new->n_groups; i++) {
-        bool is_made = is_here(new, new->groups[i].name) && group_find(memory, new->groups[i].name) == GROUP_NONE;
+        bool is_made = provide_is_here(new, new->groups[i].name) &&
+                       group_find(memory, new->groups[i].name) == GROUP_NONE;
         n_groups += is_made;
         n_dead_letter_topics += is_made && !group_has_dead_letter_topic(memory, new->groups[i].name);
     }
@@ -179,6 +82,12 @@ static int check_against(struct memory *memory, const struct catalogue *old, con
         if (before != NULL && before->ring_bytes != log->ring_bytes)
             return error_set(err, EVBUS_ECATALOGUE, "log %s: ring is %llu bytes and was %llu: that needs a new bus",
                              log->name, (unsigned long long)log->ring_bytes, (unsigned long long)before->ring_bytes);
+        if (before != NULL && (before->journal != log->journal || before->ack != log->ack ||
+                               before->visible_synced != log->visible_synced))
+            return error_set(err, EVBUS_ECATALOGUE, "log %s: %s has changed: that needs a new bus", log->name,
+                             before->journal != log->journal ? "journal"
+                             : before->ack != log->ack       ? "ack"
+                                                             : "visible");
     }
     if (memory_n_logs(memory) + n_new > LOGS_MAX)
         return error_set(err, EVBUS_ELIMIT, "the bus would have %zu logs; at most %d fit: leave some out",
@@ -206,13 +115,16 @@ static int add_topics(struct memory *memory, const struct catalogue *new, uint32
             if (new->topics[t].log != l ||
                 (!is_new && memory_find_topic(memory, new->topics[t].name, &found_log, &found_id)))
                 continue;
-            if (memory_add_topic(log, new->topics[t].name) == 0)
+            rc = memory_add_topic(memory, log, new->topics[t].name, &found_id, err);
+            if (rc == EVBUS_ELIMIT)
                 return error_set(err, EVBUS_ELIMIT,
                                  "log %s has %d topics, no more fit: give the new ones another service segment",
                                  new->logs[l].name, TOPICS_MAX);
+            if (rc != EVBUS_OK)
+                return rc;
             *inout_n += 1;
         }
-        rc = apply_names(log, before, slot, err);
+        rc = provide_names(log, before, slot, err);
         if (rc != EVBUS_OK && rc != EVBUS_EFULL) /* a full ring's readers know the name from memory */
             return rc;
         if (is_new) {
@@ -257,12 +169,19 @@ static int apply(struct memory *memory, const struct catalogue *new, const char 
     catalogue_free(old);
     if (rc == EVBUS_OK)
         rc = add_topics(memory, new, slot, out_n, err);
-    uint32_t n_before = apply_n_dead_letter_topics(memory);
+    uint32_t n_before = provide_n_dead_letter_topics(memory);
     if (rc == EVBUS_OK)
-        rc = apply_groups(memory, new, GROUP_LATEST, out_n, err);
+        rc = provide_groups(memory, new, GROUP_LATEST, out_n, err);
     if (rc == EVBUS_OK)
-        rc = apply_dead_letter_names(memory, n_before, slot, err);
+        rc = provide_dead_letter_names(memory, n_before, slot, err);
+    if (rc == EVBUS_OK)
+        rc = memory_save_applied(memory, text, len, err);
     if (rc == EVBUS_OK) {
+        for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
+            const struct catalogue_log *log = log_named(new, memory->logs[l].name);
+            if (log != NULL)
+                memory_keep_for(memory->logs[l].head, log);
+        }
         write_text(memory->control, text, len);
         for (uint32_t g = 0; g < GROUPS_MAX; g++) /* members read their group's settings anew */
             atomic_fetch_add_explicit(&memory->control->groups[g].changes, 1, memory_order_release);

@@ -14,6 +14,7 @@
 
 #include "burial.h"
 #include "clock.h"
+#include "recover.h"
 #include "retire.h"
 
 #include <errno.h>
@@ -25,6 +26,8 @@
 #include <urcu/urcu-bp.h>
 
 #define SPIN_DEFAULT_NS (20 * CLOCK_NS_PER_US)
+#define BACK_NS         (10 * CLOCK_NS_PER_S) /* for somebody else who brings the bus back, or still has its old memory */
+#define BACK_ROUND_NS   (10 * CLOCK_NS_PER_MS)
 
 int bus_take_struct(void *out, size_t our_size, const void *given, size_t given_size, const char *name,
                     struct error *err)
@@ -76,7 +79,11 @@ int bus_check(const struct evbus *bus, struct error *err)
 
 int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err)
 {
-    return retire_is_gone(&bus->memory, now_ns) ? stale(bus, err) : EVBUS_OK;
+    if (!retire_is_gone(&bus->memory, now_ns))
+        return EVBUS_OK;
+    if (bus->keeper == NULL) /* else its thread does, when it has ceased to write there */
+        state_close(&bus->memory.state);
+    return stale(bus, err);
 }
 
 /* --- the end of a handle ------------------------------------------------------------------------------------------ */
@@ -90,6 +97,7 @@ static void free_bus(struct evbus *bus)
     if (!alive) { /* a forked child: the mappings are not there, and something else may be */
         bus->memory.control_region.base = NULL;
         witness_forget(&bus->memory.witness);
+        state_forget(&bus->memory.state);
         for (uint32_t i = 0; i < memory_n_logs(&bus->memory); i++)
             bus->memory.logs[i].region.base = NULL;
     }
@@ -238,6 +246,29 @@ static int prepare(struct evbus *bus, const struct evbus_options *options, struc
     return rc;
 }
 
+/* A bus that has lost its memory comes back from its folder. Of several who come at the same time one does that, the others wait. */
+static int open_memory(struct evbus *bus, const char *name, struct error *err)
+{
+    uint64_t deadline = clock_mono_ns() + BACK_NS;
+    for (;;) {
+        struct error why = {""};
+        int rc = memory_open(&bus->memory, name, err);
+        if (rc != EVBUS_ENOBUS && rc != EVBUS_ESTALE && rc != EVBUS_EBUSY)
+            return rc;
+        int back = recover_bus(name, &bus->log, &why);
+        if (back == EVBUS_ENOTFOUND && rc != EVBUS_EBUSY)
+            return rc; /* as memory_open() says */
+        if (back == EVBUS_ENOTFOUND)
+            back = EVBUS_EBUSY; /* its maker has the folder's lock for a moment longer */
+        if (back != EVBUS_OK && ((back != EVBUS_EBUSY && back != EVBUS_EDUPLICATE) || clock_mono_ns() >= deadline)) {
+            *err = why;
+            return back;
+        }
+        if (back != EVBUS_OK)
+            nanosleep(&(struct timespec){.tv_nsec = BACK_ROUND_NS}, NULL);
+    }
+}
+
 static int take_service(struct evbus *bus, const char *service, struct error *err)
 {
     if (service == NULL)
@@ -282,7 +313,7 @@ EVBUS_API int evbus_open(struct evbus **out_bus, const struct evbus_options *giv
     log_init(&bus->log, options.log, options.log_context, options.log_level);
     rc = take_service(bus, options.service, err);
     if (rc == EVBUS_OK)
-        rc = memory_open(&bus->memory, name, err);
+        rc = open_memory(bus, name, err);
     if (rc == EVBUS_OK)
         rc = prepare(bus, &options, err);
     if (rc != EVBUS_OK) {

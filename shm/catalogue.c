@@ -1,7 +1,7 @@
 /* catalogue.c: who may publish, who must receive.
  *
  *     { "namespace": "lomash", "open": false, "here": ["*"],
- *       "defaults": { "partitions": 4, "ring": "1MiB", "ack": "memory", "visible": "memory", "journal": false,
+ *       "defaults": { "partitions": 4, "ring": "1MiB", "ack": "memory", "visible": "memory", "journal": true,
  *                     "retention": "7d", "retention_bytes": 0, "payload_max": "240KiB",
  *                     "retry": ["1s", "10s"], "handler_timeout": "30s", "on_dead": "continue" },
  *       "topics": { "lomash.orders.created": { "producers": ["order-payment-service"], "groups": ["mailer"] } },
@@ -12,7 +12,9 @@
  * takes its settings from `defaults`, then from its own entry; so does a group. An entry, or a service in `here`, that
  * no topic knows is an error: a mistyped name would cost somebody's events.
  *
- *   ack, visible  Only "memory" yet: a promise that nothing keeps would be worse than none.
+ *   ack           "memory" or "disk" ("broker": a promise that nothing keeps yet would be worse than none).
+ *   visible       "memory" or "synced": left out, what is on disk where ack is "disk", else what is in memory.
+ *   journal       true, but with "tests": true; false leaves the log's events in memory alone.
  *   ring          Power of two, 512 KiB to 1 GiB. With "tests": true from 4 KiB, so that tests soon reach a ring's end.
  *   payload_max   One for all logs. A whole frame takes at most a quarter of its ring (one fence never blocks it), and
  *                 frame_extra() is what may stand there beside the payload, so that a dead letter always fits, too.
@@ -128,18 +130,25 @@ static bool ring_read(struct parse *p, const json_t *value, uint64_t *out_bytes)
     return true;
 }
 
-/* "memory", the only one there is; the other words are known, and refused by name. */
-static bool memory_read(struct parse *p, const json_t *value, const char *journal_word, const char *bridge_word)
+static bool ack_read(struct parse *p, const json_t *value, enum evbus_ack *out_ack)
 {
     const char *text = json_string_value(value);
-    if (value == NULL || (text != NULL && strcmp(text, "memory") == 0))
+    bool is_disk = false;
+    if (text != NULL && strcmp(text, "broker") == 0)
+        return settings_wrong(&p->s, "\"broker\" needs the bridge, which this build does not have yet; \"disk\" is the "
+                                     "most that it has");
+    if (value == NULL)
         return true;
-    bool journal = text != NULL && strcmp(text, journal_word) == 0;
-    bool bridge = text != NULL && bridge_word != NULL && strcmp(text, bridge_word) == 0;
-    if (!journal && !bridge)
-        return settings_wrong(&p->s, "must be \"memory\"; found %s", settings_found(&p->s, value));
-    return settings_wrong(&p->s, "\"%s\" needs the %s, which this build does not have yet; \"memory\" is what it has",
-                          text, journal ? "journal" : "bridge");
+    if (!settings_word(&p->s, value, "memory", "disk", &is_disk))
+        return false;
+    *out_ack = is_disk ? EVBUS_ACK_DISK : EVBUS_ACK_MEMORY;
+    return true;
+}
+
+static bool visible_read(struct parse *p, const json_t *value, struct catalogue_log *log)
+{
+    log->visible_is_said = log->visible_is_said || value != NULL;
+    return settings_word(&p->s, value, "memory", "synced", &log->visible_synced);
 }
 
 #define LOG_KEYS   "partitions", "ring", "ack", "visible", "journal", "retention", "retention_bytes"
@@ -156,8 +165,8 @@ static bool log_read(struct parse *p, const json_t *object, struct catalogue_log
     struct settings *s = &p->s;
     return settings_count(s, settings_go(s, object, "partitions"), 1, CATALOGUE_PARTITIONS_MAX, &log->n_partitions) &&
            ring_read(p, settings_go(s, object, "ring"), &log->ring_bytes) &&
-           memory_read(p, settings_go(s, object, "ack"), "disk", "broker") &&
-           memory_read(p, settings_go(s, object, "visible"), "synced", NULL) &&
+           ack_read(p, settings_go(s, object, "ack"), &log->ack) &&
+           visible_read(p, settings_go(s, object, "visible"), log) &&
            settings_bool(s, settings_go(s, object, "journal"), &log->journal) &&
            settings_duration(s, settings_go(s, object, "retention"), S, 36500 * DAY, "1s to 36500d",
                              &log->retention_ns) &&
@@ -218,7 +227,7 @@ static bool flag_read(struct parse *p, const char *key, bool *out)
 static bool defaults_read(struct parse *p)
 {
     p->log_defaults = (struct catalogue_log){
-        .n_partitions = 4, .ring_bytes = MIB, .ack = EVBUS_ACK_MEMORY, .retention_ns = 7 * DAY};
+        .n_partitions = 4, .ring_bytes = MIB, .ack = EVBUS_ACK_MEMORY, .journal = !p->tests, .retention_ns = 7 * DAY};
     p->group_defaults = (struct catalogue_group){.retry_ns = {S, 10 * S}, .n_retry = 2};
     p->s.section = "defaults";
     json_t *object = json_object_get(p->root, "defaults");
@@ -373,6 +382,25 @@ static bool payload_max_check(struct parse *p)
     return true;
 }
 
+/* What is on disk is visible by default where a publish waits for it [J6]. Neither is to be had without a journal. */
+static bool journal_check(struct parse *p)
+{
+    struct catalogue *catalogue = &p->held->catalogue;
+    for (size_t i = 0; i < catalogue->n_logs; i++) {
+        struct catalogue_log *log = &catalogue->logs[i];
+        if (!log->visible_is_said)
+            log->visible_synced = log->ack == EVBUS_ACK_DISK;
+        if (log->journal || (log->ack != EVBUS_ACK_DISK && !log->visible_synced))
+            continue;
+        p->s.section = "logs";
+        p->s.name = log->name;
+        p->s.key = log->ack == EVBUS_ACK_DISK ? "ack" : "visible";
+        return settings_wrong(&p->s, "\"%s\" needs the log's journal: leave \"journal\": false away, or say \"memory\"",
+                              log->ack == EVBUS_ACK_DISK ? "disk" : "synced");
+    }
+    return true;
+}
+
 static bool service_is_known(const struct catalogue *catalogue, struct nearest *nearest)
 {
     for (size_t i = 0; i < catalogue->n_topics; i++) {
@@ -423,8 +451,8 @@ static bool catalogue_read(struct parse *p)
     p->s.section = "topics";
     if (catalogue->n_topics == 0)
         return settings_wrong(&p->s, "must be an object with at least one topic");
-    return section_read(p, "logs", log_entry) && section_read(p, "groups", group_entry) && payload_max_check(p) &&
-           here_read(p);
+    return section_read(p, "logs", log_entry) && section_read(p, "groups", group_entry) && journal_check(p) &&
+           payload_max_check(p) && here_read(p);
 }
 
 /* ---- memory ---- */

@@ -16,7 +16,8 @@ struct catalogue_log {
     uint32_t n_partitions;
     uint64_t ring_bytes; /* of cells; a power of two */
     enum evbus_ack ack;
-    bool visible_synced;
+    bool visible_synced;  /* readers see what is on disk */
+    bool visible_is_said; /* else it follows from ack */
     bool journal;
     uint64_t retention_ns;
     uint64_t retention_bytes; /* 0: no limit */

@@ -6,9 +6,12 @@
  *         PAD, CANCELLED                                 step over it
  *         CLAIMED by the dead                            PAD it
  *         CLAIMED for longer than its patience           cancel it
- *         overtaken                                      count what is lost, go on at `released`
+ *         overtaken                                      go on in the files, at the same position, until the ring has it;
+ *                                                        without a journal: count what is lost, go on at `released`
  *         anything else                                  EVBUS_ECORRUPT, go on at the next whole frame
  *
+ * Of a log that shows what is on disk nothing is given out at or behind `synced`, in the ring as in the files [J6]. What was retired from
+ * the files is counted as lost, what is damaged there is told with its position; files that cannot be read now are tried again.
  * So a reader waits for nobody longer than that patience [keeps PROGRESS] and gives out only bytes that were checked after
  * they were copied [keeps NEVER-TORN]. A pin moves after the copy: what is given out lies in private memory.
  * Rules R4 R10 R12 R19. Checked by tests/unit/test_reader.c, test_corrupt.c and tests/crash/. */
@@ -18,10 +21,16 @@
 #include "slot.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* A pad fills the last cells of the ring where the next frame did not fit; frames are mostly shorter than this. */
 #define NEAR_END 32
 #define SKIP_MAX 1024 /* frames that nobody wants, before we ask how far they go */
+
+#define BACK_EVERY 64 /* frames in the files, before we ask whether the ring has the next one */
+#define UNWANTED_MAX \
+    16384 /* frames there that nobody wants, before others have their turn: a member must say that it lives */
+#define RETRY_NS CLOCK_NS_PER_S /* until files that cannot be read are tried again */
 
 static void move_to(struct cursor *cursor, uint64_t pos)
 {
@@ -41,6 +50,16 @@ static enum cursor_found corrupt(struct cursor *cursor, uint64_t pos, const char
     return CURSOR_CORRUPT;
 }
 
+/* Behind what is damaged in the files. */
+static enum cursor_found corrupt_past(struct cursor *cursor, uint64_t next, const char *what, struct error *err)
+{
+    uint64_t pos = cursor_pos(cursor);
+    error_set(err, EVBUS_ECORRUPT, "%s/%u at %" PRIu64 ": %s", cursor->ring->name, cursor->ring->partition, pos, what);
+    cursor->lost += next - pos;
+    move_to(cursor, next);
+    return CURSOR_CORRUPT;
+}
+
 /* A committed frame at pos: step over it, or give it out. */
 static enum ring_seen take(struct cursor *cursor, uint64_t pos, uint64_t *buffer, bool *out_is_wanted)
 {
@@ -53,16 +72,118 @@ static enum ring_seen take(struct cursor *cursor, uint64_t pos, uint64_t *buffer
     return *out_is_wanted ? ring_copy_rest(cursor->ring, pos, buffer) : seen;
 }
 
+/* A frame in the files: step over it, or give it out. */
+static enum cursor_found take_past(struct cursor *cursor, const uint64_t *from, uint64_t next, uint64_t *buffer,
+                                   struct frame *out_frame, struct error *err)
+{
+    const struct frame_header *header = (const struct frame_header *)from;
+    bool is_wanted = (header->kind == FRAME_EVENT || header->kind == FRAME_DEAD) &&
+                     cursor_wants(cursor, header->topic) && header->timestamp_ns >= cursor->from_time_ns;
+    if (is_wanted && header->n_cells > cursor->ring->frame_cells_max)
+        return corrupt_past(cursor, next, "a frame that is larger than the bus's rings", err);
+    if (is_wanted) {
+        memcpy(buffer, from, (size_t)header->n_cells * CELL_BYTES);
+        if (frame_parse(buffer, out_frame, err) != EVBUS_OK) {
+            struct error found = *err;
+            return corrupt_past(cursor, next, found.text, err);
+        }
+        cursor->from_time_ns = 0;
+    }
+    move_to(cursor, next);
+    return is_wanted ? CURSOR_EVENT : CURSOR_NOTHING;
+}
+
+/* The next wanted event in the files. CURSOR_NOTHING: the ring has what comes next, or nobody has it yet; or, where *out_wait_ns is 0,
+ * there is more to look at. */
+static enum cursor_found next_in_past(struct cursor *cursor, uint64_t *buffer, struct frame *out_frame,
+                                      uint64_t *out_wait_ns, struct error *err)
+{
+    struct ring *ring = cursor->ring;
+    uint64_t now = cursor->retry_ns != 0 ? clock_mono_ns() : 0;
+    if (now < cursor->retry_ns) {
+        if (*out_wait_ns > cursor->retry_ns - now)
+            *out_wait_ns = cursor->retry_ns - now;
+        return CURSOR_NOTHING;
+    }
+    cursor->retry_ns = 0;
+    for (unsigned n = 1;; n++) {
+        const uint64_t *frame;
+        uint64_t pos = cursor_pos(cursor);
+        uint64_t next = pos;
+        if (n % BACK_EVERY == 0 && ring_released(ring) <= pos)
+            break;
+        if (n > UNWANTED_MAX) {
+            *out_wait_ns = 0;
+            return CURSOR_NOTHING;
+        }
+        int seen = partition_past_read(cursor->past, pos, &frame, &next, err);
+        if (seen == JOURNAL_FRAME) {
+            enum cursor_found found = take_past(cursor, frame, next, buffer, out_frame, err);
+            if (found != CURSOR_NOTHING)
+                return found;
+        } else if (seen == JOURNAL_SKIP) {
+            move_to(cursor, next);
+        } else if (seen == JOURNAL_GONE) {
+            cursor->lost += next - pos;
+            move_to(cursor, next);
+        } else if (seen == JOURNAL_DAMAGED) {
+            struct error found = *err;
+            return corrupt_past(cursor, next > pos ? next : pos + 1, found.text, err);
+        } else if (seen == JOURNAL_END) {
+            break;
+        } else {
+            cursor->retry_ns = clock_mono_ns() + RETRY_NS;
+            return CURSOR_FAILED;
+        }
+    }
+    cursor_close(cursor); /* back in the ring */
+    return CURSOR_NOTHING;
+}
+
+void cursor_close(struct cursor *cursor)
+{
+    partition_past_close(cursor->past);
+    cursor->past = NULL;
+}
+
+/* Overtaken: where it goes on. */
+static enum cursor_found go_on(struct cursor *cursor, uint64_t pos, struct error *err)
+{
+    struct ring *ring = cursor->ring;
+    if (ring->has_journal)
+        return partition_past_open(&cursor->past, cursor->memory, ring, err) == EVBUS_OK ? CURSOR_NOTHING
+                                                                                         : CURSOR_FAILED;
+    uint64_t next = ring_behind_overtaken(ring, ++cursor->n_overtaken);
+    if (next > ring_tail(ring))
+        return corrupt(cursor, pos, "released lies beyond the tail", err);
+    cursor->lost += next - pos;
+    move_to(cursor, next);
+    return CURSOR_NOTHING;
+}
+
+/* Is the position on disk, in a log whose readers see nothing else? */
+static bool is_shown(struct cursor *cursor, uint64_t pos)
+{
+    if (pos >= cursor->shown)
+        cursor->shown = ring_synced(cursor->ring); /* edge SYNC, to: its readers */
+    return pos < cursor->shown;
+}
+
 enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look, struct frame *out_frame,
                               uint64_t *out_wait_ns, struct error *err)
 {
     struct ring *ring = cursor->ring;
     uint64_t limit = UINT64_MAX;
     for (unsigned n_skipped = 0;; n_skipped++) {
+        if (cursor->past != NULL) {
+            enum cursor_found found = next_in_past(cursor, buffer, out_frame, out_wait_ns, err);
+            if (found != CURSOR_NOTHING || cursor->past != NULL)
+                return found;
+        }
         uint64_t pos = cursor_pos(cursor);
         if (n_skipped == SKIP_MAX) /* producers may be faster than we skip: no further than they are now */
             limit = ring_tail(ring);
-        if (pos >= limit)
+        if (pos >= limit || (ring->is_visible_synced && !is_shown(cursor, pos)))
             return CURSOR_NOTHING;
         enum ring_seen seen = RING_COMMITTED;
         uint64_t word = 0;
@@ -85,11 +206,9 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
             move_to(cursor, pos + word_cells(word));
             continue;
         case RING_OVERTAKEN: {
-            uint64_t next = ring_behind_overtaken(ring, ++cursor->n_overtaken);
-            if (next > ring_tail(ring))
-                return corrupt(cursor, pos, "released lies beyond the tail", err);
-            cursor->lost += next - pos;
-            move_to(cursor, next);
+            enum cursor_found found = go_on(cursor, pos, err);
+            if (found != CURSOR_NOTHING)
+                return found;
             continue;
         }
         case RING_CORRUPT:
@@ -114,6 +233,9 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
 bool cursor_is_ready(const struct cursor *cursor)
 {
     uint64_t word;
+    const struct ring *ring = cursor->ring;
     uint64_t pos = cursor_pos(cursor);
-    return ring_is_stamped(cursor->ring, pos) || ring_look(cursor->ring, pos, &word) != RING_NOTHING;
+    if (!ring_is_visible(ring, pos))
+        return false;
+    return ring_is_stamped(ring, pos) || ring_look(ring, pos, &word) != RING_NOTHING;
 }

@@ -4,12 +4,13 @@
 
 #include "doorbell.h"
 #include "frame.h"
-#include "ring.h"
+#include "partition.h"
 
 #define CURSOR_NO_PIN UINT32_MAX
 
 struct cursor {
     struct ring *ring;
+    const struct memory *memory;    /* where the files of a log with a journal are; NULL: of one without */
     const struct topic_set *wanted; /* ids of the log; NULL: as `live` says */
     const _Atomic uint64_t *live;   /* a group's topics in shared memory: they grow while all runs */
     _Atomic uint64_t pos;           /* the reader's thread; evbus-fd looks */
@@ -18,12 +19,16 @@ struct cursor {
     uint64_t from_time_ns;          /* skip what is older, until something is not */
     struct ring_blocked blocked;    /* the claim that we stand before */
     uint32_t pin;                   /* index of our pin, or CURSOR_NO_PIN */
+    struct partition_past *past;    /* we read in the files; NULL: in the ring */
+    uint64_t shown;                 /* of a log that shows what is on disk: as far as we know it is */
+    uint64_t retry_ns;              /* the files cannot be read: not before */
 };
 
 enum cursor_found {
     CURSOR_EVENT,   /* *out_frame is it; it lies in the buffer */
     CURSOR_NOTHING, /* not yet */
-    CURSOR_CORRUPT  /* the message tells; the cursor stands behind it */
+    CURSOR_CORRUPT, /* the message tells; the cursor stands behind it */
+    CURSOR_FAILED   /* the files cannot be read now, the message tells why; told once a second */
 };
 
 /* The next wanted event at or after the cursor. buffer: room for the ring's largest frame. Without `look` only stamps are
@@ -31,6 +36,9 @@ enum cursor_found {
  * *out_wait_ns is then lowered to what is left of that patience. */
 enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look, struct frame *out_frame,
                               uint64_t *out_wait_ns, struct error *err);
+
+/* Lets go of files. */
+void cursor_close(struct cursor *cursor);
 
 /* Is a frame of this topic one that the cursor gives out? */
 static inline bool cursor_wants(const struct cursor *cursor, uint16_t topic)

@@ -176,7 +176,7 @@ int deadletter_publish(struct memory *memory, struct claim *claim, const struct 
     if (rc == EVBUS_OK) {
         struct topic_set topics = {{0}};
         topic_set_add(&topics, letter->topic_id);
-        partition_wake(&log->rings[0], log->head, &topics, pos);
+        partition_wake(memory, log, &log->rings[0], &topics, pos);
     }
     free(buffer);
     free(text.bytes);

@@ -8,6 +8,7 @@
 #include "bus.h"
 #include "catalogue.h"
 #include "doctor_group.h"
+#include "doctor_journal.h"
 #include "finding.h"
 #include "group.h"
 #include "hold.h"
@@ -287,7 +288,7 @@ static void examine_low(struct visit *visit, const struct ring *ring, uint32_t i
     char who[160] = "";
     if (index < PINS_MAX && PIN_SLOT(atomic_load_explicit(&ring->pin_owners[index], memory_order_relaxed)) == 0) {
         finding_mend(visit,
-                     "nothing of it is released before there is a journal; make a bus with larger rings: "
+                     "nothing of it is released without a journal; make a bus with one, or with larger rings: "
                      "evbus -b %s rm && evbus -b %s init --catalogue FILE",
                      memory->bus, memory->bus);
         finding_tell(visit, severity,
@@ -339,7 +340,7 @@ static void examine_partition(struct visit *visit, const struct ring *ring)
     }
     for (uint32_t i = 0; i < LOWS_MAX; i++) {
         uint64_t behind = LOW_BEHIND(atomic_load_explicit(&ring->head->lows[i], memory_order_relaxed));
-        if (behind != 0 && behind - 1 < tail && tail - (behind - 1) > ring->capacity / 2)
+        if (!ring->has_journal && behind != 0 && behind - 1 < tail && tail - (behind - 1) > ring->capacity / 2)
             examine_low(visit, ring, i, tail - (behind - 1));
     }
     examine_fences(visit, ring);
@@ -361,6 +362,7 @@ EVBUS_API int evbus_doctor(struct evbus *bus, void (*each)(void *context, const 
     examine_keeper(&visit);
     examine_slots(&visit);
     doctor_examine_groups(&visit);
+    doctor_examine_journal(&visit);
     if (finding_is_scarce(memory_n_logs(&bus->memory), LOGS_MAX)) {
         finding_mend(&visit, "give new topics a second segment that is there; evbus -b %s catalogue show lists them",
                      bus->memory.bus);

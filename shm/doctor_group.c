@@ -13,14 +13,15 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define HANGS_NS (30 * CLOCK_NS_PER_S) /* without a round, and with events that wait: worth a look */
+#define LONG_NS  (3600 * CLOCK_NS_PER_S) /* without a member: worth a look, whether it ever had one or not */
+#define HANGS_NS (30 * CLOCK_NS_PER_S)   /* without a round, and with events that wait: worth a look */
 
 /* What waits for a group in a partition: cells that it has not taken, and events that it has not finished. */
 static uint64_t waiting(const struct ring *ring, const struct group_part *part)
 {
     uint64_t cursor = pending_cursor(part);
     uint64_t tail = ring_tail(ring);
-    uint64_t n = tail > cursor ? tail - cursor : 0;
+    uint64_t n = ring_cells_between(ring, cursor, tail);
     for (uint32_t i = 0; i < PENDING_MAX; i++)
         n += pending_load(part, i, cursor).state != PENDING_EMPTY;
     return n;
@@ -120,6 +121,7 @@ static void examine_absence(struct visit *visit, uint32_t group, uint32_t n_memb
     const struct memory *memory = &visit->bus->memory;
     const struct group_entry *entry = &memory->control->groups[group];
     uint64_t n_waiting = 0;
+    uint64_t held_bytes = 0;
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         const struct memory_log *log = &memory->logs[l];
         struct topic_set topics = group_topics(log, group);
@@ -127,6 +129,10 @@ static void examine_absence(struct visit *visit, uint32_t group, uint32_t n_memb
         bool is_taken = topic_set_is_empty(&topics);
         for (uint32_t p = 0; !is_taken && p < log->n_partitions; p++)
             n += waiting(&log->rings[p], memory_part(log, p, group));
+        for (uint32_t p = 0; !is_taken && p < log->n_partitions; p++)
+            held_bytes += ring_cells_between(&log->rings[p], pending_low(memory_part(log, p, group)),
+                                             ring_tail(&log->rings[p])) *
+                          CELL_BYTES;
         n_waiting += n;
         for (uint32_t i = 0; i < MEMBERS_MAX && !is_taken; i++) {
             uint32_t slot = PIN_SLOT(atomic_load_explicit(&entry->members[i].owner, memory_order_acquire));
@@ -145,9 +151,13 @@ static void examine_absence(struct visit *visit, uint32_t group, uint32_t n_memb
     bool was_joined = atomic_load_explicit(&entry->was_joined, memory_order_relaxed) != 0;
     finding_mend(visit, "start a member: evbus -b %s consume %.63s; or forget the group: evbus -b %s group rm %.63s",
                  memory->bus, entry->name, memory->bus, entry->name);
-    finding_tell(visit, was_joined ? EVBUS_FINDING_WARNING : EVBUS_FINDING_NOTE,
-                 "group %.63s has no living member%s, and %" PRIu64 " cells or events wait in its partitions",
-                 entry->name, was_joined ? " any more" : "", n_waiting);
+    uint64_t seen_ns = atomic_load_explicit(&entry->seen_ns, memory_order_relaxed);
+    uint64_t now_ns = clock_wall_ns();
+    uint64_t absent_ns = seen_ns != 0 && now_ns > seen_ns ? now_ns - seen_ns : 0;
+    finding_tell(visit, was_joined || absent_ns >= LONG_NS ? EVBUS_FINDING_WARNING : EVBUS_FINDING_NOTE,
+                 "group %.63s has no living member%s, and %" PRIu64 " cells or events wait in its partitions: %" PRIu64
+                 " KiB are kept for it, since %" PRIu64 " s",
+                 entry->name, was_joined ? " any more" : "", n_waiting, held_bytes / 1024, absent_ns / CLOCK_NS_PER_S);
 }
 
 static void examine_letters(struct visit *visit, uint32_t group)

@@ -15,6 +15,7 @@
 #include "frame.h"
 #include "futex.h"
 #include "hold.h"
+#include "partition.h"
 #include "pending.h"
 #include "slot.h"
 
@@ -111,28 +112,12 @@ uint32_t group_find(const struct memory *memory, const char *name)
     return GROUP_NONE;
 }
 
-/* The first frame from pos on whose event is not older; or that stands at or after a position. */
-static uint64_t first_from(const struct ring *ring, uint64_t pos, uint64_t time_ns, uint64_t position)
-{
-    for (;;) {
-        uint64_t word;
-        struct frame_header header;
-        enum ring_seen seen = ring_look(ring, pos, &word);
-        if (pos >= position)
-            return pos;
-        if (seen == RING_COMMITTED && (ring_copy_header(ring, pos, &header) != RING_COMMITTED ||
-                                       (header.kind == FRAME_EVENT && header.timestamp_ns >= time_ns)))
-            return pos;
-        if (seen != RING_COMMITTED && seen != RING_SKIP)
-            return pos;
-        pos += word_cells(word);
-    }
-}
-
 /* The group's place in every partition of one log. */
-static void make_parts(struct memory_log *log, uint32_t group, enum group_from from, uint64_t position)
+static int make_parts(const struct memory *memory, struct memory_log *log, uint32_t group, enum group_from from,
+                      uint64_t position, struct error *err)
 {
-    for (uint32_t p = 0; p < log->n_partitions; p++) {
+    int rc = EVBUS_OK;
+    for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
         struct group_part *part = memory_part(log, p, group);
         struct ring *ring = &log->rings[p];
         uint64_t wish = from == GROUP_LATEST ? ring_tail(ring) : 0;
@@ -141,9 +126,9 @@ static void make_parts(struct memory_log *log, uint32_t group, enum group_from f
         if (start > tail)
             start = tail;
         if (from == GROUP_TIME)
-            start = first_from(ring, start, position, UINT64_MAX);
+            rc = partition_first(memory, ring, start, position, UINT64_MAX, &start, err);
         if (from == GROUP_POSITION) /* it may point into a frame */
-            start = first_from(ring, start, UINT64_MAX, position);
+            rc = partition_first(memory, ring, start, UINT64_MAX, position, &start, err);
         ring_pin_move(ring, group_low_index(group), start, false);
         /* Epochs go on over a group's lives in a place: whoever held it in the last one stays fenced. */
         uint16_t epoch = (uint16_t)(LEASE_EPOCH(atomic_load_explicit(&part->lease, memory_order_relaxed)) + 1);
@@ -157,6 +142,7 @@ static void make_parts(struct memory_log *log, uint32_t group, enum group_from f
         atomic_store_explicit(&part->n_takeovers, 0, memory_order_relaxed);
         atomic_store_explicit(&part->cursor, CURSOR_WORD(start, epoch), memory_order_release);
     }
+    return rc;
 }
 
 /* The id of <namespace>.dlq.<group>: once given it is never another group's. 0: there is none yet. */
@@ -176,19 +162,21 @@ bool group_has_dead_letter_topic(struct memory *memory, const char *name)
     return dlq != NULL && find_dead_letter_topic(memory, dlq, name, topic) != 0;
 }
 
-/* 0: there is none left. */
-static uint32_t dead_letter_topic(struct memory *memory, const char *name)
-{
-    struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
-    char topic[NAME_BYTES];
-    uint32_t id = dlq != NULL ? find_dead_letter_topic(memory, dlq, name, topic) : 0;
-    return id != 0 || dlq == NULL ? id : memory_add_topic(dlq, topic);
-}
-
 int group_no_dead_letter_topic(struct error *err)
 {
     return error_set(err, EVBUS_ELIMIT,
                      "the log of dead letters has had %d groups' topics, no more fit: make a new bus", TOPICS_MAX);
+}
+
+static int dead_letter_topic(struct memory *memory, const char *name, uint32_t *out_id, struct error *err)
+{
+    struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
+    char topic[NAME_BYTES];
+    *out_id = dlq != NULL ? find_dead_letter_topic(memory, dlq, name, topic) : 0;
+    if (*out_id != 0 || dlq == NULL)
+        return *out_id != 0 ? EVBUS_OK : group_no_dead_letter_topic(err);
+    int rc = memory_add_topic(memory, dlq, topic, out_id, err);
+    return rc == EVBUS_ELIMIT ? group_no_dead_letter_topic(err) : rc;
 }
 
 int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err)
@@ -211,16 +199,21 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
     entry->flags = plan->flags;
     for (uint32_t i = 0; i < MEMBERS_MAX; i++)
         atomic_store_explicit(&entry->members[i].owner, 0, memory_order_relaxed);
-    entry->dlq_topic = dead_letter_topic(memory, plan->name);
+    int rc = dead_letter_topic(memory, plan->name, &entry->dlq_topic, err);
     atomic_store_explicit(&entry->was_joined, 0, memory_order_relaxed);
-    if (entry->dlq_topic == 0) {
+    atomic_store_explicit(&entry->seen_ns, clock_wall_ns(), memory_order_relaxed);
+    if (rc != EVBUS_OK) {
         atomic_store_explicit(&entry->state, GROUP_FREE, memory_order_release);
-        return group_no_dead_letter_topic(err);
+        return rc;
     }
     for (uint32_t l = 0; l < plan->n_logs && l < memory_n_logs(memory); l++) {
         if (topic_set_is_empty(&plan->wanted[l]))
             continue;
-        make_parts(&memory->logs[l], group, plan->from, plan->position);
+        rc = make_parts(memory, &memory->logs[l], group, plan->from, plan->position, err);
+        if (rc != EVBUS_OK) {
+            clear(memory, group);
+            return rc;
+        }
         set_topics(&memory->logs[l], group, &plan->wanted[l]);
     }
     atomic_store_explicit(&entry->state, GROUP_LIVE, memory_order_release); /* edge GROUP, from: its places */
@@ -239,7 +232,7 @@ uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct to
         if (memcmp(&before, &after, sizeof after) == 0)
             continue;
         if (topic_set_is_empty(&before))
-            make_parts(&memory->logs[l], group, GROUP_LATEST, 0);
+            make_parts(memory, &memory->logs[l], group, GROUP_LATEST, 0, NULL); /* which reads nothing */
         set_topics(&memory->logs[l], group, &after);
         has_changed = true;
     }

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "frame.h"
 #include "group.h"
+#include "partition.h"
 #include "pending.h"
 #include "slot.h"
 #include "stat.h"
@@ -24,39 +25,49 @@ struct shown {
     struct evbus_slot_stat members[MEMBERS_MAX];
 };
 
+/* With what events are looked at. */
+struct sight {
+    const struct memory *memory;
+    uint64_t now_ns;
+    uint64_t *buffer; /* room for the largest frame; NULL: no memory, no ages */
+};
+
 #define FRAMES_LOOKED_AT 64
 
 /* The age of the first event at or after a position, as far as it is near. */
-static void see_age(const struct ring *ring, uint64_t pos, uint64_t now_ns, uint64_t *inout_oldest_ns)
+static void see_age(struct sight *sight, const struct ring *ring, uint64_t pos, uint64_t *inout_oldest_ns)
 {
-    for (int i = 0; i < FRAMES_LOOKED_AT; i++) {
-        uint64_t word;
-        struct frame_header header;
-        enum ring_seen seen = ring_look(ring, pos, &word);
-        if (seen != RING_COMMITTED && seen != RING_SKIP)
-            return;
-        if (seen == RING_COMMITTED && ring_copy_header(ring, pos, &header) == RING_COMMITTED &&
-            header.kind == FRAME_EVENT) {
-            if (header.timestamp_ns < now_ns && now_ns - header.timestamp_ns > *inout_oldest_ns)
-                *inout_oldest_ns = now_ns - header.timestamp_ns;
-            return;
+    struct partition_past *past = NULL;
+    for (int i = 0; i < FRAMES_LOOKED_AT && sight->buffer != NULL; i++) {
+        const struct frame_header *header = (const struct frame_header *)sight->buffer;
+        uint64_t next;
+        int found = partition_fetch(&past, sight->memory, ring, pos, sight->buffer, &next, NULL);
+        if (found != PARTITION_FRAME && found != PARTITION_SKIP)
+            break;
+        if (found == PARTITION_FRAME && header->kind == FRAME_EVENT) {
+            if (header->timestamp_ns < sight->now_ns && sight->now_ns - header->timestamp_ns > *inout_oldest_ns)
+                *inout_oldest_ns = sight->now_ns - header->timestamp_ns;
+            break;
         }
-        pos += word_cells(word);
+        pos = next;
     }
+    partition_past_close(past);
 }
 
-static void add_part(const struct ring *ring, const struct group_part *part, uint64_t now_ns,
+static void add_part(struct sight *sight, const struct ring *ring, const struct group_part *part,
                      struct evbus_group_stat *stat)
 {
     uint64_t cursor = pending_cursor(part);
     uint64_t tail = ring_tail(ring);
+    uint64_t low = pending_low(part);
     stat->n_partitions++;
-    stat->lag += tail > cursor ? tail - cursor : 0;
+    stat->lag += ring_cells_between(ring, cursor, tail);
+    stat->held_bytes += ring_cells_between(ring, low, tail) * CELL_BYTES;
     stat->done += atomic_load_explicit(&part->n_done, memory_order_relaxed);
     stat->redelivered += atomic_load_explicit(&part->n_redelivered, memory_order_relaxed);
     stat->dead_letters += atomic_load_explicit(&part->n_dead, memory_order_relaxed);
     if (tail > cursor)
-        see_age(ring, cursor, now_ns, &stat->oldest_ns);
+        see_age(sight, ring, cursor, &stat->oldest_ns);
     stat->takeovers += atomic_load_explicit(&part->n_takeovers, memory_order_relaxed);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending found = pending_load(part, i, cursor);
@@ -68,7 +79,7 @@ static void add_part(const struct ring *ring, const struct group_part *part, uin
         stat->n_dead += found.state == PENDING_DEAD;
         if (found.attempts > stat->attempts_max)
             stat->attempts_max = found.attempts;
-        see_age(ring, found.pos, now_ns, &stat->oldest_ns);
+        see_age(sight, ring, found.pos, &stat->oldest_ns);
     }
 }
 
@@ -77,6 +88,7 @@ static void fill(const struct memory *memory, uint32_t group, struct shown *show
     const struct group_entry *entry = &memory->control->groups[group];
     struct evbus_group_stat *stat = &shown->stat;
     uint64_t now_ns = clock_wall_ns();
+    struct sight sight = {memory, now_ns, malloc((size_t)FRAME_CELLS_MAX * CELL_BYTES)};
     uint32_t slots[MEMBERS_MAX];
     memset(stat, 0, sizeof *stat);
     memcpy(shown->name, entry->name, sizeof shown->name - 1);
@@ -89,6 +101,9 @@ static void fill(const struct memory *memory, uint32_t group, struct shown *show
     uint32_t n = group_members(memory, group, slots);
     for (uint32_t i = 0; i < n; i++)
         stat->n_members += stat_fill_slot(memory->control, slots[i], &shown->members[stat->n_members]);
+    uint64_t seen_ns = atomic_load_explicit(&entry->seen_ns, memory_order_relaxed);
+    if (stat->n_members == 0 && seen_ns < now_ns)
+        stat->absent_ns = now_ns - seen_ns;
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         const struct memory_log *log = &memory->logs[l];
         struct topic_set topics = group_topics(log, group);
@@ -104,8 +119,9 @@ static void fill(const struct memory *memory, uint32_t group, struct shown *show
             shown->topics[stat->n_topics++] = name;
         }
         for (uint32_t p = 0; reads && p < log->n_partitions; p++)
-            add_part(&log->rings[p], memory_part(log, p, group), now_ns, stat);
+            add_part(&sight, &log->rings[p], memory_part(log, p, group), stat);
     }
+    free(sight.buffer);
 }
 
 EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const struct evbus_group_stat *group),

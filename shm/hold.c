@@ -4,6 +4,7 @@
  *     word = { number:22, slot:10 }        slot 0: nobody; the number counts the holders
  *
  *   take     read the word; nobody in it, or its slot is dead: CAS to {number + 1, mine}
+ *   depose   CAS from {number, another} to {number + 1, mine}: for what may be taken from the living; see keeper.c
  *   leave    CAS from {number, mine} to nobody; by the holder before it gives its slot back, or by the slot's burial
  *
  * Why that is enough. Whose it is is a slot's, so its end is known by both witnesses (slot.c), also where the kernel
@@ -24,6 +25,12 @@ bool hold_take(_Atomic uint32_t *hold, const struct slot *slots, uint32_t slot)
     const struct slot *holder = &slots[HOLD_SLOT(word)];
     if (HOLD_SLOT(word) != 0 && slot_is_used(holder) && !slot_is_dead(holder))
         return false;
+    return atomic_compare_exchange_strong_explicit(hold, &word, HOLD_WORD(HOLD_NUMBER(word) + 1, slot),
+                                                   memory_order_acq_rel, memory_order_relaxed);
+}
+
+bool hold_depose(_Atomic uint32_t *hold, uint32_t word, uint32_t slot)
+{
     return atomic_compare_exchange_strong_explicit(hold, &word, HOLD_WORD(HOLD_NUMBER(word) + 1, slot),
                                                    memory_order_acq_rel, memory_order_relaxed);
 }

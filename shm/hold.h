@@ -9,6 +9,9 @@
 /* Takes it where nobody has it, or a dead one. */
 bool hold_take(_Atomic uint32_t *hold, const struct slot *slots, uint32_t slot);
 
+/* Takes it from a living holder that has stopped, where it still has this life of it. */
+bool hold_depose(_Atomic uint32_t *hold, uint32_t word, uint32_t slot);
+
 /* Lets go; wakes one who sleeps on the word. */
 void hold_leave(_Atomic uint32_t *hold, uint32_t slot);
 

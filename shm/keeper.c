@@ -1,4 +1,4 @@
-/* keeper.c: one thread of one attached process at a time keeps the bus (no files yet).
+/* keeper.c: one thread of one attached process at a time keeps the bus.
  *
  *   who      whoever holds the seat (hold.c). Candidates sleep on it, on the lock word of its holder's slot
  *            (FUTEX_WAITERS set by hand, as the kernel then wakes one at its death) and on their own stop word, for
@@ -8,10 +8,13 @@
  *              dead slots: bury [B10]     claims that block: PAD the dead's, cancel after their patience [R4]
  *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
  *              sleepers that slept through two looks although something came: ring [D5]     room: release [R6, R7]
+ *              the journal: append, sync, ceilings (writer.c); rung by who waits for the disk, or when it is behind
  *            else it joins the sleepers of every log, for all topics, and sleeps on its bell, on the lock words of the others
  *            (a death wakes it) and on its stop word
  *   nobody   depends on it for more than speed: readers cancel and bury what blocks them, producers release what they
- *            need, sleeps end by themselves
+ *            need, sleeps end by themselves. But with a journal, producers need what it writes: so it counts its looks, and a
+ *            candidate that sees work and no progress for a second (doubled each time) takes the seat from it [J4]. Nothing that
+ *            it does when it wakes does harm: see writer.c. Who may not write the bus's folder does not stand for keeper [J7]
  *
  * D5, exactly: a sleeper is rung when its bit was set in the same sleep at the last look, and something that it wants has
  * become readable since then. It had looked before that, so it cannot have seen it. Who has just fallen asleep is judged at
@@ -25,8 +28,11 @@
 #include "futex.h"
 #include "group.h"
 #include "hold.h"
+#include "retention.h"
 #include "retire.h"
+#include "saved.h"
 #include "slot.h"
+#include "writer.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -39,6 +45,14 @@
 #define IDLE_NS (250 * CLOCK_NS_PER_MS) /* the longest sleep */
 #define ASK_NS  (250 * CLOCK_NS_PER_MS) /* between two rounds of the second witness */
 #define SEAT_NS (500 * CLOCK_NS_PER_MS) /* the longest sleep of a candidate */
+
+#define PATIENCE_NS    CLOCK_NS_PER_S /* with a keeper that has work and makes no progress; doubled each time [J4] */
+#define PATIENCE_SHIFT 6
+#define GOOD_TERM_NS   (60 * CLOCK_NS_PER_S)  /* after so long in the seat it is as at first again */
+#define SAVE_NS        CLOCK_NS_PER_S         /* between two looks at what the groups have done */
+#define SAVE_AGAIN_NS  (50 * CLOCK_NS_PER_MS) /* where a claim stood in the way of what must be on disk first */
+#define RETAIN_NS      (5 * CLOCK_NS_PER_S)   /* between two looks at old files */
+#define JOURNAL_NS     CLOCK_NS_PER_S         /* until a term is tried again that could not begin */
 
 /* What the keeper knows of one log from its last look. */
 struct kept_log {
@@ -56,8 +70,20 @@ struct keeper {
     uint32_t slot;
     struct kept_log *kept; /* LOGS_MAX places */
     bool has_told_retired;
-    uint32_t n_logs; /* that we keep: logs are added while all runs */
-    uint64_t ask_ns; /* when the second witness is asked next */
+    uint32_t n_logs;       /* that we keep: logs are added while all runs */
+    uint64_t ask_ns;       /* when the second witness is asked next */
+    bool is_late;          /* a later term keeps the files, though the seat is ours */
+    uint32_t seat;         /* as it is while it is ours */
+    struct writer *writer; /* NULL: the bus has no journal, or its folder fails */
+    uint64_t stand_ns;     /* after a term that could not begin: not before */
+    bool has_told_writer;
+    char *saved;      /* the groups' states as they are on disk; NULL: not of this term */
+    uint32_t n_saved; /* how often, in this term */
+    bool has_told_saving;
+    /* what we saw of a keeper that does nothing */
+    uint32_t seen_seat, seen_progress;
+    uint64_t seen_ns;
+    unsigned n_deposed;
 };
 
 static bool is_stopped(const struct keeper *keeper)
@@ -84,31 +110,97 @@ static uint32_t watch_lock(pthread_mutex_t *mutex)
 
 /* --- the seat ---------------------------------------------------------------------------------------------------- */
 
+/* A bus that remembers and was retired may come back from its folder: nobody writes there for the old one any more. */
+static bool has_lost_bus(const struct keeper *keeper)
+{
+    return memory_remembers(keeper->memory) && memory_is_retired(keeper->memory);
+}
+
+/* May this process keep? */
+static bool may_stand(const struct keeper *keeper)
+{
+    return !memory_remembers(keeper->memory) ||
+           (clock_mono_ns() >= keeper->stand_ns && state_is_writable(&keeper->memory->state)); /* [J7] */
+}
+
+static bool is_in_seat(struct keeper *keeper)
+{
+    return atomic_load_explicit(&keeper->memory->control->seat, memory_order_acquire) == keeper->seat;
+}
+
 /* true: it is ours. A keeper has no state of its own to mend. */
 static bool try_seat(struct keeper *keeper)
 {
     struct control *control = keeper->memory->control;
-    return hold_take(&control->seat, control->slots, keeper->slot);
+    if (!may_stand(keeper) || !hold_take(&control->seat, control->slots, keeper->slot))
+        return false;
+    keeper->seat = atomic_load_explicit(&control->seat, memory_order_acquire);
+    return HOLD_SLOT(keeper->seat) == keeper->slot; /* else it has been taken from us already */
 }
 
 static void leave_seat(struct keeper *keeper)
 {
-    hold_leave(&keeper->memory->control->seat, keeper->slot);
+    if (is_in_seat(keeper))
+        hold_leave(&keeper->memory->control->seat, keeper->slot);
 }
 
-static void wait_for_seat(struct keeper *keeper)
+/* Is there anything that waits for the keeper's files? */
+static bool has_work(const struct memory *memory)
+{
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
+        for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++) {
+            const struct ring *ring = &memory->logs[l].rings[p];
+            uint64_t journaled = ring_journaled(ring);
+            if (ring->has_journal && (ring_tail(ring) > journaled || ring_synced(ring) < journaled))
+                return true;
+        }
+    return false;
+}
+
+/* A keeper that is stopped, by whatever stops a process, is deposed. */
+static bool depose(struct keeper *keeper, uint32_t seat)
+{
+    struct memory *memory = keeper->memory;
+    struct control *control = memory->control;
+    uint32_t progress = atomic_load_explicit(&control->progress, memory_order_acquire);
+    uint64_t now = clock_mono_ns();
+    if (seat != keeper->seen_seat || progress != keeper->seen_progress || !has_work(memory)) {
+        keeper->seen_seat = seat;
+        keeper->seen_progress = progress;
+        keeper->seen_ns = now;
+        return false;
+    }
+    uint64_t patience = PATIENCE_NS << (keeper->n_deposed < PATIENCE_SHIFT ? keeper->n_deposed : PATIENCE_SHIFT);
+    if (now - keeper->seen_ns < patience || !may_stand(keeper) || !hold_depose(&control->seat, seat, keeper->slot))
+        return false;
+    keeper->n_deposed++;
+    keeper->seat = HOLD_WORD(HOLD_NUMBER(seat) + 1, keeper->slot);
+    log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_WARNING, "state=deposed slot=%u waited_ms=%" PRIu64, HOLD_SLOT(seat),
+             (now - keeper->seen_ns) / CLOCK_NS_PER_MS);
+    return true;
+}
+
+/* true: the seat is ours. */
+static bool wait_for_seat(struct keeper *keeper)
 {
     struct control *control = keeper->memory->control;
     uint32_t seat = atomic_load_explicit(&control->seat, memory_order_acquire);
     struct slot *holder = &control->slots[HOLD_SLOT(seat)];
-    if (HOLD_SLOT(seat) == 0 || !slot_is_used(holder) || slot_is_dead(holder))
-        return; /* it is free by now */
-    struct futex_watch watches[3] = {{&control->seat, seat}, {lock_word(&holder->mutex), watch_lock(&holder->mutex)}};
+    bool is_held = HOLD_SLOT(seat) != 0 && slot_is_used(holder) && !slot_is_dead(holder);
+    if (!is_held && may_stand(keeper))
+        return false; /* it is free by now */
+    struct futex_watch watches[3] = {{&control->seat, seat}, {lock_word(&holder->mutex), 0}};
+    if (is_held)
+        watches[1].seen = watch_lock(&holder->mutex);
     size_t n = watches[1].seen != 0 ? 2 : 1;
     watches[n++] = (struct futex_watch){&keeper->stop, 0};
     futex_wait_any(watches, n, (struct timespec){.tv_nsec = SEAT_NS});
-    if (atomic_load_explicit(&control->seat, memory_order_acquire) == seat)
-        burial_ask_one(keeper->memory, HOLD_SLOT(seat));
+    if (memory_remembers(keeper->memory)) /* its keeper may be stopped, and its names gone */
+        retire_is_gone(keeper->memory, clock_mono_ns());
+    if (!is_held || atomic_load_explicit(&control->seat, memory_order_acquire) != seat)
+        return false;
+    burial_ask_one(keeper->memory, HOLD_SLOT(seat));
+    return memory_remembers(keeper->memory) && depose(keeper, seat);
 }
 
 /* --- one look ---------------------------------------------------------------------------------------------------- */
@@ -186,8 +278,32 @@ static void ring_overslept(struct keeper *keeper, struct log_head *head, struct 
     }
 }
 
+/* The journal: its term begins, or goes on. false: somebody else keeps. */
+static bool look_after_journal(struct keeper *keeper, uint64_t now, bool *inout_is_busy, uint64_t *out_due_ns)
+{
+    struct error err = {""};
+    if (!memory_remembers(keeper->memory))
+        return true;
+    if (keeper->writer == NULL) {
+        int rc = writer_open(&keeper->writer, keeper->memory, keeper->log, HOLD_NUMBER(keeper->seat), &err);
+        if (rc == EVBUS_EFENCED)
+            return false;
+        if (rc != EVBUS_OK) {
+            keeper->stand_ns = now + JOURNAL_NS; /* somebody else may be able to */
+            if (!keeper->has_told_writer)
+                log_line(keeper->log, LOG_JOURNAL, EVBUS_LOG_ERROR, "state=none reason=\"%s\"", err.text);
+            keeper->has_told_writer = true;
+            return false;
+        }
+        keeper->has_told_writer = false;
+    }
+    enum writer_did did = writer_look(keeper->writer, now, out_due_ns);
+    *inout_is_busy = *inout_is_busy || did == WRITER_WROTE;
+    return did != WRITER_DEPOSED;
+}
+
 /* true: something was published since the last look. */
-static bool look(struct keeper *keeper)
+static bool look(struct keeper *keeper, uint64_t *out_due_ns)
 {
     struct memory *memory = keeper->memory;
     bool is_busy = false;
@@ -199,6 +315,11 @@ static bool look(struct keeper *keeper)
     unsigned n_buried = burial_sweep(memory) + burial_bury_gone(memory);
     if (n_buried > 0)
         log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
+    atomic_fetch_add_explicit(&memory->control->progress, 1, memory_order_relaxed);
+    if (!look_after_journal(keeper, now, &is_busy, out_due_ns)) {
+        keeper->is_late = true;
+        return true;
+    }
     for (uint32_t i = 0; i < keeper->n_logs; i++) {
         struct memory_log *log = &memory->logs[i];
         struct topic_set topics = {{0}};
@@ -234,12 +355,12 @@ static size_t watch_others(struct keeper *keeper, struct futex_watch *watches, s
     return n;
 }
 
-static void sleep_until_something(struct keeper *keeper, bool is_idle)
+/* bell: as it was before the last look. due_ns: when we must look again. */
+static void sleep_until_something(struct keeper *keeper, bool is_idle, uint32_t bell, uint64_t due_ns)
 {
     struct memory *memory = keeper->memory;
     struct slot *self = &memory->control->slots[keeper->slot];
     struct futex_watch watches[FUTEX_WATCHES_MAX];
-    uint32_t bell = doorbell_read(self);
     bool found = false;
     if (is_idle) {
         for (uint32_t i = 0; i < keeper->n_logs; i++)
@@ -252,7 +373,7 @@ static void sleep_until_something(struct keeper *keeper, bool is_idle)
     size_t n = watch_others(keeper, watches, FUTEX_WATCHES_MAX - 2);
     watches[n++] = (struct futex_watch){&keeper->stop, 0};
     watches[n++] = (struct futex_watch){&self->bell, bell};
-    futex_wait_any(watches, n, (struct timespec){.tv_nsec = (long)(is_idle && !found ? IDLE_NS : LOOK_NS)});
+    futex_wait_any(watches, n, clock_left(due_ns, clock_mono_ns(), is_idle && !found ? IDLE_NS : LOOK_NS));
     for (uint32_t i = 0; is_idle && i < keeper->n_logs; i++)
         doorbell_clear(memory->logs[i].head, keeper->kept[i].place);
 }
@@ -306,6 +427,32 @@ static void end_orphans(struct keeper *keeper)
     }
 }
 
+/* When a group had a member last, for who is told how long it has been absent. */
+static void see_groups(const struct memory *memory)
+{
+    uint64_t now_ns = clock_wall_ns();
+    for (uint32_t g = 0; g < GROUPS_MAX; g++) {
+        uint32_t slots[MEMBERS_MAX];
+        if (group_is_live(memory, g) && group_members(memory, g, slots) > 0)
+            atomic_store_explicit(&memory->control->groups[g].seen_ns, now_ns, memory_order_relaxed);
+    }
+}
+
+/* Old files go. */
+static void retain(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
+{
+    struct error err = {""};
+    struct memory *memory = keeper->memory;
+    if (now < *next_ns || keeper->writer == NULL)
+        return;
+    *next_ns = now + RETAIN_NS;
+    for (uint32_t l = 0; l < keeper->n_logs; l++)
+        for (uint32_t p = 0; memory->logs[l].rings[0].has_journal && p < memory->logs[l].n_partitions; p++)
+            if (retention_look(memory, &memory->logs[l], p, clock_wall_ns(), &err) != EVBUS_OK)
+                log_line(keeper->log, LOG_CORRUPT, EVBUS_LOG_WARNING, "log=%s partition=%u reason=\"retention: %s\"",
+                         memory->logs[l].name, p, err.text);
+}
+
 /* Once a second. A name of the bus is gone: retire it for all [R16]. Others look, too, and whoever did it, it is told once. */
 static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
 {
@@ -314,6 +461,7 @@ static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
     *next_ns = now + CLOCK_NS_PER_S;
     struct memory *memory = keeper->memory;
     end_orphans(keeper);
+    see_groups(memory);
     retire_check_names(memory);
     if (memory_is_retired(memory) && !keeper->has_told_retired)
         log_line(keeper->log, LOG_RETIRED, EVBUS_LOG_ERROR,
@@ -321,21 +469,77 @@ static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
     keeper->has_told_retired = memory_is_retired(memory);
 }
 
+/* Once a second, and before we go: what the groups have done, where that has changed [J3]. false: it must be tried again. */
+static bool save_groups(struct keeper *keeper)
+{
+    struct error err = {""};
+    char *text;
+    size_t len;
+    if (keeper->writer == NULL || saved_snapshot(keeper->memory, &text, &len, &err) != EVBUS_OK)
+        return true;
+    bool is_same = keeper->saved != NULL && strcmp(keeper->saved, text) == 0;
+    if (is_same || writer_sync_all(keeper->writer) != WRITER_WROTE ||
+        saved_write(keeper->memory, writer_term(keeper->writer), keeper->n_saved + 1, text, len, &err) != EVBUS_OK) {
+        if (!is_same && err.text[0] != '\0' && !keeper->has_told_saving)
+            log_line(keeper->log, LOG_JOURNAL, EVBUS_LOG_ERROR, "state=groups_not_saved reason=\"%s\"", err.text);
+        keeper->has_told_saving = keeper->has_told_saving || err.text[0] != '\0';
+        free(text);
+        return is_same;
+    }
+    keeper->has_told_saving = false;
+    keeper->n_saved++;
+    free(keeper->saved);
+    keeper->saved = text;
+    return true;
+}
+
+/* What the files can be told before we go. */
+static void end_term(struct keeper *keeper)
+{
+    if (keeper->writer != NULL && is_in_seat(keeper) && !keeper->is_late && !memory_is_retired(keeper->memory)) {
+        save_groups(keeper);
+        writer_end(keeper->writer);
+    }
+    writer_close(keeper->writer);
+    free(keeper->saved);
+    keeper->writer = NULL;
+    keeper->saved = NULL;
+    keeper->n_saved = 0;
+}
+
 static void keep(struct keeper *keeper)
 {
+    const struct slot *self = &keeper->memory->control->slots[keeper->slot];
+    uint64_t start = clock_mono_ns();
     uint64_t busy_until = 0;
     uint64_t check_ns = 0;
+    uint64_t retain_ns = 0;
+    uint64_t save_ns = 0;
     log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_INFO, "state=elected slot=%u", keeper->slot);
-    while (!is_stopped(keeper)) {
+    keeper->is_late = false;
+    while (!is_stopped(keeper) && is_in_seat(keeper) && !has_lost_bus(keeper) && !keeper->is_late) {
+        uint64_t due_ns = UINT64_MAX;
+        uint32_t bell = doorbell_read(self);
         if (keeper->n_logs != atomic_load_explicit(&keeper->memory->control->n_logs, memory_order_acquire))
             keep_logs(keeper, NULL);
-        bool is_busy = look(keeper);
+        bool is_busy = look(keeper, &due_ns);
         uint64_t now = clock_mono_ns();
         if (is_busy)
             busy_until = now + BUSY_NS;
+        if (now - start >= GOOD_TERM_NS)
+            keeper->n_deposed = 0;
         check_names(keeper, now, &check_ns);
-        sleep_until_something(keeper, now >= busy_until);
+        retain(keeper, now, &retain_ns);
+        if (now >= save_ns) {
+            save_ns = now + (save_groups(keeper) ? SAVE_NS : SAVE_AGAIN_NS);
+        }
+        sleep_until_something(keeper, now >= busy_until, bell, due_ns);
     }
+    if (!is_in_seat(keeper))
+        log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_WARNING,
+                 "state=deposed slot=%u reason=\"it was stopped, or its disk was too slow: another one keeps\"",
+                 keeper->slot);
+    end_term(keeper);
 }
 
 /* --- the thread ---------------------------------------------------------------------------------------------------- */
@@ -350,10 +554,14 @@ static void *candidate(void *context)
         return NULL;
     }
     while (!is_stopped(keeper)) {
-        if (!try_seat(keeper)) {
-            wait_for_seat(keeper);
+        if (has_lost_bus(keeper)) {
+            struct futex_watch stop = {&keeper->stop, 0};
+            state_close(&keeper->memory->state);
+            futex_wait_any(&stop, 1, (struct timespec){.tv_nsec = SEAT_NS});
             continue;
         }
+        if (!try_seat(keeper) && !wait_for_seat(keeper))
+            continue;
         if (keep_logs(keeper, &err) == EVBUS_OK) {
             keep(keeper);
         } else {

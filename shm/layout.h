@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 2 /* counts what offsets cannot show: a field that changes its meaning */
+#define LAYOUT_VERSION 3 /* counts what offsets cannot show: a field that changes its meaning */
 
 #define CELL_BYTES     64
 #define CELL_WORDS     8 /* of 8 bytes */
@@ -48,6 +48,7 @@ static_assert(LOGS_MAX <= 64, "a member's logs are bits of a word");
 #define SERVICE_BYTES   64  /* of a bus, service or group, with its NUL */
 #define PUBLISHERS_MAX  1024
 #define CATALOGUE_BYTES 65536
+#define FOLDER_BYTES    512 /* a path, with its NUL */
 
 /* The word. */
 #define WORD_LEN_BITS   15
@@ -123,6 +124,7 @@ struct group_entry {
     _Atomic uint32_t changes;           /* whoever joins, leaves, buries: + 1 */
     _Atomic uint32_t member_numbers;    /* members: + 1; goes on over a place's lives */
     _Atomic uint32_t was_joined;        /* its first member: 1 */
+    _Atomic uint64_t seen_ns;           /* its maker, then the keeper: wall clock when it had a living member last */
     uint32_t dlq_topic;                 /* as flags: id of its topic in the log of dead letters */
     char name[SERVICE_BYTES];           /* as flags */
     struct member members[MEMBERS_MAX];
@@ -162,7 +164,8 @@ struct control {
     uint64_t fingerprint;
     uint8_t uuid[16];
     uint64_t created_ns;
-    uint64_t bytes; /* of this object */
+    uint64_t bytes;       /* of this object */
+    uint64_t incarnation; /* of a bus that remembers: its how-manieth life; 0: no log of it has a journal */
     char bus[SERVICE_BYTES];
     /* read by every publish, written hardly ever; ready: evbus_init, last */
     alignas(64) _Atomic uint32_t ready;
@@ -171,6 +174,7 @@ struct control {
     _Atomic uint32_t n_logs;     /* likewise; logs are only ever added */
     /* the keeper's thread has it: HOLD_WORD (CAS), see hold.c [B9] */
     alignas(64) _Atomic uint32_t seat;
+    _Atomic uint32_t progress; /* the keeper: + 1 with each look: who waits sees whether it is stopped [J4] */
     /* likewise, whoever makes or removes a group, or applies a catalogue */
     alignas(64) _Atomic uint32_t admin;
     /* openers: + 1; the last id that was given */
@@ -179,6 +183,7 @@ struct control {
     _Atomic uint64_t witnesses; /* whoever attaches: + 1; the last number that was given [B4] */
     /* evbus_init, before n_logs */
     alignas(64) char logs[LOGS_MAX][NAME_BYTES];
+    char folder[FOLDER_BYTES];        /* likewise: where a bus with an incarnation remembers */
     struct slot slots[SLOTS_MAX + 1]; /* slots[0] is nobody's */
     struct publisher publisher_names[PUBLISHERS_MAX];
     struct group_entry groups[GROUPS_MAX];
@@ -196,7 +201,13 @@ struct log_head {
     uint64_t bytes;   /* of this object */
     uint64_t n_cells; /* of each ring: a power of two */
     uint32_t n_partitions;
+    uint8_t has_journal;
+    uint8_t is_visible_synced; /* readers see what is on disk, not before [J6] */
+    uint8_t is_ack_disk;       /* a publish waits until it is */
     char name[NAME_BYTES];
+    /* whoever applies a catalogue: how long files of the journal are kept, ns, and how many bytes of them in all; 0: any */
+    alignas(64) _Atomic uint64_t retention_ns;
+    _Atomic uint64_t retention_bytes;
     /* whoever applies a catalogue; topic ids are 1..n_topics, id i stands at i - 1, before n_topics */
     alignas(64) _Atomic uint32_t n_topics;
     char topics[TOPICS_MAX][NAME_BYTES];
@@ -218,6 +229,11 @@ static_assert(SLEEPERS_MAX / 8 == 64, "one cache line of bits");
 #define RELEASED_POSITION(word)        ((word) >> 16)
 #define RELEASED_GENERATION(word)      ((uint16_t)(word))
 #define RELEASED(position, generation) ((uint64_t)(position) << 16 | (uint16_t)(generation))
+
+/* {position:48, term:16}: the keeper's, of that term; it moves forward only */
+#define TERM_POSITION(word)         ((word) >> 16)
+#define TERM_NUMBER(word)           ((uint16_t)(word))
+#define TERM_WORD(position, number) ((uint64_t)(position) << 16 | (uint16_t)(number))
 
 /* {tag:16, position + 1:48}; a group's tag is its lease's epoch, so that a fenced holder's late store fails */
 #define LOW_WORD(tag, position) ((uint64_t)(uint16_t)(tag) << POSITION_BITS | ((position) + 1))
@@ -258,6 +274,22 @@ struct ring_head {
     /* least position that somebody needs: LOW_WORD. Of readers that pin (owner of the log's pin), then of groups (maker,
      * then the lease's holder) [PIN] */
     alignas(64) _Atomic uint64_t lows[LOWS_MAX];
+    /* Of a log with a journal. The keeper (CAS, TERM_WORD): what lies below stands in files; is on disk; may be in use [J1] */
+    alignas(64) _Atomic uint64_t journaled;
+    _Atomic uint64_t synced;
+    _Atomic uint64_t ceiling;
+    _Atomic uint64_t
+        oldest;     /* RELEASED: the keeper, when it retires a segment: what lies below is not there any more [P11] */
+    uint64_t start; /* written once: where this life of the bus begins */
+    uint64_t prev_end;      /* likewise: where the cells of the one before end; start, where there was none */
+    _Atomic uint64_t syncs; /* the keeper: + 1 with each that went well */
+    _Atomic uint64_t
+        hurried;           /* who publishes: `journaled` + 1 as it was when the keeper was rung last for being behind */
+    _Atomic uint32_t sync; /* futex; the keeper, when `synced` has moved: + 1 */
+    _Atomic uint32_t sync_wanted;  /* who waits for it: 1, again each round; the keeper: 0 */
+    _Atomic uint32_t write_failed; /* the keeper: the code of its last write or sync, positive; 0: it went well */
+    _Atomic uint64_t
+        not_synced; /* the keeper, before `synced`: what was lost by a failed sync lies below. 0: nothing */
 };
 static_assert(offsetof(struct ring_head, released) == 64, "the gate's line is not the producers' line");
 static_assert(offsetof(struct ring_head, lows) == 384, "readers' lows lie apart");
@@ -321,6 +353,6 @@ static_assert(sizeof(struct representation_header) == 8, "format 1");
     LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping), \
                             offsetof(struct log_head, pin_owners), sizeof(struct ring_head)),             \
                 offsetof(struct ring_head, space), offsetof(struct ring_head, fences),                    \
-                offsetof(struct ring_head, lows), offsetof(struct slot, gone))
+                offsetof(struct ring_head, lows), offsetof(struct ring_head, journaled))
 
 #endif

@@ -7,7 +7,17 @@
 #include <pthread.h>
 
 /* What is told. Those that can repeat come at most once a minute each. */
-enum log_event { LOG_KEEPER, LOG_BURIAL, LOG_CANCEL, LOG_FULL, LOG_RETIRED, LOG_CATALOGUE, LOG_CORRUPT, LOG_EVENTS };
+enum log_event {
+    LOG_KEEPER,
+    LOG_BURIAL,
+    LOG_CANCEL,
+    LOG_FULL,
+    LOG_RETIRED,
+    LOG_CATALOGUE,
+    LOG_CORRUPT,
+    LOG_JOURNAL,
+    LOG_EVENTS
+};
 
 struct log {
     evbus_log_callback *callback; /* NULL: say nothing */

@@ -10,7 +10,7 @@
  *   terms    each keeper writes a file of its own: one that was deposed and wakes writes where nobody looks. The ceiling's word in
  *            memory carries the keeper's number, so its late CAS fails, too. What is higher counts, of all files; a new keeper
  *            drops the others when its own is on disk [J4]
- * Rules J1 J2 J4. Checked by tests/unit/test_marks.c. */
+ * [keeps DURABLE] Rules J1 J2 J4. Checked by tests/unit/test_marks.c. */
 #include "marks.h"
 
 #include "frame.h"

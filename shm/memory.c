@@ -95,15 +95,22 @@ static int view_log(struct memory *memory, uint32_t index, const char *name, uin
     for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(n_cells)) {
         ring_view(&log->rings[i], at, n_cells, memory->control->slots, log->name, i);
         log->rings[i].pin_owners = log->head->pin_owners;
+        log->rings[i].has_journal = log->head->has_journal != 0;
+        log->rings[i].is_visible_synced = log->head->is_visible_synced != 0;
     }
     log->part_stride = partition_bytes(n_cells);
     log->parts = (struct group_part *)((char *)(log->head + 1) + ring_bytes(n_cells));
     return EVBUS_OK;
 }
 
+void memory_keep_for(struct log_head *head, const struct catalogue_log *wanted)
+{
+    atomic_store_explicit(&head->retention_ns, wanted->retention_ns, memory_order_relaxed);
+    atomic_store_explicit(&head->retention_bytes, wanted->retention_bytes, memory_order_relaxed);
+}
+
 /* What stands in a new log's object; it has no topics yet. */
-static int fill_log(struct memory *memory, uint32_t index, const char *log_name, uint64_t ring_cells,
-                    uint32_t n_partitions, struct error *err)
+static int fill_log(struct memory *memory, uint32_t index, const struct catalogue_log *wanted, struct error *err)
 {
     struct memory_log *log = &memory->logs[index];
     struct log_head *head = log->region.base;
@@ -111,53 +118,103 @@ static int fill_log(struct memory *memory, uint32_t index, const char *log_name,
     head->fingerprint = LAYOUT_FINGERPRINT;
     memcpy(head->uuid, memory->control->uuid, sizeof head->uuid);
     head->bytes = log->region.len_bytes;
-    head->n_cells = ring_cells;
-    head->n_partitions = n_partitions;
-    snprintf(head->name, sizeof head->name, "%s", log_name);
+    uint64_t n_cells = wanted->ring_bytes / CELL_BYTES;
+    head->n_cells = n_cells;
+    head->n_partitions = wanted->n_partitions;
+    head->has_journal = wanted->journal && memory->control->incarnation != 0;
+    head->is_visible_synced = head->has_journal && wanted->visible_synced;
+    head->is_ack_disk = head->has_journal && wanted->ack == EVBUS_ACK_DISK;
+    memory_keep_for(log->region.base, wanted);
+    snprintf(head->name, sizeof head->name, "%s", wanted->name);
     char *at = (char *)(head + 1);
-    for (uint32_t i = 0; i < n_partitions; i++, at += partition_bytes(ring_cells)) {
+    for (uint32_t i = 0; i < wanted->n_partitions; i++, at += partition_bytes(n_cells)) {
         uint64_t salt;
         int rc = random_bytes(&salt, sizeof salt, err);
         if (rc != EVBUS_OK)
             return rc;
         ring_make(at, salt);
     }
-    return view_log(memory, index, log_name, ring_cells, n_partitions, err);
+    return view_log(memory, index, wanted->name, n_cells, wanted->n_partitions, err);
 }
 
 /* A new object for a log, mapped as the index-th. Nothing of it is left when it fails. */
-static int create_log(struct memory *memory, uint32_t index, const char *log_name, uint64_t ring_cells,
-                      uint32_t n_partitions, mode_t mode, gid_t group, struct error *err)
+static int create_log(struct memory *memory, uint32_t index, const struct catalogue_log *wanted, mode_t mode,
+                      gid_t group, struct error *err)
 {
     struct memory_log *log = &memory->logs[index];
     char name[256];
     if (region_is_unlinked(&memory->control_region))
         return error_set(err, EVBUS_EBUSY, "bus %s was removed while it was made: try again", memory->bus);
-    region_name(memory->bus, log_name, name);
+    region_name(memory->bus, wanted->name, name);
     shm_unlink(name); /* ours to clear: we are the only maker, so it is of a bus, or of a maker, that is gone */
-    int rc = region_create(&log->region, name, log_bytes(ring_cells, n_partitions), mode, group, err);
+    int rc = region_create(&log->region, name, log_bytes(wanted->ring_bytes / CELL_BYTES, wanted->n_partitions), mode,
+                           group, err);
     if (rc != EVBUS_OK)
         return rc;
     close(log->region.fd);
     log->region.fd = -1;
-    if ((rc = fill_log(memory, index, log_name, ring_cells, n_partitions, err)) != EVBUS_OK) {
+    if ((rc = fill_log(memory, index, wanted, err)) != EVBUS_OK) {
         shm_unlink(name);
         region_close(&log->region);
         *log = (struct memory_log){.region = REGION_NONE};
         return rc;
     }
-    snprintf(memory->control->logs[index], NAME_BYTES, "%s", log_name);
+    snprintf(memory->control->logs[index], NAME_BYTES, "%s", wanted->name);
     return EVBUS_OK;
 }
 
-uint32_t memory_add_topic(struct memory_log *log, const char *topic)
+/* The ids of a log's topics, and of one more, where `more` is of this log. */
+static json_t *ids_of(const struct memory_log *log, const struct memory_log *more)
 {
+    json_t *ids = json_array();
+    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire) + (log == more);
+    for (uint32_t i = 0; i < n && i < TOPICS_MAX; i++)
+        json_array_append_new(ids, json_stringn(log->head->topics[i], strnlen(log->head->topics[i], NAME_BYTES)));
+    return ids;
+}
+
+static int save_applied(const struct memory *memory, const struct memory_log *more, const char *text, size_t len,
+                        struct error *err)
+{
+    struct applied applied = {.ids = json_object(), .len = len};
+    for (uint32_t l = 0; l < LOGS_MAX; l++) /* also one that is not known yet */
+        if (memory->logs[l].head != NULL)
+            json_object_set_new(applied.ids, memory->logs[l].name, ids_of(&memory->logs[l], more));
+    if ((applied.text = malloc(len + 1)) == NULL || applied.ids == NULL) {
+        applied_free(&applied);
+        return error_no_memory(err, "the catalogue's file");
+    }
+    memcpy(applied.text, text, len);
+    int rc = applied_write(memory->state.folder, memory->control->uuid, &applied, err);
+    applied_free(&applied);
+    return rc;
+}
+
+int memory_save_applied(const struct memory *memory, const char *text, size_t len, struct error *err)
+{
+    return memory_remembers(memory) ? save_applied(memory, NULL, text, len, err) : EVBUS_OK;
+}
+
+int memory_add_topic(struct memory *memory, struct memory_log *log, const char *topic, uint32_t *out_id,
+                     struct error *err)
+{
+    const struct control *control = memory->control;
     uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
+    uint32_t generation = atomic_load_explicit(&control->generation, memory_order_relaxed);
     if (n >= TOPICS_MAX)
-        return 0;
+        return EVBUS_ELIMIT;
     snprintf(log->head->topics[n], NAME_BYTES, "%s", topic);
+    /* before `ready` the maker saves them all */
+    if (memory_remembers(memory) && atomic_load_explicit(&control->ready, memory_order_relaxed) != 0) {
+        uint32_t len = atomic_load_explicit(&control->catalogue_len[generation % 2], memory_order_relaxed);
+        int rc = save_applied(memory, log, control->catalogue[generation % 2],
+                              len < CATALOGUE_BYTES ? len : CATALOGUE_BYTES, err);
+        if (rc != EVBUS_OK)
+            return rc;
+    }
     atomic_store_explicit(&log->head->n_topics, n + 1, memory_order_release);
-    return n + 1;
+    *out_id = n + 1;
+    return EVBUS_OK;
 }
 
 int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, struct memory_log **out_log,
@@ -176,8 +233,7 @@ int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, st
         close(fd);
     if (number != 0)
         return error_set(err, EVBUS_EIO, "/dev/shm%s: fstat: %s%s", control, strerror(number), error_mend(number));
-    int rc = create_log(memory, index, wanted->name, wanted->ring_bytes / CELL_BYTES, wanted->n_partitions,
-                        like.st_mode & 0777, like.st_gid, err);
+    int rc = create_log(memory, index, wanted, like.st_mode & 0777, like.st_gid, err);
     if (rc != EVBUS_OK)
         return rc;
     *out_log = &memory->logs[index];
@@ -191,32 +247,78 @@ void memory_publish_log(struct memory *memory)
     atomic_store_explicit(&memory->control->n_logs, n, memory_order_release); /* edge LOGS, from: the new log's bytes */
 }
 
+/* What the bus itself notes about events is kept as long as any of them. */
+static uint64_t longest_retention(const struct catalogue *catalogue)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < catalogue->n_logs; i++)
+        if (most < catalogue->logs[i].retention_ns)
+            most = catalogue->logs[i].retention_ns;
+    return most;
+}
+
+/* The topics that a log had before its memory was lost, with the ids that they had. */
+static int bring_back_topics(struct memory *memory, struct memory_log *log, const json_t *ids, struct error *err)
+{
+    uint32_t id;
+    int rc = EVBUS_OK;
+    const json_t *topics = json_object_get(ids, log->name);
+    for (size_t i = 0; rc == EVBUS_OK && i < json_array_size(topics); i++) {
+        const char *name = json_string_value(json_array_get(topics, i));
+        rc = name != NULL && strlen(name) < NAME_BYTES
+                 ? memory_add_topic(memory, log, name, &id, err)
+                 : error_set(err, EVBUS_ECORRUPT, "%s: its catalogue has an impossible topic in log %s",
+                             memory->state.folder, log->name);
+    }
+    return rc;
+}
+
+static int add_topic_once(struct memory *memory, struct memory_log *log, const char *topic, struct error *err)
+{
+    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
+    uint32_t id;
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(log->head->topics[i], topic) == 0)
+            return EVBUS_OK;
+    return memory_add_topic(memory, log, topic, &id, err);
+}
+
 /* Logs of the catalogue, then the bus's own. */
 static int create_logs(struct memory *memory, const struct catalogue *catalogue, mode_t mode, gid_t group,
-                       struct error *err)
+                       const struct memory_before *before, struct error *err)
 {
     static const char *const internal[] = {MEMORY_DLQ_LOG, MEMORY_NOTES_LOG};
     uint32_t n = 0;
     for (; n < catalogue->n_logs; n++) {
         const struct catalogue_log *wanted = &catalogue->logs[n];
-        int rc = create_log(memory, n, wanted->name, wanted->ring_bytes / CELL_BYTES, wanted->n_partitions, mode, group,
-                            err);
+        int rc = create_log(memory, n, wanted, mode, group, err);
+        if (rc == EVBUS_OK && before != NULL)
+            rc = bring_back_topics(memory, &memory->logs[n], before->ids, err);
         for (size_t i = 0; rc == EVBUS_OK && i < catalogue->n_topics; i++)
             if (catalogue->topics[i].log == n)
-                memory_add_topic(&memory->logs[n], catalogue->topics[i].name);
+                rc = add_topic_once(memory, &memory->logs[n], catalogue->topics[i].name, err);
         if (rc != EVBUS_OK)
             return rc;
     }
     for (size_t i = 0; i < sizeof internal / sizeof internal[0]; i++, n++) {
         char name[NAME_BYTES];
         snprintf(name, sizeof name, "%s.%s", catalogue->name_space, internal[i]);
-        int rc = create_log(memory, n, name, internal_cells(catalogue), 1, mode, group, err);
+        struct catalogue_log wanted = {.name = name,
+                                       .n_partitions = 1,
+                                       .ring_bytes = internal_cells(catalogue) * CELL_BYTES,
+                                       .journal = true, /* where any log has one */
+                                       .retention_ns = longest_retention(catalogue)};
+        int rc = create_log(memory, n, &wanted, mode, group, err);
+        if (rc == EVBUS_OK && before != NULL)
+            rc = bring_back_topics(memory, &memory->logs[n], before->ids, err);
         if (rc != EVBUS_OK)
             return rc;
     }
     char topic[NAME_BYTES];
     snprintf(topic, sizeof topic, "%s.%s.notes", catalogue->name_space, MEMORY_NOTES_LOG);
-    memory_add_topic(&memory->logs[n - 1], topic);
+    int rc = add_topic_once(memory, &memory->logs[n - 1], topic, err);
+    if (rc != EVBUS_OK)
+        return rc;
     struct memory_log *dlq = &memory->logs[n - 2];
     atomic_store_explicit(&dlq->head->pin_owners[0], PIN_OWNER(1, 0), memory_order_relaxed); /* nobody's: for ever */
     ring_pin(&dlq->rings[0], 0, 0);                                                          /* nothing is released */
@@ -276,7 +378,8 @@ struct memory_log *memory_internal_log(struct memory *memory, const char *segmen
     return NULL;
 }
 
-static int fill_control(struct memory *memory, const char *text, size_t text_len, struct error *err)
+static int fill_control(struct memory *memory, const char *text, size_t text_len, const struct catalogue *catalogue,
+                        const struct memory_before *before, struct error *err)
 {
     struct control *control = memory->control;
     control->magic = CONTROL_MAGIC;
@@ -284,11 +387,16 @@ static int fill_control(struct memory *memory, const char *text, size_t text_len
     control->created_ns = clock_wall_ns();
     control->bytes = memory->control_region.len_bytes;
     snprintf(control->bus, sizeof control->bus, "%s", memory->bus);
+    for (size_t i = 0; i < catalogue->n_logs; i++)
+        if (catalogue->logs[i].journal)
+            control->incarnation = before != NULL ? before->identity.incarnation : 1;
     int rc = random_bytes(control->uuid, sizeof control->uuid, err);
     if (rc != EVBUS_OK)
         return rc;
     control->uuid[6] = (uint8_t)((control->uuid[6] & 0x0f) | 0x40); /* version 4 */
     control->uuid[8] = (uint8_t)((control->uuid[8] & 0x3f) | 0x80);
+    if (before != NULL)
+        memcpy(control->uuid, before->identity.uuid, sizeof control->uuid);
     for (int i = 1; i <= SLOTS_MAX && rc == EVBUS_OK; i++)
         rc = slot_mutex_init(&control->slots[i].mutex, err);
     memcpy(control->catalogue[1], text, text_len);
@@ -338,8 +446,21 @@ static int unmade(int rc, const char *bus, const struct catalogue *catalogue, st
                               : error_prefix(err, rc, "making bus %s, %zu bytes in all", bus, memory_bytes(catalogue));
 }
 
+void memory_unmake(const struct memory *memory)
+{
+    char name[256];
+    for (uint32_t i = 0; memory->logs != NULL && i < LOGS_MAX; i++)
+        if (memory->logs[i].head != NULL && !region_is_unlinked(&memory->control_region)) {
+            region_name(memory->bus, memory->logs[i].name, name);
+            shm_unlink(name);
+        }
+    region_name(memory->bus, "control", name);
+    if (!region_is_unlinked(&memory->control_region)) /* else the name is somebody else's bus's by now */
+        shm_unlink(name);
+}
+
 int memory_create(struct memory *out_memory, const char *bus, const struct catalogue *catalogue, const char *text,
-                  size_t text_len, mode_t mode, gid_t group, struct error *err)
+                  size_t text_len, mode_t mode, gid_t group, const struct memory_before *before, struct error *err)
 {
     struct memory memory = {.control_region = REGION_NONE};
     int rc = memory_check_name(bus, err);
@@ -373,20 +494,13 @@ int memory_create(struct memory *out_memory, const char *bus, const struct catal
     memory.control = memory.control_region.base; /* the lock is freed by memory_ready() or our death */
     rc = prepare_logs(&memory, err);
     if (rc == EVBUS_OK)
-        rc = fill_control(&memory, text, text_len, err);
+        rc = fill_control(&memory, text, text_len, catalogue, before, err);
     if (rc == EVBUS_OK)
-        rc = create_logs(&memory, catalogue, mode, group, err);
+        rc = create_logs(&memory, catalogue, mode, group, before, err);
     if (rc == EVBUS_OK)
         rc = witness_open(&memory.witness, &memory.control_region, name, &memory.control->witnesses, err);
     if (rc != EVBUS_OK) {
-        for (uint32_t i = 0; memory.logs != NULL && i < LOGS_MAX; i++)
-            if (memory.logs[i].head != NULL && !region_is_unlinked(&memory.control_region)) {
-                char log_name[256];
-                region_name(bus, memory.logs[i].name, log_name);
-                shm_unlink(log_name);
-            }
-        if (!region_is_unlinked(&memory.control_region)) /* else the name is somebody else's bus's by now */
-            shm_unlink(name);
+        memory_unmake(&memory);
         memory_close(&memory);
         return unmade(rc, bus, catalogue, err);
     }
@@ -490,6 +604,12 @@ static int open_log(struct memory *memory, uint32_t index, struct error *err)
     log_name[NAME_BYTES - 1] = '\0';
     region_name(memory->bus, log_name, name);
     int rc = region_open(&log->region, name, sizeof(struct log_head), err);
+    if (rc == EVBUS_ENOBUS && memory_remembers(memory))
+        return error_set(
+            err, EVBUS_ECORRUPT,
+            "bus %s has lost its log %s in /dev/shm: end its processes and rm /dev/shm/evbus.%s.*, and it comes "
+            "back from its folder",
+            memory->bus, log_name, memory->bus);
     if (rc == EVBUS_ENOBUS)
         return error_set(err, EVBUS_ECORRUPT, "bus %s has lost its log %s: `evbus -b %s rm` and make it anew",
                          memory->bus, log_name, memory->bus);
@@ -526,6 +646,64 @@ int memory_map_new_logs(struct memory *memory, struct error *err)
     return rc;
 }
 
+int memory_open_state(struct memory *memory, struct error *err)
+{
+    struct state_identity identity;
+    char folder[FOLDER_BYTES];
+    memcpy(folder, memory->control->folder, sizeof folder);
+    folder[sizeof folder - 1] = '\0';
+    int rc = state_open(&memory->state, folder, false, &identity, err);
+    if (rc == EVBUS_ENOTFOUND)
+        return error_set(err, EVBUS_ECONFLICT,
+                         "bus %s is in memory, but %s, where it remembers, is gone: put it back, or `evbus -b %s rm` "
+                         "and make the bus anew",
+                         memory->bus, folder, memory->bus);
+    if (rc == EVBUS_OK && memcmp(identity.uuid, memory->control->uuid, sizeof identity.uuid) != 0)
+        rc = error_set(err, EVBUS_ECONFLICT,
+                       "%s is where bus %s remembers, but another bus's: put the right one there, or `evbus -b %s rm`",
+                       folder, memory->bus, memory->bus);
+    else if (rc == EVBUS_OK && identity.incarnation != memory->control->incarnation)
+        rc = error_set(
+            err, EVBUS_ECONFLICT,
+            "%s is of life %llu of bus %s, its memory of life %llu: a backup was put there while the bus was "
+            "in memory. End its processes and rm /dev/shm/evbus.%s.* to go on from the backup",
+            folder, (unsigned long long)identity.incarnation, memory->bus,
+            (unsigned long long)memory->control->incarnation, memory->bus);
+    if (rc != EVBUS_OK)
+        state_close(&memory->state);
+    return rc;
+}
+
+bool memory_is_there(const char *bus)
+{
+    struct region region;
+    char name[256];
+    region_name(bus, "control", name);
+    if (region_open(&region, name, offsetof(struct control, seat), NULL) != EVBUS_OK)
+        return false;
+    const struct control *control = region.base;
+    bool is_there = atomic_load_explicit(&control->ready, memory_order_acquire) != 0 &&
+                    atomic_load_explicit(&control->retired, memory_order_acquire) == 0;
+    region_close(&region);
+    return is_there;
+}
+
+bool memory_folder(const char *bus, char out_folder[FILE_PATH_MAX])
+{
+    struct region region;
+    char name[256];
+    region_name(bus, "control", name);
+    if (region_open(&region, name, sizeof(struct control), NULL) != EVBUS_OK)
+        return false;
+    const struct control *control = region.base;
+    bool remembers = control->magic == CONTROL_MAGIC && control->fingerprint == LAYOUT_FINGERPRINT &&
+                     control->incarnation != 0 && control->folder[0] == '/';
+    if (remembers)
+        snprintf(out_folder, FILE_PATH_MAX, "%.*s", FOLDER_BYTES - 1, control->folder);
+    region_close(&region);
+    return remembers;
+}
+
 int memory_open(struct memory *out_memory, const char *bus, struct error *err)
 {
     struct memory memory = {.control_region = REGION_NONE};
@@ -545,6 +723,8 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
         if (rc != EVBUS_OK && region_is_unlinked(&memory.control_region))
             rc = EVBUS_ESTALE;
     }
+    if (rc == EVBUS_OK && memory_remembers(&memory))
+        rc = memory_open_state(&memory, err);
     if (rc == EVBUS_ESTALE)
         rc = error_set(err, rc, "bus %s has just been removed: try again", bus);
     if (rc != EVBUS_OK) {
@@ -559,6 +739,7 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
 void memory_close(struct memory *memory)
 {
     witness_close(&memory->witness); /* its slots have all been given back */
+    state_close(&memory->state);
     for (uint32_t i = 0; memory->logs != NULL && i < LOGS_MAX; i++) {
         region_close(&memory->logs[i].region);
         free(memory->logs[i].rings);

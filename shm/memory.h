@@ -2,9 +2,11 @@
 #ifndef EVBUS_MEMORY_H
 #define EVBUS_MEMORY_H
 
+#include "applied.h"
 #include "catalogue.h"
 #include "region.h"
 #include "ring.h"
+#include "state.h"
 #include "witness.h"
 
 /* One log as this process sees it. */
@@ -29,7 +31,14 @@ struct memory {
     struct memory_log *logs;    /* LOGS_MAX places */
     _Atomic uint32_t n_logs;    /* that are mapped; logs are only ever added */
     _Atomic uint64_t looked_ns; /* at its names, last */
+    struct state state;         /* of a bus that remembers */
 };
+
+/* Has any log of it a journal? */
+static inline bool memory_remembers(const struct memory *memory)
+{
+    return memory->control->incarnation != 0;
+}
 
 static inline uint32_t memory_n_logs(const struct memory *memory)
 {
@@ -62,9 +71,28 @@ const char *memory_bus_name(const char *given);
 /* Is it a bus's name: 1..63 of a-z 0-9 - _, the first a letter or digit? EVBUS_OK or EVBUS_EINVAL. */
 int memory_check_name(const char *bus, struct error *err);
 
-/* Makes all objects of a new bus and maps them. The bus is not ready yet: see memory_ready(). */
+/* What a bus was before its memory was lost. */
+struct memory_before {
+    struct state_identity identity;
+    json_t *ids; /* of its topics; see applied.h */
+};
+
+/* Makes all objects of a bus and maps them. The bus is not ready yet: see memory_ready(). before: of a bus that is brought back
+ * (recover.c); NULL: it is a new one, whose first life begins if it remembers. */
 int memory_create(struct memory *out_memory, const char *bus, const struct catalogue *catalogue, const char *text,
-                  size_t text_len, mode_t mode, gid_t group, struct error *err);
+                  size_t text_len, mode_t mode, gid_t group, const struct memory_before *before, struct error *err);
+
+/* Opens the folder of a bus that remembers, which must be this bus's, of this life. */
+int memory_open_state(struct memory *memory, struct error *err);
+
+/* Is there a bus of this name in memory, made, and not removed or being made? */
+bool memory_is_there(const char *bus);
+
+/* Takes the names of a bus away that is not ready yet. */
+void memory_unmake(const struct memory *memory);
+
+/* Where the bus of this name says that it remembers. false: there is none in memory, or it does not. */
+bool memory_folder(const char *bus, char out_folder[FILE_PATH_MAX]);
 
 /* From here on others may open it. */
 void memory_ready(struct memory *memory);
@@ -75,12 +103,19 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err);
 /* Maps what has been added since. EVBUS_OK: memory_n_logs() is as many as there are. Any thread. */
 int memory_map_new_logs(struct memory *memory, struct error *err);
 
-/* For who applies a catalogue, one at a time: makes a log that nobody knows yet, gives it topics, makes it known. The id of a
- * topic, 0: TOPICS_MAX of them. */
+/* For who applies a catalogue, one at a time: makes a log that nobody knows yet, gives it topics, makes it known. A topic's
+ * id is on disk before it can be used; EVBUS_ELIMIT (no message): TOPICS_MAX of them. */
 int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, struct memory_log **out_log,
                    struct error *err);
-uint32_t memory_add_topic(struct memory_log *log, const char *topic);
+int memory_add_topic(struct memory *memory, struct memory_log *log, const char *topic, uint32_t *out_id,
+                     struct error *err);
+
+/* The ids that topics have, and the catalogue as it is, are on disk; of a bus that remembers. */
+int memory_save_applied(const struct memory *memory, const char *text, size_t len, struct error *err);
 void memory_publish_log(struct memory *memory);
+
+/* How long, and how much of it, a log's journal is kept. */
+void memory_keep_for(struct log_head *head, const struct catalogue_log *wanted);
 
 /* Unmaps. Fine on a zeroed one. */
 void memory_close(struct memory *memory);

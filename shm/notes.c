@@ -1,7 +1,7 @@
 /* notes.c: what happened to an event, kept for dead letters and whoever asks why.
  *
  * A note is a frame of kind NOTE in the bus's own log <namespace>.evbus, published before its entry's word says WAIT, and chained:
- * the entry's side field holds the position of the newest, each note that of the one before. Until there is a journal the ring
+ * the entry's side field holds the position of the newest, each note that of the one before. Without a journal the ring
  * may overwrite old notes; a dead letter then says less, never something wrong: what is read is checked like any frame, and must
  * be a note of the same event. Checked by tests/unit/test_notes.c. */
 #include "notes.h"
@@ -64,14 +64,14 @@ uint32_t notes_read(struct memory *memory, uint64_t last, const uint8_t event_id
                     uint32_t n)
 {
     struct memory_log *log = memory_internal_log(memory, MEMORY_NOTES_LOG);
-    uint64_t buffer[16 * CELL_WORDS];
+    struct partition_past *past = NULL;
+    uint64_t *buffer = log != NULL ? malloc((size_t)log->rings[0].frame_cells_max * CELL_BYTES) : NULL;
     uint32_t n_read = 0;
-    while (log != NULL && last != 0 && n_read < n) {
+    while (buffer != NULL && last != 0 && n_read < n) {
+        uint64_t next;
         struct frame frame;
         struct note_payload payload = {0};
-        if (ring_copy_header(&log->rings[0], last - 1, (struct frame_header *)buffer) != RING_COMMITTED ||
-            ((const struct frame_header *)buffer)->n_cells > sizeof buffer / CELL_BYTES ||
-            ring_copy_rest(&log->rings[0], last - 1, buffer) != RING_COMMITTED ||
+        if (partition_fetch(&past, memory, &log->rings[0], last - 1, buffer, &next, NULL) != PARTITION_FRAME ||
             frame_parse(buffer, &frame, NULL) != EVBUS_OK || frame.kind != FRAME_NOTE ||
             memcmp(frame.id, event_id, sizeof frame.id) != 0 ||
             frame.payload_len < offsetof(struct note_payload, error) || frame.payload_len > sizeof payload)
@@ -92,5 +92,7 @@ uint32_t notes_read(struct memory *memory, uint64_t last, const uint8_t event_id
             break;
         last = payload.before;
     }
+    partition_past_close(past);
+    free(buffer);
     return n_read;
 }

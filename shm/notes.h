@@ -23,7 +23,7 @@ struct note {
 uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note *note, const uint8_t event_id[16],
                    uint64_t before);
 
-/* Reads back up to n notes, the newest first, from position + 1 `last` on: as long as they are in memory. Returns how many. */
+/* Reads back up to n notes, the newest first, from position + 1 `last` on: as long as they are kept. Returns how many. */
 uint32_t notes_read(struct memory *memory, uint64_t last, const uint8_t event_id[16], struct note *out_notes,
                     uint32_t n);
 

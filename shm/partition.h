@@ -1,8 +1,9 @@
-/* partition.h: one ring (and, once there is one, its journal): append. See partition.c. */
+/* partition.h: one ring and its journal: append, read what the ring has no more. See partition.c. */
 #ifndef EVBUS_PARTITION_H
 #define EVBUS_PARTITION_H
 
 #include "doorbell.h"
+#include "journal.h"
 #include "memory.h"
 #include "ring.h"
 
@@ -20,6 +21,53 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
                      struct partition_wait wait, uint64_t *out_pos, struct error *err);
 
 /* Wakes who sleeps on these topics of the log, then makes room where it gets scarce. */
-void partition_wake(struct ring *ring, struct log_head *log, const struct topic_set *topics, uint64_t pos);
+void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, const struct topic_set *topics,
+                    uint64_t pos);
+
+/* Wakes who sleeps on these topics of the log. */
+void partition_ring(struct memory *memory, struct memory_log *log, const struct topic_set *topics);
+
+/* Makes room where it gets scarce, and hurries the keeper where it is behind. */
+void partition_make_room(struct memory *memory, struct ring *ring, uint64_t pos);
+
+/* Waits until what stands in [pos, end) is on disk. EVBUS_OK; EVBUS_EIO: it is not, and why; EVBUS_ESTALE. */
+int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t end, struct error *err);
+
+/* Where the journal of a ring stands. */
+void partition_place(const struct memory *memory, const struct ring *ring, struct segment_place *out_place);
+
+/* Reads a partition's journal: what was overwritten in its ring, or was there before this life of the bus. */
+struct partition_past {
+    const struct ring *ring;
+    struct segment_place place;
+    struct journal_reader reader;
+};
+
+/* To be closed. EVBUS_ENOSPC (memory). */
+int partition_past_open(struct partition_past **out_past, const struct memory *memory, const struct ring *ring,
+                        struct error *err);
+void partition_past_close(struct partition_past *past); /* NULL is fine */
+
+/* What stands at a position; see journal_read(). JOURNAL_END: look into the ring. Where that has it no more, the file has been cut:
+ * JOURNAL_DAMAGED. */
+int partition_past_read(struct partition_past *past, uint64_t pos, const uint64_t **out_frame, uint64_t *out_next,
+                        struct error *err);
+
+enum partition_found {
+    PARTITION_FRAME,   /* a whole frame, copied and checked */
+    PARTITION_SKIP,    /* nothing for anybody */
+    PARTITION_NOTHING, /* nothing yet */
+    PARTITION_LOST     /* it was retired, or is damaged */
+};
+
+/* What stands at a position, in the ring or in the files. buffer: room for the ring's largest frame. inout_past: opened when it is
+ * needed, to be closed; NULL: none. *out_next is set but for PARTITION_NOTHING. Negative: a code, the file cannot be read now. */
+int partition_fetch(struct partition_past **inout_past, const struct memory *memory, const struct ring *ring,
+                    uint64_t pos, uint64_t *buffer, uint64_t *out_next, struct error *err);
+
+/* The first position from pos on where an event stands that is not older than time_ns, or whatever stands at or behind
+ * `position`; of a log with a journal, from the first file on that was not begun after that time. */
+int partition_first(const struct memory *memory, const struct ring *ring, uint64_t pos, uint64_t time_ns,
+                    uint64_t position, uint64_t *out_pos, struct error *err);
 
 #endif

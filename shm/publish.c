@@ -29,6 +29,7 @@ struct parcel {
     struct ring *ring;
     struct frame frame;
     uint32_t n_cells;
+    bool is_disk; /* we return when it is on disk */
     struct partition_wait wait;
 };
 
@@ -117,20 +118,28 @@ static int check_payload(const struct evbus_event *event, size_t len, const stru
     return EVBUS_OK;
 }
 
-static int check_ack(const struct evbus_event *event, struct error *err)
+/* A publish may ask for more than its log's, never for less. */
+static int check_ack(const struct evbus_event *event, const struct memory_log *log, bool *out_is_disk,
+                     struct error *err)
 {
     switch (event->ack) {
     case EVBUS_ACK_LOG:
     case EVBUS_ACK_MEMORY:
+        *out_is_disk = log->head->is_ack_disk != 0;
         return EVBUS_OK;
     case EVBUS_ACK_DISK:
-        return error_set(err, EVBUS_EINVAL,
-                         "event.ack is \"disk\", which needs the journal; this version has none: ask for "
-                         "\"memory\", which survives kill -9 but no power cut");
+        *out_is_disk = true;
+        if (log->rings[0].has_journal)
+            return EVBUS_OK;
+        return error_set(
+            err, EVBUS_EINVAL,
+            "event.ack is \"disk\", but log %s has no journal (the catalogue says \"journal\": false): ask "
+            "for \"memory\", which survives kill -9 but no power cut",
+            log->name);
     case EVBUS_ACK_BROKER:
         return error_set(err, EVBUS_EINVAL,
                          "event.ack is \"broker\", which needs the bridge; this version has none: ask for "
-                         "\"memory\"");
+                         "\"disk\" or \"memory\"");
     }
     return error_set(err, EVBUS_EINVAL, "event.ack is %d, which is no enum evbus_ack", (int)event->ack);
 }
@@ -151,7 +160,7 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
         return error_set(err, EVBUS_EINVAL, "event.payload is NULL; an empty payload is the JSON text null");
     int rc = topics_find(bus->topics, event->topic, &thread->recent, &out->place, err);
     if (rc == EVBUS_OK)
-        rc = check_ack(event, err);
+        rc = check_ack(event, out->place.log, &out->is_disk, err);
     if (rc != EVBUS_OK)
         return rc;
     size_t key_len = event->key == NULL    ? 0
@@ -277,7 +286,7 @@ static void write_receipt(const struct parcel *parcel, uint64_t pos, size_t size
         .log = parcel->ring->name,
         .partition = parcel->ring->partition,
         .position = pos,
-        .ack = EVBUS_ACK_MEMORY,
+        .ack = parcel->is_disk ? EVBUS_ACK_DISK : EVBUS_ACK_MEMORY,
     };
     memcpy(receipt.id, parcel->frame.id, sizeof receipt.id);
     memcpy(out, &receipt, size != 0 && size < sizeof receipt ? size : sizeof receipt);
@@ -316,8 +325,10 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
     if (rc == EVBUS_OK) {
         struct topic_set topics = {{0}};
         topic_set_add(&topics, parcel.place.id);
-        partition_wake(parcel.ring, parcel.place.log->head, &topics, pos);
-        if (receipt != NULL)
+        partition_wake(&bus->memory, parcel.place.log, parcel.ring, &topics, pos);
+        if (parcel.is_disk)
+            rc = partition_await_disk(&bus->memory, parcel.ring, pos, pos + parcel.n_cells, err);
+        if (rc == EVBUS_OK && receipt != NULL)
             write_receipt(&parcel, pos, receipt->size, receipt);
     } else if (rc == EVBUS_EFULL) {
         log_line(&bus->log, LOG_FULL, EVBUS_LOG_WARNING, "log=%s partition=%u", parcel.ring->name,
@@ -333,17 +344,48 @@ static const void *element(const void *array, size_t size, size_t i)
     return (const char *)array + i * size;
 }
 
-/* What a batch has published and nobody has been woken for yet. */
+/* Of one partition: what is to be on disk before a batch returns. */
+struct span {
+    uint64_t pos;
+    uint64_t end; /* 0: nothing */
+};
+
+/* What a batch has published: nobody has been woken for it yet, or it is not known to be on disk. */
 struct unrung {
     struct topic_set topics[LOGS_MAX];
+    bool has_spans;
+    struct span spans[LOGS_MAX][PARTITIONS_MAX]; /* only where it has */
 };
 
 static void ring_for(struct evbus *bus, struct unrung *unrung)
 {
     for (uint32_t log = 0; log < memory_n_logs(&bus->memory); log++)
         if (!topic_set_is_empty(&unrung->topics[log]))
-            doorbell_ring(bus->memory.logs[log].head, bus->memory.control->slots, &unrung->topics[log]);
-    memset(unrung, 0, sizeof *unrung);
+            partition_ring(&bus->memory, &bus->memory.logs[log], &unrung->topics[log]);
+    memset(unrung->topics, 0, sizeof unrung->topics);
+}
+
+static void add_span(struct unrung *unrung, const struct parcel *parcel, uint64_t pos)
+{
+    if (!unrung->has_spans)
+        memset(unrung->spans, 0, sizeof unrung->spans);
+    unrung->has_spans = true;
+    struct span *span = &unrung->spans[parcel->place.log->index][parcel->ring->partition];
+    if (span->end == 0)
+        span->pos = pos;
+    span->end = pos + parcel->n_cells;
+}
+
+static int await_spans(struct evbus *bus, const struct unrung *unrung, struct error *err)
+{
+    int rc = EVBUS_OK;
+    for (uint32_t l = 0; unrung->has_spans && l < memory_n_logs(&bus->memory); l++)
+        for (uint32_t p = 0; rc == EVBUS_OK && p < bus->memory.logs[l].n_partitions; p++) {
+            const struct span *span = &unrung->spans[l][p];
+            if (span->end != 0)
+                rc = partition_await_disk(&bus->memory, &bus->memory.logs[l].rings[p], span->pos, span->end, err);
+        }
+    return rc;
 }
 
 /* One of a batch. A full ring: its readers may be asleep since we have not rung yet. */
@@ -360,7 +402,9 @@ static int send_one(struct evbus *bus, struct bus_thread *thread, struct parcel 
     }
     if (rc == EVBUS_OK) {
         topic_set_add(&unrung->topics[parcel->place.log->index], parcel->place.id);
-        ring_make_room(parcel->ring, *out_pos);
+        if (parcel->is_disk)
+            add_span(unrung, parcel, *out_pos);
+        partition_make_room(&bus->memory, parcel->ring, *out_pos);
     }
     return rc;
 }
@@ -382,7 +426,9 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
         return rc;
     size_t size = n > 0 && events->size != 0 ? events->size : sizeof *events;
     size_t receipt_size = receipts != NULL && receipts->size != 0 ? receipts->size : sizeof *receipts;
-    struct unrung unrung = {{{{0}}}};
+    struct unrung unrung; /* large: its spans are not cleared unless they are needed */
+    memset(unrung.topics, 0, sizeof unrung.topics);
+    unrung.has_spans = false;
     struct evbus_event event;
     struct parcel parcel;
     size_t at = 0;                                     /* the event that rc is about */
@@ -406,6 +452,14 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
         }
     }
     ring_for(bus, &unrung);
+    if (n_done > 0 && unrung.has_spans) { /* those that came before one that failed, too */
+        struct error late = {""};
+        int disk = await_spans(bus, &unrung, &late);
+        if (rc == EVBUS_OK && disk != EVBUS_OK) {
+            *err = late;
+            rc = disk;
+        }
+    }
     if (out_published != NULL)
         *out_published = n_done;
     leave(thread);

@@ -152,9 +152,13 @@ static int make_cursors(struct evbus_reader *reader, const struct bus_thread *th
             uint64_t wish = options->from == EVBUS_FROM_LATEST ? ring_tail(ring) : 0;
             uint64_t start = reader->logs[l].pin != CURSOR_NO_PIN ? ring_pin(ring, reader->logs[l].pin, wish)
                              : wish != 0                          ? wish
-                                                                  : ring_released(ring);
+                                                                  : ring_oldest(ring);
+            if (options->from == EVBUS_FROM_TIME &&
+                (rc = partition_first(memory, ring, start, options->from_time_ns, UINT64_MAX, &start, err)) != EVBUS_OK)
+                return rc;
             *cursor = (struct cursor){
                 .ring = ring,
+                .memory = memory,
                 .wanted = &reader->wanted[l],
                 .from_time_ns = options->from == EVBUS_FROM_TIME ? options->from_time_ns : 0,
                 .pin = reader->logs[l].pin,
@@ -218,6 +222,8 @@ EVBUS_API void evbus_reader_close(struct evbus_reader *reader)
         free_pins(reader);
     for (int l = 0; l < LOGS_MAX; l++)
         free(reader->logs[l].names);
+    for (size_t i = 0; i < reader->n_cursors; i++)
+        cursor_close(&reader->cursors[i]);
     free(reader->cursors);
     free(reader->cursor_logs);
     free(reader->buffer);
@@ -275,7 +281,7 @@ static void give_out(struct evbus_reader *reader, size_t at, const struct frame 
     cursor->lost = 0;
 }
 
-/* One round over the partitions. EVBUS_OK: *out is an event; EVBUS_EAGAIN: nothing; EVBUS_ECORRUPT. */
+/* One round over the partitions. EVBUS_OK: *out is an event; EVBUS_EAGAIN: nothing; EVBUS_ECORRUPT; EVBUS_EIO. */
 static int poll_all(struct evbus_reader *reader, bool look, struct evbus_delivery *out, uint64_t *out_wait_ns,
                     struct error *err)
 {
@@ -287,11 +293,10 @@ static int poll_all(struct evbus_reader *reader, bool look, struct evbus_deliver
     for (size_t i = 0; i < reader->n_cursors; i++) {
         struct frame frame;
         enum cursor_found found = cursor_next(&reader->cursors[at], reader->buffer, look, &frame, out_wait_ns, err);
-        if (found ==
-            CURSOR_CORRUPT) { /* the next call begins with the next partition: one damaged one starves no other */
-            reader->turn = at + 1 < reader->n_cursors ? at + 1 : 0;
+        if (found == CURSOR_CORRUPT || found == CURSOR_FAILED) {
+            reader->turn = at + 1 < reader->n_cursors ? at + 1 : 0; /* one damaged partition starves no other */
             reader->n_of_turn = 0;
-            return EVBUS_ECORRUPT;
+            return found == CURSOR_CORRUPT ? EVBUS_ECORRUPT : EVBUS_EIO;
         }
         if (found == CURSOR_EVENT) {
             reader->n_of_turn = at == reader->turn ? reader->n_of_turn + 1 : 1;
@@ -422,8 +427,11 @@ EVBUS_API int evbus_reader_next(struct evbus_reader *reader, struct evbus_delive
         rc = take_over_pins(reader, thread, err);
     if (rc != EVBUS_OK)
         return rc;
-    uint64_t wait_ns = UINT64_MAX;
-    rc = poll_all(reader, timeout_ns == 0, out_delivery, &wait_ns, err);
+    uint64_t wait_ns;
+    do {
+        wait_ns = UINT64_MAX;
+        rc = poll_all(reader, timeout_ns == 0, out_delivery, &wait_ns, err);
+    } while (rc == EVBUS_EAGAIN && wait_ns == 0); /* much in files that we do not want: there is more to look at */
     if (rc == EVBUS_EAGAIN && timeout_ns != 0)
         rc = wait_and_poll(reader, thread, timeout_ns, out_delivery, err);
     if (rc == EVBUS_EAGAIN || rc == EVBUS_ETIMEOUT) {

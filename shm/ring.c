@@ -274,6 +274,8 @@ enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_wo
         word = atomic_load_explicit(ring_word(ring, pos), memory_order_acquire);
     }
     *out_word = word;
+    if (word_lap(word) < lap && ring->has_journal && ring_released(ring) > pos)
+        return RING_OVERTAKEN; /* of a life before this one: its words were never here */
     if (word_lap(word) < lap)
         return tail > pos || (tail < pos && is_set_back(ring, tail)) ? RING_CORRUPT : RING_NOTHING;
     if (word_lap(word) > lap || ring_released(ring) > pos)
@@ -411,10 +413,8 @@ static bool is_pin_dead(const struct ring *ring, int index)
     return PIN_SLOT(owner) != 0 && slot_is_dead(&ring->slots[PIN_SLOT(owner)]);
 }
 
-bool ring_release(struct ring *ring, uint64_t step)
+uint64_t ring_needed_from(const struct ring *ring)
 {
-    uint64_t before = atomic_load_explicit(&ring->head->released, memory_order_acquire); /* before the pins [R8] */
-    uint64_t from = RELEASED_POSITION(before);
     uint64_t until = ring_tail(ring);
     for (int i = 0; i < LOWS_MAX; i++) {
         uint64_t low = LOW_BEHIND(
@@ -422,6 +422,24 @@ bool ring_release(struct ring *ring, uint64_t step)
         if (low != 0 && low - 1 < until && !is_pin_dead(ring, i))
             until = low - 1;
     }
+    return until;
+}
+
+/* With a journal nobody needs the ring's copy of what is in the files; but where DISK was promised, a failed sync is made good
+ * from it. And no position is used beyond what the marks say [J1]. */
+static uint64_t journal_until(const struct ring *ring)
+{
+    uint64_t until = ring->is_visible_synced ? ring_synced(ring) : ring_journaled(ring);
+    uint64_t ceiling = TERM_POSITION(atomic_load_explicit(&ring->head->ceiling, memory_order_acquire));
+    uint64_t most = ceiling > ring->capacity ? ceiling - ring->capacity : 0;
+    return until < most ? until : most;
+}
+
+bool ring_release(struct ring *ring, uint64_t step)
+{
+    uint64_t before = atomic_load_explicit(&ring->head->released, memory_order_acquire); /* before the pins [R8] */
+    uint64_t from = RELEASED_POSITION(before);
+    uint64_t until = ring->has_journal ? journal_until(ring) : ring_needed_from(ring); /* else it is found nowhere */
     uint64_t p = from;
     while (p < until && p < from + step) { /* a frame may be longer than a step */
         uint64_t word = atomic_load_explicit(ring_word(ring, p), memory_order_acquire);
@@ -465,10 +483,12 @@ void ring_wait_for_room(struct ring *ring, uint64_t left_ns, struct ring_blocked
 
 uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish)
 {
-    uint64_t word = atomic_load_explicit(&ring->head->released, memory_order_acquire);
+    /* what takes things away: the ring, or retention */
+    _Atomic uint64_t *gate = ring->has_journal ? &ring->head->oldest : &ring->head->released;
+    uint64_t word = atomic_load_explicit(gate, memory_order_acquire);
     do
         atomic_store_explicit(&ring->head->lows[index], RELEASED_POSITION(word) + 1, memory_order_release);
-    while (!atomic_compare_exchange_weak_explicit(&ring->head->released, &word,
+    while (!atomic_compare_exchange_weak_explicit(gate, &word,
                                                   RELEASED(RELEASED_POSITION(word), RELEASED_GENERATION(word) + 1),
                                                   memory_order_acq_rel, memory_order_acquire));
     uint64_t start = RELEASED_POSITION(word); /* whoever read the pins before ours has lost its CAS: this holds */

@@ -106,6 +106,9 @@ void ring_wait_for_room(struct ring *ring, uint64_t left_ns, struct ring_blocked
  * first (fence.c). true: it has moved, by us or by somebody else. */
 bool ring_release(struct ring *ring, uint64_t step);
 
+/* The least position that a group or a pin needs; at most the tail. */
+uint64_t ring_needed_from(const struct ring *ring);
+
 /* Keeps everything from max(wish, released) on from being overwritten; returns that position [R8]. index: ours. */
 uint64_t ring_pin(struct ring *ring, uint32_t index, uint64_t wish);
 

@@ -143,9 +143,6 @@ static int read_header(int fd, const char *path, uint8_t **out_bytes, struct err
         return rc;
     if (n < sizeof header || header.magic != SEGMENT_MAGIC)
         return wrong(err, path, "it does not begin as a segment of a journal");
-    if (header.version > SEGMENT_VERSION)
-        return error_set(err, EVBUS_ELAYOUT, "%s is of format %u, this build reads %u: use a newer evbus", path,
-                         header.version, SEGMENT_VERSION);
     size_t len = header.header_bytes;
     if (len < sizeof header || len % PAGE != 0 || len > NAMES_BYTES_MAX + PAGE ||
         header.names_len > len - sizeof header)
@@ -160,6 +157,9 @@ static int read_header(int fd, const char *path, uint8_t **out_bytes, struct err
         whole->crc32c = 0;
         if (n != len || frame_crc(bytes, len) != crc)
             rc = wrong(err, path, "its header is damaged (its checksum is another)");
+        else if (whole->version > SEGMENT_VERSION)
+            rc = error_set(err, EVBUS_ELAYOUT, "%s is of format %u, this build reads %u: use a newer evbus", path,
+                           whole->version, SEGMENT_VERSION);
     }
     if (rc != EVBUS_OK) {
         free(bytes);

@@ -23,7 +23,8 @@
 
 #include <string.h>
 
-#define LOW_EVERY 16 /* events */
+#define LOW_EVERY 16             /* events */
+#define RETRY_NS  CLOCK_NS_PER_S /* until files that cannot be read are tried again */
 
 /* A side field: private for us, shared for whoever takes over. */
 static void set_side(struct share *share, uint32_t i, uint64_t time_ns, uint64_t note)
@@ -91,11 +92,23 @@ void share_tell_low(struct share *share, bool idle)
 
 /* --- reading an entry's event ------------------------------------------------------------------------------------------- */
 
-/* A committed frame copied and parsed. */
-static bool read_event(const struct share *share, uint64_t pos, uint64_t *buffer, struct frame *out)
+enum read { READ_EVENT, READ_LOST /* for good */, READ_FAILED /* now: the files cannot be read */ };
+
+/* A committed frame copied and parsed, from the ring or the files. */
+static enum read read_event(struct share *share, uint64_t pos, uint64_t *buffer, struct frame *out)
 {
-    return ring_copy_header(share->ring, pos, (struct frame_header *)buffer) == RING_COMMITTED &&
-           ring_copy_rest(share->ring, pos, buffer) == RING_COMMITTED && frame_parse(buffer, out, NULL) == EVBUS_OK;
+    uint64_t next;
+    int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &next, NULL);
+    if (found < 0)
+        return READ_FAILED;
+    return found == PARTITION_FRAME && frame_parse(buffer, out, NULL) == EVBUS_OK ? READ_EVENT : READ_LOST;
+}
+
+void share_close(struct share *share)
+{
+    cursor_close(&share->cursor);
+    partition_past_close(share->past);
+    share->past = NULL;
 }
 
 static uint64_t key_of(const struct frame *frame)
@@ -123,9 +136,13 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
     share->leaving = false;
     share->busy = 0;
     share->dead_after_ns = 0;
+    share->scan_after_ns = 0;
     share->moved_to = pending_cursor(share->part);
-    share->cursor = (struct cursor){
-        .ring = share->ring, .live = share->log->head->group_topics[of->group], .pin = CURSOR_NO_PIN};
+    share_close(share);
+    share->cursor = (struct cursor){.ring = share->ring,
+                                    .memory = of->memory,
+                                    .live = share->log->head->group_topics[of->group],
+                                    .pin = CURSOR_NO_PIN};
     atomic_store_explicit(&share->cursor.pos, share->moved_to, memory_order_relaxed);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending found = entry(share, i);
@@ -134,7 +151,14 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
             continue;
         share->busy |= UINT64_C(1) << i;
         /* The key from the frame, never from the side, where a fenced holder may have written; the rest is bounded [P3]. */
-        share->keys[i] = read_event(share, found.pos, buffer, &frame) ? key_of(&frame) : 0;
+        enum read read = read_event(share, found.pos, buffer, &frame);
+        if (read == READ_FAILED) { /* without its key nobody can say what must wait behind it */
+            share_close(share);
+            lease_give(share->part, share->epoch, of->slot);
+            share->held = false;
+            return false;
+        }
+        share->keys[i] = read == READ_EVENT ? key_of(&frame) : 0;
         set_side(share, i,
                  retry_bound_ns(of->retry, atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed),
                                 now_ns),
@@ -147,6 +171,7 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
 void share_give(struct share *share)
 {
     share_tell_low(share, true);
+    share_close(share);
     lease_give(share->part, share->epoch, share->of->slot);
     share->held = false;
 }
@@ -174,17 +199,21 @@ static bool scan(struct share *share, uint32_t i, const struct pending *done, ui
     uint64_t pos = done->pos;
     struct pending next = emptied(done);
     while (pos < share->moved_to) {
-        uint64_t word;
+        uint64_t behind;
         struct frame frame;
-        enum ring_seen seen = ring_look(share->ring, pos, &word);
-        if (seen != RING_COMMITTED && seen != RING_SKIP)
+        int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &behind, NULL);
+        if (found < 0) {
+            share->scan_after_ns = clock_mono_ns() + RETRY_NS;
+            return true;
+        }
+        if (found == PARTITION_NOTHING)
             break;
-        if (seen == RING_COMMITTED && pos != done->pos && read_event(share, pos, buffer, &frame) &&
-            is_ours(share, (const struct frame_header *)buffer) && key_of(&frame) == share->keys[i]) {
+        if (found == PARTITION_FRAME && pos != done->pos && is_ours(share, (const struct frame_header *)buffer) &&
+            frame_parse(buffer, &frame, NULL) == EVBUS_OK && key_of(&frame) == share->keys[i]) {
             next = (struct pending){.pos = pos, .epoch = done->epoch, .state = PENDING_WAIT, .followers = true};
             break;
         }
-        pos += word_cells(word);
+        pos = behind;
     }
     if (!pending_step(share->part, i, done, &next))
         return false;
@@ -200,7 +229,12 @@ static bool bury_event(struct share *share, uint32_t i, const struct pending *de
     char topic[NAME_BYTES] = "";
     if (now_ns < share->dead_after_ns)
         return true;
-    if (read_event(share, dead->pos, buffer, &frame)) {
+    enum read read = read_event(share, dead->pos, buffer, &frame);
+    if (read == READ_FAILED) {
+        share->dead_after_ns = now_ns + RETRY_NS;
+        return true;
+    }
+    if (read == READ_EVENT) {
         if (frame.topic >= 1 && frame.topic <= TOPICS_MAX)
             memcpy(topic, share->log->head->topics[frame.topic - 1], sizeof topic - 1);
         uint64_t note = note_of(share, i);
@@ -243,7 +277,12 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
                                  struct item *item, uint64_t now_ns)
 {
     struct pending next = *waiting;
-    if (!read_event(share, waiting->pos, item->buffer, &item->frame) ||
+    enum read read = read_event(share, waiting->pos, item->buffer, &item->frame);
+    if (read == READ_FAILED) {
+        set_side(share, i, now_ns + RETRY_NS, note_of(share, i));
+        return SHARE_NOTHING;
+    }
+    if (read == READ_LOST ||
         !is_ours(share, (const struct frame_header *)item->buffer)) { /* damaged: nobody could ever handle it */
         next.state = PENDING_SCAN;
         if (!waiting->followers)
@@ -335,8 +374,8 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
             *out_due_ns = now_ns + wait_ns;
         if (found == CURSOR_CORRUPT && cursor_pos(&share->cursor) != before)
             continue; /* the keeper has told of it */
-        if (found == CURSOR_CORRUPT)
-            return SHARE_NOTHING; /* the ring's own positions are damaged */
+        if (found == CURSOR_CORRUPT || found == CURSOR_FAILED)
+            return SHARE_NOTHING; /* the ring's own positions are damaged; or the files cannot be read now */
         if (found == CURSOR_NOTHING)
             return SHARE_NOTHING;
         uint64_t pos = ((const struct frame_header *)item->buffer)->position;
@@ -393,6 +432,11 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
             share->busy &= ~(UINT64_C(1) << i);
             break;
         case PENDING_SCAN:
+            if (now_ns < share->scan_after_ns) {
+                if (share->scan_after_ns < *out_due_ns)
+                    *out_due_ns = share->scan_after_ns;
+                break;
+            }
             if (!scan(share, i, &found, item->buffer) && entry(share, i).epoch != share->epoch)
                 return SHARE_LOST;
             *out_due_ns = now_ns; /* look again: it waits or is empty now */

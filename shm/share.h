@@ -25,7 +25,8 @@ struct share {
     struct ring *ring;
     struct group_part *part;
     struct topic_set wanted;
-    struct cursor cursor; /* where we read; at or beyond the group's own cursor */
+    struct cursor cursor;        /* where we read; at or beyond the group's own cursor */
+    struct partition_past *past; /* entries' events that the ring has no more; NULL: not needed yet */
     bool held;
     bool leaving; /* due to somebody else: takes no more */
     uint16_t epoch;
@@ -38,7 +39,8 @@ struct share {
     uint64_t told;          /* how far we had read when we told our low last */
     uint64_t low;           /* as we told it last */
     unsigned n_since_low;   /* events since the low was told */
-    uint64_t dead_after_ns; /* a full log of dead letters: not before */
+    uint64_t dead_after_ns; /* a full log of dead letters, or files that cannot be read: not before */
+    uint64_t scan_after_ns; /* files that cannot be read: not before */
 };
 
 /* An event in a handler. */
@@ -60,6 +62,9 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer);
 
 /* Tells how far we are and gives the lease back. Nothing may be in a handler. */
 void share_give(struct share *share);
+
+/* Lets go of files. */
+void share_close(struct share *share);
 
 /* Is anything of it in a handler? */
 bool share_is_running(const struct share *share);

@@ -43,6 +43,16 @@ static void fill_partition(const struct memory_log *log, uint32_t p, struct evbu
         .buried = atomic_load_explicit(&ring->head->buried, memory_order_relaxed),
         .fences = atomic_load_explicit(&ring->head->fences_ever, memory_order_relaxed),
     };
+    if (ring->has_journal) {
+        out->has_journal = true;
+        out->is_visible_synced = ring->is_visible_synced;
+        out->oldest = RELEASED_POSITION(atomic_load_explicit(&ring->head->oldest, memory_order_relaxed));
+        out->synced = ring_synced(ring); /* before `journaled`, so that it is not beyond it */
+        out->journaled = ring_journaled(ring);
+        out->kept_bytes = ring_cells_between(ring, out->oldest, out->journaled) * CELL_BYTES;
+        out->syncs = atomic_load_explicit(&ring->head->syncs, memory_order_relaxed);
+        out->write_failed = -(int)atomic_load_explicit(&ring->head->write_failed, memory_order_relaxed);
+    }
     for (int i = 0; i < FENCES_MAX; i++)
         out->n_fences += atomic_load_explicit(&ring->head->fences[i], memory_order_relaxed) != 0;
     for (int i = 0; i < LOWS_MAX; i++) {

@@ -2,9 +2,9 @@
  *
  * What a group receives belongs to the group: patterns make a new group, or say which of its logs a member takes; a log that they
  * cover in part is refused by name. Checked by tests/unit/test_subscribe.c. */
-#include "apply.h"
 #include "clock.h"
 #include "member.h"
+#include "provide.h"
 #include "topic.h"
 
 #include <inttypes.h>
@@ -132,11 +132,11 @@ static int find_or_make(struct evbus_subscription *sub, const struct evbus_subsc
     };
     if ((rc = group_lock(memory, thread->claim.slot, true, err)) != EVBUS_OK)
         return rc;
-    uint32_t n_before = apply_n_dead_letter_topics(memory);
+    uint32_t n_before = provide_n_dead_letter_topics(memory);
     rc = group_make(memory, &plan, &sub->of.group, err);
     *out_is_made = rc == EVBUS_OK;
     if (rc == EVBUS_OK)
-        rc = apply_dead_letter_names(memory, n_before, thread->claim.slot, err);
+        rc = provide_dead_letter_names(memory, n_before, thread->claim.slot, err);
     group_unlock(memory, thread->claim.slot);
     return rc == EVBUS_EDUPLICATE ? EVBUS_OK : rc;
 }
@@ -263,8 +263,11 @@ EVBUS_API void evbus_unsubscribe(struct evbus_subscription *sub)
         free(sub->settings);
         sub->settings = next;
     }
-    for (int l = 0; l < LOGS_MAX; l++)
+    for (uint32_t l = 0; l < LOGS_MAX; l++) {
+        for (uint32_t p = 0; sub->by_log[l] != NULL && p < sub->bus->memory.logs[l].n_partitions; p++)
+            share_close(&sub->by_log[l][p]);
         free(sub->by_log[l]);
+    }
     free(sub->shares);
     free(sub);
 }

@@ -20,6 +20,8 @@ struct ring {
     uint64_t salt;
     uint64_t limit;           /* first position that is never claimed */
     uint32_t frame_cells_max; /* a quarter of the ring */
+    bool has_journal;
+    bool is_visible_synced;
 };
 
 enum word_state { WORD_CLAIMED = 0, WORD_COMMITTED = 1, WORD_PAD = 2, WORD_CANCELLED = 3 };
@@ -69,6 +71,34 @@ static inline uint64_t ring_tail(const struct ring *ring)
 static inline uint64_t ring_released(const struct ring *ring)
 {
     return RELEASED_POSITION(atomic_load_explicit(&ring->head->released, memory_order_acquire));
+}
+/* The first position that is still to be read somewhere. */
+static inline uint64_t ring_oldest(const struct ring *ring)
+{
+    return ring->has_journal ? RELEASED_POSITION(atomic_load_explicit(&ring->head->oldest, memory_order_acquire))
+                             : ring_released(ring);
+}
+/* What stands in the journal's files, and what of it is on disk. */
+static inline uint64_t ring_journaled(const struct ring *ring)
+{
+    return TERM_POSITION(
+        atomic_load_explicit(&ring->head->journaled, memory_order_acquire)); /* edge FILE, to: readers */
+}
+static inline uint64_t ring_synced(const struct ring *ring)
+{
+    return TERM_POSITION(atomic_load_explicit(&ring->head->synced, memory_order_acquire));
+}
+/* Cells from one position to a later one, without those that a restart skipped. */
+static inline uint64_t ring_cells_between(const struct ring *ring, uint64_t from, uint64_t to)
+{
+    const struct ring_head *head = ring->head;
+    uint64_t skipped = from < head->prev_end && to >= head->start ? head->start - head->prev_end : 0;
+    return to > from + skipped ? to - from - skipped : 0;
+}
+/* May it be shown to readers? */
+static inline bool ring_is_visible(const struct ring *ring, uint64_t pos)
+{
+    return !ring->is_visible_synced || pos < ring_synced(ring);
 }
 
 static inline _Atomic uint64_t *ring_word(const struct ring *ring, uint64_t pos)

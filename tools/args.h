@@ -20,6 +20,7 @@ struct args {
     uint64_t mode;
     const char *group;
     bool from_stdin;
+    bool disk;
     const char *key;
     const char *key_field;
     uint8_t id[16]; /* all zero: not given */

@@ -114,9 +114,8 @@ const struct command command_doctor = {
     .text =
         "Prints findings with their severity (note, warning, problem) and their mend; with --json one object a\n"
         "line. Exit 1 when something worse than a note was found; 69, 70, 77 or 78 when it cannot be opened: that\n"
-        "is a finding, too. Changes nothing. Until there is a journal an absent group fills its logs, and then\n"
-        "producers get EVBUS_EFULL (exit 75): `evbus group show GROUP` tells how far it is behind. The log of dead\n"
-        "letters releases nothing.",
+        "is a finding, too. Changes nothing. An absent group costs disk, and where \"journal\" is false it fills its\n"
+        "logs (EVBUS_EFULL, exit 75): `evbus group show GROUP` tells how far it is behind.",
     .examples = "evbus doctor\nevbus doctor --json -b staging",
     .run = run,
 };

@@ -88,14 +88,16 @@ static void print_notes(const struct evbus_group_stat *group)
 {
     const char *topic = group->n_topics > 0 ? group->topics[0] : "";
     int namespace_len = (int)strcspn(topic, ".");
-    (void)printf("\n%s: what the group has not done is kept for it, whether it has members or not. An absent group\n"
-                 "fills its logs, and then producers get EVBUS_EFULL (exit 75), until there is a journal.\n",
-                 group->n_members == 0 ? "nobody is a member" : "note");
+    (void)printf(
+        "\n%s: what the group has not done is kept for it, whether it has members or not. With a journal\n"
+        "that costs disk alone; where the catalogue says \"journal\": false, an absent group fills its logs, and then\n"
+        "producers get EVBUS_EFULL (exit 75).\n",
+        group->n_members == 0 ? "nobody is a member" : "note");
     if (group->n_members == 0)
         (void)printf("`evbus consume %s` works it off, `evbus group rm %s` forgets it.\n", group->group, group->group);
     (void)printf(
-        "dead letters: evbus tail '%.*s.dlq.%s' --from earliest. Their log releases nothing: when it is full,\n"
-        "spent events stay pending (dead) and hold back the later ones of their keys.\n",
+        "dead letters: evbus tail '%.*s.dlq.%s' --from earliest. Without a journal their log releases\n"
+        "nothing: when it is full, spent events stay pending (dead) and hold back the later ones of their keys.\n",
         namespace_len, topic, group->group);
 }
 
@@ -109,6 +111,12 @@ static void show_group(const struct args *args, const struct evbus_group_stat *g
     if (group->oldest_ns > 0)
         groups_format_age(group->oldest_ns, oldest, sizeof oldest);
     (void)printf("%-12s %s (%s)\n", "group", group->group, groups_kind(group));
+    if (group->absent_ns > 0) {
+        char absent[48];
+        groups_format_age(group->absent_ns, absent, sizeof absent);
+        (void)printf("%-12s %s without a member\n", "absent", absent);
+    }
+    print_number("held", group->held_bytes / 1024, "KiB kept until the group has done them");
     print_number("lag", group->lag, "cells of 64 bytes not yet taken");
     print_number("pending", group->n_pending, "events taken and not done, of those:");
     print_number("  running", group->n_running, "in a handler");
@@ -257,7 +265,7 @@ const struct command command_group = {
         "again, how many dead letters there are; show also topics and members. With --json one object a line. add\n"
         "makes a group that no catalogue has; from then on events are kept for it. rm forgets a group and all it has\n"
         "not done: it asks, or wants --yes where there is no terminal (exit 2; 1 when the answer was no).\n"
-        "An absent group fills its logs, and then producers get EVBUS_EFULL (exit 75), until there is a journal. The\n"
+        "An absent group costs disk alone; where \"journal\" is false it fills its logs: EVBUS_EFULL (exit 75). The\n"
         "log of dead letters releases nothing.",
     .examples = "evbus group ls\nevbus group show notification-service --json | jq .lag\n"
                 "evbus group add audit 'lomash.orders.*' --from earliest\nevbus group rm audit --yes",

@@ -23,6 +23,8 @@ static const char *state_name(int state)
         return "of another build";
     case EVBUS_EPERM:
         return "not permitted";
+    case EVBUS_ENOBUS:
+        return "on disk"; /* it comes back with the first process that opens it */
     case EVBUS_ECORRUPT:
         return "corrupt";
     default:

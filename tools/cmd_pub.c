@@ -75,6 +75,7 @@ static int publish(struct publisher *publisher, const char *payload, size_t len,
                                 .payload_len = len,
                                 .key = args->key,
                                 .timestamp_ns = args->time_ns,
+                                .ack = args->disk ? EVBUS_ACK_DISK : EVBUS_ACK_LOG,
                                 .version_major = args->payload_version[0],
                                 .version_minor = args->payload_version[1]};
     memcpy(event.id, args->id, sizeof event.id);
@@ -312,6 +313,7 @@ static const struct arg_option options[] = {
     {"id", 0, ARG_UUID, offsetof(struct args, id), "UUID", "the eventId; else a new one is made"},
     {"time", 0, ARG_TIME, offsetof(struct args, time_ns), "RFC3339", "the timestamp; else now"},
     {"version", 0, ARG_VERSION, offsetof(struct args, payload_version), "VERSION", "of the payload; else 1.0"},
+    {"disk", 0, ARG_FLAG, offsetof(struct args, disk), NULL, "wait until it is on disk, whatever its log's ack is"},
     {"timeout", 0, ARG_DURATION, offsetof(struct args, timeout_ns), "D", "how long a full ring may keep us; else 5s"},
     {0},
 };

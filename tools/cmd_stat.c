@@ -15,6 +15,7 @@
 static const char usage[] = "stat [--watch]";
 
 #define WATCH_NS UINT64_C(1000000000)
+#define LONG_NS  (3600 * UINT64_C(1000000000)) /* as the doctor has it */
 
 static uint64_t free_cells(const struct evbus_partition_stat *partition)
 {
@@ -47,6 +48,40 @@ static void print_service_row(const struct evbus_stat *stat, size_t first)
                  n_threads, n_processes, n_dead, cancels);
 }
 
+/* What is kept on disk. AHEAD is what is in memory alone, UNSYNCED what would be lost by a power cut, in cells of 64 bytes. */
+static void print_journal(const struct evbus_stat *stat)
+{
+    bool has_rows = false;
+    for (size_t i = 0; i < stat->n_partitions; ++i) {
+        const struct evbus_partition_stat *p = &stat->partitions[i];
+        char name[160];
+        if (!p->has_journal)
+            continue;
+        if (!has_rows)
+            (void)printf("\n%-28s %14s %14s %8s %8s %10s %s\n", "JOURNAL", "OLDEST", "SYNCED", "UNSYNCED", "AHEAD",
+                         "MIB", "STATE");
+        has_rows = true;
+        (void)snprintf(name, sizeof name, "%s/%" PRIu32, p->log, p->partition);
+        (void)printf("%-28s %14" PRIu64 " %14" PRIu64 " %8" PRIu64 " %8" PRIu64 " %10.1f %s\n", name, p->oldest,
+                     p->synced, p->journaled > p->synced ? p->journaled - p->synced : 0,
+                     p->tail > p->journaled ? p->tail - p->journaled : 0, mebibytes(p->kept_bytes),
+                     p->write_failed != EVBUS_OK ? evbus_strerror(p->write_failed) : "ok");
+    }
+}
+
+/* A group that has been away for long costs disk for as long as it is. */
+static int warn_of_absence(void *context, const struct evbus_group_stat *group)
+{
+    char absent[48];
+    (void)context;
+    if (group->absent_ns < LONG_NS || group->held_bytes == 0)
+        return 0;
+    groups_format_age(group->absent_ns, absent, sizeof absent);
+    (void)printf("warning: group %s has had no member for %s, and %.1f MiB are kept for it\n", group->group, absent,
+                 mebibytes(group->held_bytes));
+    return 0;
+}
+
 static int print_human(struct evbus *bus, const struct evbus_stat *stat)
 {
     struct groups_table groups = {.above = "\n"};
@@ -76,7 +111,10 @@ static int print_human(struct evbus *bus, const struct evbus_stat *stat)
                      p->capacity > 0 ? 100.0 * (double)free_cells(p) / (double)p->capacity : 0.0, p->full, p->cancels,
                      p->fences, p->buried, p->n_sleepers, p->n_pins);
     }
+    print_journal(stat);
     int rc = evbus_groups(bus, groups_print_row, &groups);
+    if (rc == EVBUS_OK)
+        rc = evbus_groups(bus, warn_of_absence, NULL);
     if (stat->n_slots > 0)
         (void)printf("\n%-28s %8s %10s %8s %8s\n", "SERVICE", "THREADS", "PROCESSES", "DEAD", "CANCELS");
     for (size_t i = 0; i < stat->n_slots; ++i)
@@ -88,15 +126,15 @@ static int print_human(struct evbus *bus, const struct evbus_stat *stat)
 
 /* --- for programs ------------------------------------------------------------------------------------------------- */
 
+static const char *truth(bool is_so)
+{
+    return is_so ? "true" : "false";
+}
+
 static void print_text(const char *before, const char *text)
 {
     (void)printf("%s", before);
     print_json(text, strlen(text));
-}
-
-static const char *truth(bool is_so)
-{
-    return is_so ? "true" : "false";
 }
 
 static void print_json_partition(const struct evbus_partition_stat *p)
@@ -110,8 +148,16 @@ static void print_json_partition(const struct evbus_partition_stat *p)
     else
         (void)printf("\"%" PRIu64 "\"", p->low);
     (void)printf(",\"free\":%" PRIu64 ",\"full\":%" PRIu64 ",\"cancels\":%" PRIu64 ",\"buried\":%" PRIu64
-                 ",\"fences\":%" PRIu64 ",\"fenced\":%" PRIu32 ",\"sleepers\":%" PRIu32 ",\"pins\":%" PRIu32 "}",
+                 ",\"fences\":%" PRIu64 ",\"fenced\":%" PRIu32 ",\"sleepers\":%" PRIu32 ",\"pins\":%" PRIu32
+                 ",\"journal\":",
                  free_cells(p), p->full, p->cancels, p->buried, p->fences, p->n_fences, p->n_sleepers, p->n_pins);
+    if (p->has_journal)
+        (void)printf("{\"oldest\":\"%" PRIu64 "\",\"journaled\":\"%" PRIu64 "\",\"synced\":\"%" PRIu64
+                     "\",\"keptBytes\":%" PRIu64 ",\"visible\":\"%s\",\"failed\":%s}}",
+                     p->oldest, p->journaled, p->synced, p->kept_bytes, p->is_visible_synced ? "synced" : "memory",
+                     truth(p->write_failed != EVBUS_OK));
+    else
+        (void)printf("null}");
 }
 
 static void print_json_thread(const struct evbus_slot_stat *slot)
@@ -227,8 +273,9 @@ const struct command command_stat = {
         "pins. For each group: how far it is behind (cells), what it has in hand, its oldest event that is not done, "
         "what was tried again, its dead\n"
         "letters. Then the threads that are attached, by service. With --json one object (with --watch one a\n"
-        "second, each on a line). An absent group fills its logs, and then producers get EVBUS_EFULL (exit 75),\n"
-        "until there is a journal; the log of dead letters releases nothing.",
+        "second, each on a line). For the journal of each partition: what is kept on disk, what a power cut would "
+        "take,\n"
+        "and whether it can be written.",
     .examples = "evbus stat\nevbus stat --watch -b staging\nevbus stat --json | jq '.partitions[] | select(.full > 0)'",
     .options = options,
     .run = run,

@@ -1,6 +1,6 @@
 /* groups.c: groups in numbers, as a table and as JSON.
  *
- * How to read it. LAG is how far the group is behind its topics' producers, in cells of 64 bytes. PENDING are events
+ * How to read it. ABSENT is how long the group has had no living member, HELD what is kept until it has done it. LAG is how far the group is behind its topics' producers, in cells of 64 bytes. PENDING are events
  * that are taken and not done: RUNNING in a handler, WAITING to be tried again, DEAD spent, their dead letters not yet
  * published since the log of dead letters is full. ATTEMPTS is the most that one of them has had, OLDEST the age of the
  * oldest event that is not done. LETTERS are the dead letters published, TAKEOVERS the partitions that were taken from
@@ -34,18 +34,21 @@ int groups_print_row(void *context, const struct evbus_group_stat *group)
 {
     struct groups_table *table = context;
     char oldest[48] = "-";
+    char absent[48] = "-";
     if (!table->has_rows)
-        (void)printf("%s%-28s %-9s %7s %8s %7s %7s %7s %5s %8s %12s %10s %11s %7s %9s\n", table->above, "GROUP", "KIND",
-                     "MEMBERS", "LAG", "PENDING", "RUNNING", "WAITING", "DEAD", "ATTEMPTS", "OLDEST", "DONE",
-                     "REDELIVERED", "LETTERS", "TAKEOVERS");
+        (void)printf("%s%-28s %-9s %7s %12s %9s %8s %7s %7s %7s %5s %8s %12s %10s %11s %7s %9s\n", table->above,
+                     "GROUP", "KIND", "MEMBERS", "ABSENT", "HELD KIB", "LAG", "PENDING", "RUNNING", "WAITING", "DEAD",
+                     "ATTEMPTS", "OLDEST", "DONE", "REDELIVERED", "LETTERS", "TAKEOVERS");
     table->has_rows = true;
     if (group->oldest_ns > 0)
         groups_format_age(group->oldest_ns, oldest, sizeof oldest);
-    (void)printf("%-28s %-9s %7" PRIu32 " %8" PRIu64 " %7" PRIu32 " %7" PRIu32 " %7" PRIu32 " %5" PRIu32 " %8" PRIu32
-                 " %12s %10" PRIu64 " %11" PRIu64 " %7" PRIu64 " %9" PRIu64 "\n",
-                 group->group, groups_kind(group), group->n_members, group->lag, group->n_pending, group->n_running,
-                 group->n_waiting, group->n_dead, group->attempts_max, oldest, group->done, group->redelivered,
-                 group->dead_letters, group->takeovers);
+    if (group->absent_ns > 0)
+        groups_format_age(group->absent_ns, absent, sizeof absent);
+    (void)printf("%-28s %-9s %7" PRIu32 " %12s %9" PRIu64 " %8" PRIu64 " %7" PRIu32 " %7" PRIu32 " %7" PRIu32
+                 " %5" PRIu32 " %8" PRIu32 " %12s %10" PRIu64 " %11" PRIu64 " %7" PRIu64 " %9" PRIu64 "\n",
+                 group->group, groups_kind(group), group->n_members, absent, group->held_bytes / 1024, group->lag,
+                 group->n_pending, group->n_running, group->n_waiting, group->n_dead, group->attempts_max, oldest,
+                 group->done, group->redelivered, group->dead_letters, group->takeovers);
     return 0;
 }
 
@@ -77,8 +80,9 @@ void groups_print_json(const struct evbus_group_stat *group)
     else
         (void)printf("null");
     (void)printf(",\"done\":%" PRIu64 ",\"redelivered\":%" PRIu64 ",\"deadLetters\":%" PRIu64 ",\"takeovers\":%" PRIu64
-                 ",\"topics\":[",
-                 group->done, group->redelivered, group->dead_letters, group->takeovers);
+                 ",\"heldBytes\":%" PRIu64 ",\"absentMs\":%" PRIu64 ",\"topics\":[",
+                 group->done, group->redelivered, group->dead_letters, group->takeovers, group->held_bytes,
+                 group->absent_ns / 1000000);
     for (size_t i = 0; i < group->n_topics; ++i) {
         (void)printf("%s", i > 0 ? "," : "");
         print_json(group->topics[i], strlen(group->topics[i]));

@@ -18,19 +18,22 @@ struct evbus_init_options {
     const char *group;     /**< group name or number that owns them; NULL: ours */
 };
 
-/** Make a bus: /dev/shm/evbus.<bus>.control and one object per log, every page of them allocated.
- *  Returns EVBUS_OK; EVBUS_EDUPLICATE (it exists); EVBUS_ECATALOGUE; EVBUS_ENOSPC (nothing is left behind); EVBUS_EINVAL;
+/** Make a bus: /dev/shm/evbus.<bus>.control and one object per log, every page of them allocated. One that has logs with a journal
+ *  remembers in a folder, $EVBUS_STATE_DIR/<bus>; else /var/lib/evbus/<bus> as root, else $XDG_STATE_HOME/evbus/<bus>, or
+ *  ~/.local/state/evbus/<bus>: from there evbus_open() brings it back when its memory is gone.
+ *  Returns EVBUS_OK; EVBUS_EDUPLICATE (it exists, in memory or in its folder); EVBUS_ECATALOGUE; EVBUS_ENOSPC (nothing is left behind); EVBUS_EINVAL;
  *  EVBUS_EPERM. Since 0.1. */
 EVBUS_API int evbus_init(const struct evbus_init_options *options);
 
 /** Remove a bus: it is marked retired first, so that whoever still has it mapped gets EVBUS_ESTALE. What was in it is
- *  gone. Also clears away what a half-made or foreign-layout bus left. Returns EVBUS_OK; EVBUS_ENOBUS; EVBUS_EPERM. */
+ *  gone, and with it the folder where it remembers. Also clears away what a half-made or foreign-layout bus left. Returns EVBUS_OK; EVBUS_ENOBUS; EVBUS_EPERM. */
 EVBUS_API int evbus_remove(const char *bus);
 
 struct evbus_listed {
     size_t size;
     char bus[64];
-    int state;      /**< EVBUS_OK, or why it cannot be opened: EVBUS_ELAYOUT, EVBUS_EPERM, EVBUS_ECORRUPT */
+    int state; /**< EVBUS_OK, or why it cannot be opened: EVBUS_ELAYOUT, EVBUS_EPERM, EVBUS_ECORRUPT ...; EVBUS_ENOBUS: its
+                     *   memory is gone, and who opens it brings it back from its folder */
     uint64_t bytes; /**< of shared memory, all objects */
     uint64_t created_ns;
     uint32_t n_processes; /**< attached now */
@@ -75,12 +78,20 @@ struct evbus_partition_stat {
     uint64_t released; /**< cells that may be overwritten */
     uint64_t low;      /**< the least position that a pin holds; UINT64_MAX: no pin */
     uint32_t n_pins;
-    uint32_t n_sleepers; /**< of its log */
-    uint64_t full;       /**< publishes that found it full */
-    uint64_t cancels;    /**< claims taken from writers that were too slow */
-    uint64_t buried;     /**< claims of the dead that were cleared */
-    uint64_t fences;     /**< cancelled claims whose cells were left out, since their writers slept */
-    uint32_t n_fences;   /**< of them: whose writers still sleep, 16 at most; the next one fills the ring */
+    uint32_t n_sleepers;    /**< of its log */
+    uint64_t full;          /**< publishes that found it full */
+    uint64_t cancels;       /**< claims taken from writers that were too slow */
+    uint64_t buried;        /**< claims of the dead that were cleared */
+    uint64_t fences;        /**< cancelled claims whose cells were left out, since their writers slept */
+    uint32_t n_fences;      /**< of them: whose writers still sleep, 16 at most; the next one fills the ring */
+    bool has_journal;       /**< the fields below say something only where it has */
+    bool is_visible_synced; /**< readers see what is on disk, not before */
+    uint64_t oldest;        /**< the first position that is kept */
+    uint64_t journaled;     /**< what lies below stands in files */
+    uint64_t synced;        /**< what lies below is on disk */
+    uint64_t kept_bytes;    /**< of events in files */
+    uint64_t syncs;         /**< fdatasyncs that went well, in this life of the bus */
+    int write_failed; /**< enum evbus_code of the last write or sync, when it failed: then nothing is appended; EVBUS_OK */
 };
 
 /** A thread that is attached. */
@@ -142,7 +153,9 @@ struct evbus_group_stat {
     const char *const *topics; /**< that it receives */
     size_t n_topics;
     const struct evbus_slot_stat *members; /**< n_members of them */
-    uint64_t takeovers; /**< partitions taken from members that died, or hung for longer than a handler may take */
+    uint64_t takeovers;  /**< partitions taken from members that died, or hung for longer than a handler may take */
+    uint64_t held_bytes; /**< of events that are kept, in memory or files, until the group has done them */
+    uint64_t absent_ns;  /**< without a living member since; 0: it has one */
 };
 
 /** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */

@@ -79,7 +79,8 @@ enum evbus_code {
 };
 
 /** When publish returns, how safe is the event? Belongs to the topic's log; a publish may ask for more, never for less.
- *  DISK and BROKER need the journal and the bridge, which this version does not have: they are refused by name. */
+ *  DISK needs the log's journal ("journal": false in the catalogue: refused by name); BROKER needs the bridge, which this version
+ *  does not have. */
 enum evbus_ack {
     EVBUS_ACK_LOG = 0,    /**< whatever the catalogue says for the topic's log */
     EVBUS_ACK_MEMORY = 1, /**< every process of this host can see it; it survives kill -9 of all of them */
@@ -146,7 +147,8 @@ struct evbus_event {
     uint16_t version_minor;
     enum evbus_ack ack;      /**< at least this; 0: as the log has it */
     bool payload_is_checked; /**< the caller has just serialised it: do not check again that it is JSON */
-    uint64_t timeout_ns;     /**< how long a full ring may keep us; 0: not at all */
+    uint64_t
+        timeout_ns; /**< how long a full ring may keep us; 0: not at all, but up to 20 ms for the journal to be appended */
 };
 
 /** Where an event went. Printed as lomash.orders/2@123456. */
@@ -166,10 +168,13 @@ struct evbus_receipt {
  *  event    topic and payload required; payload: one JSON text, 1..245760 bytes. Copied: free it at once.
  *  receipt  out, may be NULL. Untouched on failure.
  *  Threads  any, on one handle; from a handler too; not from a signal handler (EVBUS_EBUSY where it interrupts a publish).
- *  Cost     no system call unless somebody sleeps or the ring is full, but one per 64 ids that we make (getrandom), and once a
+ *  Disk     with ack disk it returns when the event is synced: one fdatasync, which it shares with whoever publishes at the same
+ *           time. EVBUS_EIO: the event is in memory, may be delivered, and is not known to be on disk, since the disk has failed for
+ *           a second, or did not answer for ten; publish it again with the same id.
+ *  Cost     without that, no system call unless somebody sleeps or the ring is full, but one per 64 ids that we make (getrandom), and once a
  *           second a look whether the bus still has its names; no memory is allocated after a thread's first call.
  *  Returns  EVBUS_OK; EVBUS_EINVAL (evbus_message() names the field); EVBUS_EDENIED (who may is in the message);
- *           EVBUS_ENOTFOUND (no such topic); EVBUS_EFULL (nothing was published); EVBUS_ESTALE; EVBUS_EFORKED;
+ *           EVBUS_ENOTFOUND (no such topic); EVBUS_EFULL (nothing was published); EVBUS_EIO (see Disk); EVBUS_ESTALE; EVBUS_EFORKED;
  *           EVBUS_ELIMIT (no slot left); EVBUS_EEXHAUSTED; EVBUS_ECORRUPT (run `evbus doctor`).
  *  Source   ADR 003, "Event Envelope Schema". Since 0.1. */
 EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, struct evbus_receipt *receipt);
@@ -187,9 +192,10 @@ EVBUS_API int evbus_publish_batch(struct evbus *bus, const struct evbus_event *e
 /** Where a reader starts. */
 enum evbus_from {
     EVBUS_FROM_LATEST = 0,   /**< with what is published after evbus_reader_open() has returned */
-    EVBUS_FROM_EARLIEST = 1, /**< with the oldest event that is still in memory */
-    EVBUS_FROM_TIME = 2,     /**< with the oldest in memory whose timestamp is at or after from_time_ns */
-    /** Groups only: in each partition with the first event at or after from_position, as long as it is in memory */
+    EVBUS_FROM_EARLIEST = 1, /**< with the oldest event that is still kept, in files or in memory */
+    EVBUS_FROM_TIME = 2, /**< with the oldest that is kept whose timestamp is at or after from_time_ns; of files, from
+                              *   the first on that was not begun after that time */
+    /** Groups only: in each partition with the first event at or after from_position, as long as it is kept */
     EVBUS_FROM_POSITION = 3
 };
 

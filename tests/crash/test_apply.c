@@ -5,10 +5,10 @@
 #include "step.h"
 #include "trial.h"
 
-#include "apply.h"
 #include "burial.h"
 #include "bus.h"
 #include "clock.h"
+#include "provide.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>

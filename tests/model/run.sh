@@ -2,7 +2,8 @@
 # run.sh: full searches of the protocol models in this folder; each rule is also left out once, and must be missed.
 #
 #   run.sh                  all cases of the table below
-#   run.sh --only NAME      the cases of one model (stamp, slots, release, doorbell, dead, pin, pending, lease)
+#   run.sh --only NAME      the cases of one model (stamp, slots, release, doorbell, dead, pin, pending, lease,
+#                           keeper)
 #
 # What the models cover, in small (2 or 3 threads, 2 to 4 cells, a few events, one or two faults, every interleaving):
 #   stamp     claim, write, commit, cancel, the stamp that readers poll, death at any step                    R17 R19
@@ -14,9 +15,10 @@
 #   pin       a group's creation against an advance of `released` or `oldest`                                 R8 P11
 #   pending   a group's entries: take, run, finish, followers, attempts, dead letters, takeover, low           P1 - P8 P10
 #   lease     who holds a partition: burial, takeover, handover, zombies, the low that its holder stores       P3 P5 B6
+#   keeper    two keepers of one file, one deposed and late; a failed fdatasync                               J4
 # What they do not cover: memory orders weaker than store buffers (all but doorbell are sequentially consistent: a pass is no
 # proof of the fences on arm64); liveness under fairness (only "nothing can move and somebody waits" is found, not two who
-# turn in circles); more than two fences; wrapping laps, positions, generations and epochs; files; the kernel.
+# turn in circles); more than two fences; wrapping laps, positions, generations and epochs; several files, marks, groups' states; the kernel.
 #
 # A case passes as "must pass" only if the search was complete: `errors: 0` and no word of the memory limit, the depth limit,
 # an unfinished search or the clock, since pan prints `errors: 0` for a search that was cut short, too. It passes as "must fail"
@@ -76,6 +78,9 @@ lease    |-DHANDOVERS=1 -DN=1 -DNP=1                               |-E|pass
 lease    |-DFENCES=2 -DN=1 -DNP=1                                  |-E|pass
 lease    |-DM=3 -DREBIRTHS=0 -DN=1 -DNP=1                          |-E|pass
 lease    |-DP=2 -DREBIRTHS=0 -DFENCES=0 -DN=1 -DNP=1               |-E|pass
+keeper   |                                                         |-E|pass
+keeper   |-DFAILS=2                                                |-E|pass
+keeper   |-DCAP=1                                                  |-E|pass
 stamp    |-DSTAMPSTORE                                             |  |fail
 stamp    |-DSTAMPFIRST                                             |  |fail
 stamp    |-DNOWORD                                                 |  |fail
@@ -138,6 +143,14 @@ lease    |-DLOWCACHE                                               |-E|fail
 lease    |-DSEEKS=1 -DCRASHES=0                                    |-E|fail
 lease    |-DDEADFIRST -DFENCES=0                                   |-E|fail
 lease    |-DHANDRUN -DHANDOVERS=1 -DFENCES=0                       |-E|fail
+keeper   |-DINPLACE                                                |-E|fail
+keeper   |-DNOCHECK                                                |-E|fail
+keeper   |-DNOTERM                                                 |-E|fail
+keeper   |-DFROMJOURNALED                                          |-E|fail
+keeper   |-DRETRYSYNC                                              |-E|fail
+keeper   |-DNOSWEEP                                                |-E|fail
+keeper   |-DDRAFTLATE                                              |-E|fail
+keeper   |-DSTAMPLATE                                              |-E|fail
 '
 
 only=

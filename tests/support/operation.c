@@ -192,7 +192,7 @@ static bool keep(struct actor *actor)
     struct error err;
     if (keeper_start(&keeper, &actor->bus->memory, "keeper", &actor->bus->log, &err) != EVBUS_OK)
         return false;
-    uint64_t until = clock_mono_ns() + CLOCK_NS_PER_S;
+    uint64_t until = clock_mono_ns() + 10 * CLOCK_NS_PER_S; /* each instruction is a step */
     while (has_claim(&actor->bus->memory.logs[0].rings[0]) && clock_mono_ns() < until)
         clock_relax();
     for (until = clock_mono_ns() + 2 * CLOCK_NS_PER_MS; clock_mono_ns() < until;)

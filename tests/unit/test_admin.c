@@ -496,7 +496,10 @@ Test(admin, check_tells_a_catalogue_from_what_is_none)
         {"a ring of 3 KiB",
          "{\"namespace\":\"test\",\"tests\":true,\"defaults\":{\"ring\":\"3KiB\"},\"topics\":{\"test.a.one\":{}}}",
          "ring"},
-        {"ack disk", "{\"namespace\":\"test\",\"defaults\":{\"ack\":\"disk\"},\"topics\":{\"test.a.one\":{}}}", "ack"},
+        {"ack disk without a journal",
+         "{\"namespace\":\"test\",\"open\":true,\"defaults\":{\"ack\":\"disk\",\"journal\":false},"
+         "\"topics\":{\"test.a.one\":{}}}",
+         "ack"},
     };
     uint64_t bytes = 4711;
     for (size_t i = 0; i < N(rows); i++) {

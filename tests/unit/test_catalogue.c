@@ -150,8 +150,10 @@ Test(catalogue, as_shipped_has_ten_logs_of_four_partitions)
         cr_expect_eq(log->n_topics, n_topics[i], "%s", log->name);
         cr_expect_eq(log->n_partitions, 4, "%s", log->name);
         cr_expect_eq(log->ring_bytes, 1024 * KIB, "%s", log->name);
-        cr_expect_eq(log->ack, EVBUS_ACK_MEMORY, "%s", log->name);
-        cr_expect_eq(log->retention_ns, 7 * DAY, "%s", log->name);
+        cr_expect(log->journal, "%s", log->name);
+        cr_expect_eq(log->ack, i < 4 ? EVBUS_ACK_DISK : EVBUS_ACK_MEMORY, "%s", log->name);
+        cr_expect_eq(log->visible_synced, i < 4, "%s", log->name);
+        cr_expect_eq(log->retention_ns, (i < 3 ? 400 : 7) * DAY, "%s", log->name);
     }
     cr_expect_str_eq(catalogue->name_space, "lomash");
     cr_expect_eq(catalogue->payload_max, 240 * KIB);
@@ -168,11 +170,24 @@ Test(catalogue, has_good_defaults)
     const struct catalogue_log *log = &catalogue->logs[0];
     const struct catalogue_group *group = &catalogue->groups[0];
     cr_expect(log->n_partitions == 4 && log->ring_bytes == 1024 * KIB && log->ack == EVBUS_ACK_MEMORY);
-    cr_expect(!log->visible_synced && !log->journal && log->retention_ns == 7 * DAY && log->retention_bytes == 0);
+    cr_expect(!log->visible_synced && log->journal && log->retention_ns == 7 * DAY && log->retention_bytes == 0);
     cr_expect(group->n_retry == 2 && group->retry_ns[0] == S && group->retry_ns[1] == 10 * S);
     cr_expect_eq(group->handler_timeout_ns, 0);
     cr_expect(!catalogue->open && catalogue->payload_max == 240 * KIB);
     cr_expect(catalogue->n_here == 1 && strcmp(catalogue->here[0], "*") == 0);
+    catalogue_free(catalogue);
+}
+
+Test(catalogue, shows_what_is_on_disk_where_a_publish_waits_for_it_unless_it_says_otherwise)
+{
+    struct catalogue *catalogue = parsed(
+        "{'namespace':'a','open':true,'defaults':{'ack':'disk'},'topics':{'a.w.t':{},'a.x.t':{},'a.y.t':{},'a.z.t':{}},"
+        "'logs':{'a.x':{'visible':'memory'},'a.y':{'ack':'memory'},'a.z':{'ack':'memory','visible':'synced'}}}");
+    const struct catalogue_log *logs = catalogue->logs;
+    cr_expect(logs[0].ack == EVBUS_ACK_DISK && logs[0].visible_synced && logs[0].journal);
+    cr_expect(logs[1].ack == EVBUS_ACK_DISK && !logs[1].visible_synced);
+    cr_expect(logs[2].ack == EVBUS_ACK_MEMORY && !logs[2].visible_synced);
+    cr_expect(logs[3].ack == EVBUS_ACK_MEMORY && logs[3].visible_synced);
     catalogue_free(catalogue);
 }
 
@@ -346,14 +361,18 @@ static const struct {
     {"ring: a fraction", DEFAULTS("'ring':'1.5MiB'"), "must be a size"},
     {"ring: tiny in tests", WITH("'tests':true,'defaults':{'ring':'2KiB'}"), "must be 4KiB to 1024MiB; found '2KiB'"},
     {"ring: null", DEFAULTS("'ring':null"), "must be a size, as in 65536, '240KiB' or '1MiB'; found null"},
-    {"ack: disk", WITH("'logs':{'lomash.orders':{'ack':'disk'}}"),
-     "logs.'lomash.orders'.ack: 'disk' needs the journal, which this build does not have yet; 'memory' is what it has"},
+    {"ack: disk without a journal", WITH("'logs':{'lomash.orders':{'ack':'disk','journal':false}}"),
+     "logs.'lomash.orders'.ack: 'disk' needs the log's journal: leave 'journal': false away, or say 'memory'"},
+    {"ack: disk in tests, which have no journal", WITH("'tests':true,'defaults':{'ack':'disk'}"),
+     "logs.'lomash.orders'.ack: 'disk' needs the log's journal"},
     {"ack: broker", DEFAULTS("'ack':'broker'"),
      "defaults.ack: 'broker' needs the bridge, which this build does not have"},
-    {"ack: another word", DEFAULTS("'ack':'ram'"), "defaults.ack: must be 'memory'; found 'ram'"},
-    {"ack: a number", DEFAULTS("'ack':1"), "defaults.ack: must be 'memory'; found 1"},
-    {"visible: synced", DEFAULTS("'visible':'synced'"), "defaults.visible: 'synced' needs the journal"},
-    {"visible: another word", DEFAULTS("'visible':'now'"), "defaults.visible: must be 'memory'; found 'now'"},
+    {"ack: another word", DEFAULTS("'ack':'ram'"), "defaults.ack: must be 'memory' or 'disk'; found 'ram'"},
+    {"ack: a number", DEFAULTS("'ack':1"), "defaults.ack: must be 'memory' or 'disk'; found 1"},
+    {"visible: synced without a journal", DEFAULTS("'visible':'synced','journal':false"),
+     "logs.'lomash.orders'.visible: 'synced' needs the log's journal"},
+    {"visible: another word", DEFAULTS("'visible':'now'"),
+     "defaults.visible: must be 'memory' or 'synced'; found 'now'"},
     {"journal: a word", DEFAULTS("'journal':'no'"), "defaults.journal: must be true or false; found 'no'"},
     {"retention: a number", DEFAULTS("'retention':7"), "defaults.retention: must be a duration, as in '10ms'"},
     {"retention: no unit", DEFAULTS("'retention':'7'"), "must be a duration"},

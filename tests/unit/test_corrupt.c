@@ -3,13 +3,13 @@
  * First on a ring of our own, in memory of exactly its size, so that a sanitizer sees any step out of it; then through the
  * calls of a service on a real bus. Mutexes of slots are left alone: whoever writes into those owns the process [R18].
  * Random tests print their seed and, where they fail, the round; EVBUS_SEED=<number> takes it back. */
-#include "apply.h"
 #include "burial.h"
 #include "bus.h"
 #include "clock.h"
 #include "cursor.h"
 #include "fixture.h"
 #include "partition.h"
+#include "provide.h"
 #include "scribble.h"
 #include "trial.h"
 
@@ -138,6 +138,7 @@ static int read_all(struct bed *bed, struct cursor *cursor, const char *what)
             n_events++;
             break;
         }
+        case CURSOR_FAILED:
         case CURSOR_CORRUPT: {
             char where[64];
             snprintf(where, sizeof where, "test.a/3 at %" PRIu64 ":", before);
@@ -708,12 +709,12 @@ Test(corrupt, topics_that_cannot_be_are_not_written_about)
     struct memory_log *log = &f.bus->memory.logs[0];
     struct error err = {""};
     atomic_store(&log->head->n_topics, TOPICS_MAX + 1);
-    cr_expect_eq(apply_names(log, TOPICS_MAX, 1, &err), EVBUS_ECORRUPT, "%s", err.text);
+    cr_expect_eq(provide_names(log, TOPICS_MAX, 1, &err), EVBUS_ECORRUPT, "%s", err.text);
     cr_expect(strstr(err.text, "test.a") != NULL, "it does not say where: %s", err.text);
     atomic_store(&log->head->n_topics, UINT32_MAX);
-    cr_expect_eq(apply_names(log, 0, 1, &err), EVBUS_ECORRUPT, "%s", err.text);
+    cr_expect_eq(provide_names(log, 0, 1, &err), EVBUS_ECORRUPT, "%s", err.text);
     atomic_store(&log->head->n_topics, 2);
     memset(log->head->topics, 'x', sizeof log->head->topics);
-    cr_expect_eq(apply_names(log, 0, 1, &err), EVBUS_OK, "%s", err.text);
+    cr_expect_eq(provide_names(log, 0, 1, &err), EVBUS_OK, "%s", err.text);
     fixture_end(&f);
 }

@@ -57,10 +57,10 @@ static uint32_t any(struct chance *chance, uint32_t n)
 
 /* --- the model ------------------------------------------------------------------------------------------------------------ */
 
-enum state { WAITS, IN_HAND, DONE, DEAD, TOLD }; /* TOLD: dead, and its letter has been seen */
+enum stage { WAITS, IN_HAND, DONE, DEAD, TOLD }; /* TOLD: dead, and its letter has been seen */
 
 struct told {
-    enum state state;
+    enum stage state;
     int key; /* -1: none */
     uint32_t n_charged;
     uint32_t n_crashes;     /* of those */
@@ -145,7 +145,7 @@ static void model_receive(struct model *model, const struct evbus_delivery *got,
     event->partition = got->partition;
 }
 
-static void model_end(struct model *model, struct told *event, enum state state, const char *cause)
+static void model_end(struct model *model, struct told *event, enum stage state, const char *cause)
 {
     event->state = state;
     event->cause = cause;

@@ -50,7 +50,7 @@ static struct catalogue *parsed(void)
 static int create(struct memory *memory, const char *bus, mode_t mode, struct error *err)
 {
     struct catalogue *catalogue = parsed();
-    int rc = memory_create(memory, bus, catalogue, CATALOGUE, sizeof CATALOGUE - 1, mode, (gid_t)-1, err);
+    int rc = memory_create(memory, bus, catalogue, CATALOGUE, sizeof CATALOGUE - 1, mode, (gid_t)-1, NULL, err);
     catalogue_free(catalogue);
     return rc;
 }
@@ -285,7 +285,7 @@ Test(memory, a_catalogue_that_is_too_long_is_refused_before_anything_is_made)
     struct error err = {""};
     struct catalogue *catalogue = parsed();
     static char text[CATALOGUE_BYTES + 1];
-    cr_expect_eq(memory_create(&memory, bus_of_test(), catalogue, text, sizeof text, 0600, (gid_t)-1, &err),
+    cr_expect_eq(memory_create(&memory, bus_of_test(), catalogue, text, sizeof text, 0600, (gid_t)-1, NULL, &err),
                  EVBUS_ECATALOGUE);
     cr_expect_eq(count_objects(bus_of_test()), 0);
     catalogue_free(catalogue);

@@ -1,0 +1,46 @@
+/* state.h: the folder in which a bus remembers. See state.c. */
+#ifndef EVBUS_STATE_H
+#define EVBUS_STATE_H
+
+#include "file.h"
+
+/* Which bus, and its how-manieth life: counted up whenever its memory is made from what the folder holds. */
+struct state_identity {
+    uint8_t uuid[16];
+    uint64_t incarnation; /* from 1 */
+};
+
+struct state {
+    char folder[FILE_PATH_MAX];
+    void *_Atomic lock; /* a page of the file `bus`, whose mapping keeps our lock; NULL: we have none */
+};
+
+/* Where a bus of this name remembers, as this process sees it: $EVBUS_STATE_DIR/<bus>; else /var/lib/evbus/<bus> as root; else
+ * $XDG_STATE_HOME/evbus/<bus>, or ~/.local/state/evbus/<bus>. */
+int state_folder(const char *bus, char out_folder[FILE_PATH_MAX], struct error *err);
+
+/* Makes the folder of a new bus, locked for its maker alone. EVBUS_EDUPLICATE: one of that name is there. mode: of its memory. */
+int state_create(struct state *out_state, const char *folder, const struct state_identity *identity, mode_t mode,
+                 gid_t group, struct error *err);
+
+/* Opens it. alone: for who makes memory from it, EVBUS_EBUSY while anybody uses the bus; else for a member.
+ * EVBUS_ENOTFOUND: there is none. */
+int state_open(struct state *out_state, const char *folder, bool alone, struct state_identity *out_identity,
+               struct error *err);
+
+/* Another life begins; on disk on return. */
+int state_count_up(const struct state *state, struct state_identity *identity, struct error *err);
+
+/* From being alone to being one of the members. */
+int state_share(struct state *state, struct error *err);
+
+/* May this process write there? */
+bool state_is_writable(const struct state *state);
+
+/* All that a bus remembers is gone; who uses it writes where nobody looks. Fine where there is none. */
+int state_remove(const char *folder, struct error *err);
+
+void state_close(struct state *state);  /* fine on a zeroed one */
+void state_forget(struct state *state); /* in a forked child, which has no mapping */
+
+#endif

@@ -1,0 +1,78 @@
+/* test_saved.c: what the groups have done, as text and file; how they come back is test_recover.c's. */
+#include "archive.h"
+#include "clock.h"
+#include "saved.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void end(struct archive *archive)
+{
+    evbus_close(archive->bus);
+    evbus_remove(archive->name);
+}
+
+static char *snapshot(const struct archive *archive)
+{
+    struct error err = {""};
+    char *text;
+    size_t len;
+    cr_assert_eq(saved_snapshot(&archive->bus->memory, &text, &len, &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(strlen(text), len);
+    return text;
+}
+
+Test(saved, is_the_same_text_while_nothing_is_done)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct evbus_subscription *sub = NULL;
+    struct evbus_delivery event = {.size = sizeof event};
+    cr_assert_eq(archive_publish(archive.bus, "test.a.one", 0, 100), EVBUS_OK);
+    cr_assert_eq(evbus_subscribe(&sub, archive.bus, &(struct evbus_subscribe_options){.group = "team"}), EVBUS_OK);
+    cr_assert_eq(evbus_receive(sub, &event, 0), EVBUS_OK);
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_RETRY, "later"), EVBUS_OK);
+    clock_freeze();
+    char *one = snapshot(&archive);
+    char *two = snapshot(&archive);
+    cr_expect_str_eq(one, two);
+    cr_expect_not_null(strstr(one, "\"name\":\"team\""), "%s", one);
+    clock_release();
+    free(one);
+    free(two);
+    evbus_unsubscribe(sub);
+    end(&archive);
+}
+
+Test(saved, leaves_out_groups_that_end_with_their_members)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct evbus_subscription *sub = NULL;
+    const char *pattern = "test.a.one";
+    cr_assert_eq(evbus_subscribe(&sub, archive.bus,
+                                 &(struct evbus_subscribe_options){
+                                     .group = "passing", .patterns = &pattern, .n_patterns = 1, .ephemeral = true}),
+                 EVBUS_OK);
+    char *text = snapshot(&archive);
+    cr_expect_null(strstr(text, "passing"), "%s", text);
+    free(text);
+    evbus_unsubscribe(sub);
+    end(&archive);
+}
+
+Test(saved, keeps_the_file_before_and_removes_older_ones)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct error err = {""};
+    struct term term = {.incarnation = 1, .number = 5};
+    for (uint32_t n = 1; n <= 4; n++)
+        cr_assert_eq(saved_write(&archive.bus->memory, term, n, "{}", 2, &err), EVBUS_OK, "%s", err.text);
+    cr_expect_eq(folder_count(&archive.folder, ".00000003"), 1);
+    cr_expect_eq(folder_count(&archive.folder, ".00000004"), 1);
+    cr_expect_eq(folder_count(&archive.folder, ".00000002") + folder_count(&archive.folder, ".00000001"), 0);
+    term.number = 4; /* a keeper that was deposed and writes late */
+    cr_assert_eq(saved_write(&archive.bus->memory, term, 9, "{}", 2, &err), EVBUS_OK);
+    cr_expect_eq(folder_count(&archive.folder, ".00000004"), 1, "it takes nothing of a later term away");
+    end(&archive);
+}
