@@ -517,10 +517,12 @@ void memory_ready(struct memory *memory)
 
 static int foreign(const char *bus, const char *what, struct error *err)
 {
-    return error_set(
-        err, EVBUS_ELAYOUT,
-        "bus %s: %s was made by another build of evbus (this is %s): use that one, or `evbus rm` and `evbus init`", bus,
-        what, evbus_version());
+    return error_set(err, EVBUS_ELAYOUT,
+                     "bus %s: %s was made by another build of evbus (this is %s): use that one, or `evbus rm` and "
+                     "`evbus init`; but a "
+                     "bus that remembers comes back where its processes end and /dev/shm/evbus.%s.* is removed, `evbus "
+                     "rm` forgets it",
+                     bus, what, evbus_version(), bus);
 }
 
 static int half_made(const char *bus, struct error *err)
