@@ -93,19 +93,27 @@ static enum cursor_found take_past(struct cursor *cursor, const uint64_t *from, 
     return is_wanted ? CURSOR_EVENT : CURSOR_NOTHING;
 }
 
+/* The files cannot be read now. */
+static enum cursor_found fail(struct cursor *cursor)
+{
+    atomic_store_explicit(&cursor->retry_ns, clock_mono_ns() + RETRY_NS, memory_order_relaxed);
+    return CURSOR_FAILED;
+}
+
+/* How long until they are tried again? */
+static uint64_t until_retry(const struct cursor *cursor)
+{
+    uint64_t retry = atomic_load_explicit(&cursor->retry_ns, memory_order_relaxed);
+    uint64_t now = retry != 0 ? clock_mono_ns() : 0;
+    return now < retry ? retry - now : 0;
+}
+
 /* The next wanted event in the files. CURSOR_NOTHING: the ring has what comes next, or nobody has it yet; or, where *out_wait_ns is 0,
  * there is more to look at. */
 static enum cursor_found next_in_past(struct cursor *cursor, uint64_t *buffer, struct frame *out_frame,
                                       uint64_t *out_wait_ns, struct error *err)
 {
     struct ring *ring = cursor->ring;
-    uint64_t now = cursor->retry_ns != 0 ? clock_mono_ns() : 0;
-    if (now < cursor->retry_ns) {
-        if (*out_wait_ns > cursor->retry_ns - now)
-            *out_wait_ns = cursor->retry_ns - now;
-        return CURSOR_NOTHING;
-    }
-    cursor->retry_ns = 0;
     for (unsigned n = 1;; n++) {
         const uint64_t *frame;
         uint64_t pos = cursor_pos(cursor);
@@ -132,8 +140,7 @@ static enum cursor_found next_in_past(struct cursor *cursor, uint64_t *buffer, s
         } else if (seen == JOURNAL_END) {
             break;
         } else {
-            cursor->retry_ns = clock_mono_ns() + RETRY_NS;
-            return CURSOR_FAILED;
+            return fail(cursor);
         }
     }
     cursor_close(cursor); /* back in the ring */
@@ -152,7 +159,7 @@ static enum cursor_found go_on(struct cursor *cursor, uint64_t pos, struct error
     struct ring *ring = cursor->ring;
     if (ring->has_journal)
         return partition_past_open(&cursor->past, cursor->memory, ring, err) == EVBUS_OK ? CURSOR_NOTHING
-                                                                                         : CURSOR_FAILED;
+                                                                                         : fail(cursor);
     uint64_t next = ring_behind_overtaken(ring, ++cursor->n_overtaken);
     if (next > ring_tail(ring))
         return corrupt(cursor, pos, "released lies beyond the tail", err);
@@ -174,6 +181,14 @@ enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look
 {
     struct ring *ring = cursor->ring;
     uint64_t limit = UINT64_MAX;
+    if (atomic_load_explicit(&cursor->retry_ns, memory_order_relaxed) != 0) {
+        uint64_t pause_ns = until_retry(cursor);
+        if (*out_wait_ns > pause_ns && pause_ns != 0)
+            *out_wait_ns = pause_ns;
+        if (pause_ns != 0)
+            return CURSOR_NOTHING;
+        atomic_store_explicit(&cursor->retry_ns, 0, memory_order_relaxed);
+    }
     for (unsigned n_skipped = 0;; n_skipped++) {
         if (cursor->past != NULL) {
             enum cursor_found found = next_in_past(cursor, buffer, out_frame, out_wait_ns, err);
@@ -235,7 +250,7 @@ bool cursor_is_ready(const struct cursor *cursor)
     uint64_t word;
     const struct ring *ring = cursor->ring;
     uint64_t pos = cursor_pos(cursor);
-    if (!ring_is_visible(ring, pos))
+    if (!ring_is_visible(ring, pos) || until_retry(cursor) != 0)
         return false;
     return ring_is_stamped(ring, pos) || ring_look(ring, pos, &word) != RING_NOTHING;
 }

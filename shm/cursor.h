@@ -21,7 +21,7 @@ struct cursor {
     uint32_t pin;                   /* index of our pin, or CURSOR_NO_PIN */
     struct partition_past *past;    /* we read in the files; NULL: in the ring */
     uint64_t shown;                 /* of a log that shows what is on disk: as far as we know it is */
-    uint64_t retry_ns;              /* the files cannot be read: not before */
+    _Atomic uint64_t retry_ns;      /* the files cannot be read: not before. As pos: evbus-fd looks */
 };
 
 enum cursor_found {

@@ -21,6 +21,7 @@
 
 #include <evbus/evbus.h>
 
+#include <inttypes.h>
 #include <string.h>
 
 #define LOW_EVERY 16             /* events */
@@ -90,6 +91,29 @@ void share_tell_low(struct share *share, bool idle)
     ring_move_low(share->ring, PINS_MAX + share->of->group, share->epoch, share->low, idle);
 }
 
+/* --- what the group cannot read is told ---------------------------------------------------------------------------------- */
+
+/* Events that the group will never get: nobody else follows it into the files. */
+static void tell_lost(const struct share *share, uint64_t pos, const char *what)
+{
+    if (share->of->log != NULL)
+        log_line(share->of->log, LOG_CORRUPT, EVBUS_LOG_ERROR,
+                 "group=%s log=%s partition=%u position=%" PRIu64 " reason=\"%s\"", share->of->name, share->ring->name,
+                 share->ring->partition, pos, what);
+}
+
+/* Files that cannot be read now, or can again: it waits for them, and a receive that times out does not say why. */
+static void tell_unread(struct share *share, bool is_unread, const char *why)
+{
+    if (share->is_unread == is_unread)
+        return;
+    share->is_unread = is_unread;
+    if (share->of->log != NULL)
+        log_line(share->of->log, LOG_JOURNAL, is_unread ? EVBUS_LOG_ERROR : EVBUS_LOG_WARNING,
+                 "state=%s group=%s log=%s partition=%u%s%s%s", is_unread ? "unreadable" : "readable", share->of->name,
+                 share->ring->name, share->ring->partition, is_unread ? " reason=\"" : "", why, is_unread ? "\"" : "");
+}
+
 /* --- reading an entry's event ------------------------------------------------------------------------------------------- */
 
 enum read { READ_EVENT, READ_LOST /* for good */, READ_FAILED /* now: the files cannot be read */ };
@@ -98,7 +122,9 @@ enum read { READ_EVENT, READ_LOST /* for good */, READ_FAILED /* now: the files 
 static enum read read_event(struct share *share, uint64_t pos, uint64_t *buffer, struct frame *out)
 {
     uint64_t next;
-    int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &next, NULL);
+    struct error err;
+    int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &next, &err);
+    tell_unread(share, found < 0, found < 0 ? err.text : "");
     if (found < 0)
         return READ_FAILED;
     return found == PARTITION_FRAME && frame_parse(buffer, out, NULL) == EVBUS_OK ? READ_EVENT : READ_LOST;
@@ -126,6 +152,9 @@ static bool is_ours(const struct share *share, const struct frame_header *header
 bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
 {
     const struct share_group *of = share->of;
+    if (share->take_after_ns != 0 &&
+        clock_mono_ns() < share->take_after_ns) /* each time costs one of 65536 epochs [P6] */
+        return false;
     if (!lease_take(share->part, of->memory->control->slots, of->slot, from, &share->epoch))
         return false;
     uint64_t now_ns = clock_mono_ns(); /* not before: waits that are stored meanwhile would look far away */
@@ -156,6 +185,7 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
             share_close(share);
             lease_give(share->part, share->epoch, of->slot);
             share->held = false;
+            share->take_after_ns = clock_mono_ns() + RETRY_NS;
             return false;
         }
         share->keys[i] = read == READ_EVENT ? key_of(&frame) : 0;
@@ -201,7 +231,9 @@ static bool scan(struct share *share, uint32_t i, const struct pending *done, ui
     while (pos < share->moved_to) {
         uint64_t behind;
         struct frame frame;
-        int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &behind, NULL);
+        struct error err;
+        int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &behind, &err);
+        tell_unread(share, found < 0, found < 0 ? err.text : "");
         if (found < 0) {
             share->scan_after_ns = clock_mono_ns() + RETRY_NS;
             return true;
@@ -256,6 +288,8 @@ static bool bury_event(struct share *share, uint32_t i, const struct pending *de
             return true;
         }
         atomic_fetch_add_explicit(&share->part->n_dead, 1, memory_order_relaxed);
+    } else {
+        tell_lost(share, dead->pos, "a dead event is damaged or gone: no dead letter can be made of it");
     }
     struct pending next = *dead;
     next.state = PENDING_SCAN;
@@ -287,6 +321,8 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
         next.state = PENDING_SCAN;
         if (!waiting->followers)
             next = emptied(waiting);
+        if (read == READ_LOST)
+            tell_lost(share, waiting->pos, "an event that was to be tried again is damaged or gone");
         return pending_step(share->part, i, waiting, &next) ? SHARE_NOTHING : SHARE_LOST;
     }
     next.state = solo ? PENDING_SOLO : PENDING_RUN;
@@ -372,14 +408,25 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         enum cursor_found found = cursor_next(&share->cursor, item->buffer, look, &item->frame, &wait_ns, err);
         if (wait_ns != UINT64_MAX && now_ns + wait_ns < *out_due_ns)
             *out_due_ns = now_ns + wait_ns;
-        if (found == CURSOR_CORRUPT && cursor_pos(&share->cursor) != before)
-            continue; /* the keeper has told of it */
+        if (found == CURSOR_CORRUPT && cursor_pos(&share->cursor) != before) {
+            if (share->cursor.past != NULL) /* in the ring: the keeper has told of it */
+                tell_lost(share, before, err->text);
+            share->cursor.lost = 0;
+            continue;
+        }
+        if (found == CURSOR_FAILED)
+            tell_unread(share, true, err->text);
         if (found == CURSOR_CORRUPT || found == CURSOR_FAILED)
             return SHARE_NOTHING; /* the ring's own positions are damaged; or the files cannot be read now */
         if (found == CURSOR_NOTHING)
             return SHARE_NOTHING;
         uint64_t pos = ((const struct frame_header *)item->buffer)->position;
         uint64_t key = key_of(&item->frame);
+        tell_unread(share, false, "");
+        if (share->cursor.lost != 0) {
+            tell_lost(share, pos, "what stood before it was retired, or its file is lost");
+            share->cursor.lost = 0;
+        }
         int holder = holder_of(share, key);
         enum held held = holder >= 0 ? follow(share, (uint32_t)holder) : FREE;
         if (held == FENCED)

@@ -4,13 +4,15 @@
 
 #include "cursor.h"
 #include "lease.h"
+#include "log.h"
 #include "memory.h"
 #include "retry.h"
 
 /* What all shares of a subscription have in common. */
 struct share_group {
     struct memory *memory;
-    uint32_t group; /* number */
+    struct log *log; /* NULL: say nothing */
+    uint32_t group;  /* number */
     char name[SERVICE_BYTES];
     char member[SERVICE_BYTES]; /* our service, for notes */
     uint32_t dlq_topic;         /* id of its dead letters' topic */
@@ -41,6 +43,8 @@ struct share {
     unsigned n_since_low;   /* events since the low was told */
     uint64_t dead_after_ns; /* a full log of dead letters, or files that cannot be read: not before */
     uint64_t scan_after_ns; /* files that cannot be read: not before */
+    uint64_t take_after_ns; /* the same, for the lease itself */
+    bool is_unread;         /* we have told that files cannot be read */
 };
 
 /* An event in a handler. */

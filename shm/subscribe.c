@@ -191,6 +191,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
     sub->handler = options.handler;
     sub->context = options.context;
     sub->of.memory = &bus->memory;
+    sub->of.log = &bus->log;
     sub->of.group = GROUP_NONE;
     memcpy(sub->of.name, name, strlen(name) + 1);
     memcpy(sub->of.member, bus->service, sizeof sub->of.member);

@@ -115,6 +115,51 @@ static unsigned read_all(struct evbus *bus, unsigned *out_told, uint64_t *out_lo
     return n;
 }
 
+static unsigned n_lines;
+
+static void count_line(void *context, enum evbus_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    cr_expect_not_null(strstr(line, "log=test.a partition=0"), "%s", line);
+    n_lines++;
+}
+
+/* The same as a group, which has nobody to return an error to: its log tells. */
+static unsigned read_as_group(const char *name, unsigned *out_told)
+{
+    struct evbus *bus = NULL;
+    struct evbus_subscription *sub = NULL;
+    const char *pattern = "test.a.one";
+    unsigned n = 0, next = 0;
+    n_lines = 0;
+    cr_assert_eq(evbus_open(&bus, &(struct evbus_options){.size = sizeof(struct evbus_options),
+                                                          .bus = name,
+                                                          .service = "tester",
+                                                          .keeper = EVBUS_KEEPER_NEVER,
+                                                          .log = count_line,
+                                                          .log_level = EVBUS_LOG_ERROR}),
+                 EVBUS_OK, "%s", evbus_message(NULL));
+    cr_assert_eq(evbus_subscribe(&sub, bus,
+                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
+                                                                   .group = "team",
+                                                                   .patterns = &pattern,
+                                                                   .n_patterns = 1,
+                                                                   .from = EVBUS_FROM_EARLIEST}),
+                 EVBUS_OK, "%s", evbus_message(bus));
+    struct evbus_delivery delivery = {.size = sizeof delivery};
+    for (; evbus_receive(sub, &delivery, 0) == EVBUS_OK; n++) {
+        unsigned seq = archive_seq(delivery.payload);
+        cr_assert(seq >= next && seq < EVENTS, "%u comes, %u was next", seq, next);
+        next = seq + 1;
+        cr_assert_eq(evbus_finish(sub, &delivery, EVBUS_DONE, NULL), EVBUS_OK);
+    }
+    evbus_unsubscribe(sub);
+    evbus_close(bus);
+    *out_told = n_lines;
+    return n;
+}
+
 static uint64_t state;
 
 static uint32_t dice(uint32_t n)
@@ -160,6 +205,8 @@ static void try_one(struct archive *archive, unsigned i)
             cr_expect(n_told > 0 || lost > 0, "%s: %u events, and nobody tells", what, n);
         if (is_of_a && !is_cut && at >= 4096)
             cr_expect_geq(n, EVENTS - 1, "%s: one frame at most", what);
+        cr_expect_eq(read_as_group(archive->name, &n_told), n, "%s: a group reads other events than a reader", what);
+        cr_expect(n == EVENTS || !is_of_a || n_told > 0, "%s: %u events, and the group tells nobody", what, n);
         evbus_close(bus);
     }
     char aside[320];

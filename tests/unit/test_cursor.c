@@ -2,8 +2,11 @@
 #include "archive.h"
 #include "await.h"
 #include "clock.h"
+#include "group.h"
+#include "lease.h"
 
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -323,24 +326,33 @@ Test(cursor, of_a_group_begins_where_it_is_asked_to_in_the_files_too)
     static const struct {
         const char *label;
         enum evbus_from from;
-        uint64_t position;
         unsigned first;
-    } rows[] = {{"earliest", EVBUS_FROM_EARLIEST, 0, 0}, {"latest", EVBUS_FROM_LATEST, 0, 900}};
+    } rows[] = {{"earliest", EVBUS_FROM_EARLIEST, 0},
+                {"placed", EVBUS_FROM_POSITION, 450},
+                {"timed", EVBUS_FROM_TIME, 450},
+                {"latest", EVBUS_FROM_LATEST, 900}};
     struct archive archive = archive_make((struct archive_options){0});
     struct writer *writer = archive_writer(archive.bus, 1);
     const char *pattern = "test.a.one";
     struct evbus_delivery event;
-    publish(&archive, writer, 0, 900);
+    publish(&archive, writer, 0, 450);
+    uint64_t border = ring_tail(archive_ring(archive.bus, "test.a"));
+    uint64_t border_ns = clock_wall_ns() + 1;
+    cr_assert(await_that(clock_wall_ns() > border_ns));
+    publish(&archive, writer, 450, 450);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct evbus_subscription *sub = NULL;
         cr_assert_eq(evbus_subscribe(&sub, archive.bus,
-                                     &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
-                                                                       .group = rows[i].label,
-                                                                       .patterns = &pattern,
-                                                                       .n_patterns = 1,
-                                                                       .from = rows[i].from}),
+                                     &(struct evbus_subscribe_options){
+                                         .size = sizeof(struct evbus_subscribe_options),
+                                         .group = rows[i].label,
+                                         .patterns = &pattern,
+                                         .n_patterns = 1,
+                                         .from = rows[i].from,
+                                         .from_time_ns = rows[i].from == EVBUS_FROM_TIME ? border_ns : 0,
+                                         .from_position = rows[i].from == EVBUS_FROM_POSITION ? border : 0}),
                      EVBUS_OK, "%s", evbus_message(archive.bus));
-        if (i == 1)
+        if (rows[i].from == EVBUS_FROM_LATEST)
             publish(&archive, writer, 900, 1);
         cr_expect_eq(receive(sub, &event), rows[i].first, "%s", rows[i].label);
         evbus_unsubscribe(sub);
@@ -365,5 +377,169 @@ Test(cursor, tells_a_file_whose_header_is_damaged_and_reads_the_others)
     cr_expect(n_read > 1000 && n_read < 1500, "%u", n_read);
     cr_expect_eq(evbus_reader_lost(reader), 4096);
     evbus_reader_close(reader);
+    end(&archive, writer);
+}
+
+/* --- what cannot be read is told, and costs nothing meanwhile -------------------------------------------------------------- */
+
+static char said[4][640];
+static unsigned n_said;
+
+static void keep_line(void *context, enum evbus_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    if (n_said < 4)
+        snprintf(said[n_said], sizeof said[0], "%s", line);
+    n_said++;
+}
+
+/* A handle whose log we read; it keeps nothing. */
+static struct evbus *open_heard(const struct archive *archive)
+{
+    struct evbus *bus = NULL;
+    n_said = 0;
+    cr_assert_eq(evbus_open(&bus, &(struct evbus_options){.size = sizeof(struct evbus_options),
+                                                          .bus = archive->name,
+                                                          .service = "tester",
+                                                          .keeper = EVBUS_KEEPER_NEVER,
+                                                          .log = keep_line,
+                                                          .log_level = EVBUS_LOG_WARNING}),
+                 EVBUS_OK, "%s", evbus_message(NULL));
+    return bus;
+}
+
+/* The first file can be opened and not be read, until it is shown again. */
+static void hide(const struct archive *archive, bool hidden)
+{
+    char path[FILE_PATH_MAX], away[FILE_PATH_MAX + 8];
+    snprintf(away, sizeof away, "%s.away", path_of(archive, "0000000000000000.seg", path));
+    cr_assert_eq(hidden ? rename(path, away) : rmdir(path), 0);
+    cr_assert_eq(hidden ? mkdir(path, 0700) : rename(away, path), 0);
+}
+
+Test(cursor, of_a_descriptor_wakes_nobody_while_a_file_cannot_be_read)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct writer *writer = archive_writer(archive.bus, 1);
+    struct pollfd polled = {.events = POLLIN};
+    publish(&archive, writer, 0, 100);
+    hide(&archive, true);
+    struct evbus_reader *reader = reader_of(archive.bus, EVBUS_FROM_EARLIEST);
+    cr_assert_eq(evbus_fd(reader, &polled.fd), EVBUS_OK, "%s", evbus_message(archive.bus));
+    clock_freeze();
+    cr_assert_eq(next_now(reader), EVBUS_EIO);
+    cr_expect(await_that(next_now(reader) == EVBUS_ETIMEOUT && poll(&polled, 1, 100) == 0),
+              "it is readable all the time");
+    clock_advance(CLOCK_NS_PER_S);
+    cr_expect_eq(poll(&polled, 1, 5000), 1, "it is to be tried again");
+    cr_expect_eq(next_now(reader), EVBUS_EIO);
+    clock_release();
+    evbus_reader_close(reader);
+    end(&archive, writer);
+}
+
+Test(cursor, of_a_group_tells_what_is_damaged_by_position)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct writer *writer = archive_writer(archive.bus, 1);
+    char path[FILE_PATH_MAX];
+    publish(&archive, writer, 0, 400);
+    folder_flip(path_of(&archive, "0000000000000000.seg", path), 4096 + 64 * 1000, 4);
+    struct evbus *bus = open_heard(&archive);
+    struct evbus_subscription *sub = join(bus);
+    struct evbus_delivery event;
+    for (unsigned i = 0; i < 399; i++) {
+        receive(sub, &event);
+        cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
+    }
+    cr_expect_eq(n_said, 1, "%u lines", n_said);
+    cr_expect_not_null(strstr(said[0], "event=corrupt group=team log=test.a partition=0 position="), "%s", said[0]);
+    evbus_unsubscribe(sub);
+    evbus_close(bus);
+    end(&archive, writer);
+}
+
+Test(cursor, of_a_group_tells_an_event_that_was_to_be_tried_again_and_is_damaged)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct writer *writer = archive_writer(archive.bus, 1);
+    struct evbus *bus = open_heard(&archive);
+    struct evbus_subscription *sub = join(bus);
+    struct evbus_delivery event;
+    char path[FILE_PATH_MAX], wanted[64];
+    publish(&archive, writer, 0, 5);
+    clock_freeze();
+    cr_assert_eq(receive(sub, &event), 0);
+    uint64_t at = event.position;
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_RETRY, "later"), EVBUS_OK);
+    publish(&archive, writer, 5, 600);
+    cr_assert_gt(ring_released(archive_ring(archive.bus, "test.a")), at, "it has left the ring");
+    folder_flip(path_of(&archive, "0000000000000000.seg", path), 4096 + 64 * at + 70, 4);
+    clock_advance(2 * CLOCK_NS_PER_S);
+    cr_assert_eq(receive(sub, &event), 1, "its key goes on");
+    snprintf(wanted, sizeof wanted, "position=%llu ", (unsigned long long)at);
+    cr_expect_eq(n_said, 1, "%u lines", n_said);
+    cr_expect_not_null(strstr(said[0], wanted), "%s", said[0]);
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
+    clock_release();
+    evbus_unsubscribe(sub);
+    evbus_close(bus);
+    end(&archive, writer);
+}
+
+Test(cursor, of_a_group_tells_once_that_a_file_cannot_be_read_and_once_that_it_can)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct writer *writer = archive_writer(archive.bus, 1);
+    struct evbus_delivery event = {.size = sizeof event};
+    publish(&archive, writer, 0, 100);
+    hide(&archive, true);
+    struct evbus *bus = open_heard(&archive);
+    clock_freeze();
+    struct evbus_subscription *sub = join(bus);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_expect_eq(evbus_receive(sub, &event, 0), EVBUS_ETIMEOUT);
+        clock_advance(2 * CLOCK_NS_PER_S);
+    }
+    cr_expect_eq(n_said, 1, "%u lines", n_said);
+    cr_expect_not_null(strstr(said[0], "state=unreadable group=team log=test.a partition=0 reason="), "%s", said[0]);
+    hide(&archive, false);
+    clock_advance(2 * CLOCK_NS_PER_S);
+    cr_expect_eq(receive(sub, &event), 0);
+    cr_expect_eq(n_said, 2, "%u lines", n_said);
+    cr_expect_not_null(strstr(said[1], "state=readable group=team log=test.a partition=0"), "%s", said[1]);
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
+    clock_release();
+    evbus_unsubscribe(sub);
+    evbus_close(bus);
+    end(&archive, writer);
+}
+
+Test(cursor, of_a_group_takes_a_lease_once_a_second_where_its_files_cannot_be_read) /* [P6] */
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct writer *writer = archive_writer(archive.bus, 1);
+    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_delivery event = {.size = sizeof event};
+    publish(&archive, writer, 0, 5);
+    cr_assert_eq(receive(sub, &event), 0);
+    publish(&archive, writer, 5, 600);
+    evbus_unsubscribe(sub); /* what it had in hand stays, and stands in files alone */
+    hide(&archive, true);
+    clock_freeze();
+    sub = join(archive.bus);
+    struct group_part *part = memory_part(&archive.bus->memory.logs[0], 0, group_find(&archive.bus->memory, "team"));
+    cr_expect_eq(evbus_receive(sub, &event, 0), EVBUS_ETIMEOUT);
+    uint16_t epoch = LEASE_EPOCH(atomic_load(&part->lease));
+    for (unsigned i = 0; i < 100; i++)
+        cr_expect_eq(evbus_receive(sub, &event, 0), EVBUS_ETIMEOUT);
+    cr_expect_eq(LEASE_EPOCH(atomic_load(&part->lease)), epoch, "there are only 65536 of them");
+    hide(&archive, false);
+    clock_advance(2 * CLOCK_NS_PER_S);
+    cr_expect_eq(receive(sub, &event), 0);
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
+    clock_release();
+    evbus_unsubscribe(sub);
     end(&archive, writer);
 }
