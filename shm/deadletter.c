@@ -24,7 +24,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define NOTES_SHOWN 3
+#define ATTEMPTS_BYTES 8192 /* a letter has room for them beside the largest event; of more, the newest are shown */
 
 void deadletter_id(const struct memory *memory, const struct deadletter *letter, uint8_t out_id[16])
 {
@@ -91,22 +91,40 @@ static void add_string(struct text *text, const char *from)
     add(text, "\"", 1);
 }
 
+static void add_attempt(struct text *text, const struct note *note)
+{
+    char at[32];
+    envelope_time_format(note->at_ns, at);
+    addf(text, "{\"n\":%u,\"at\":\"%s\",\"member\":", note->attempt, at);
+    add_string(text, note->member);
+    addf(text, ",\"ms\":%" PRIu64 ",\"cause\":\"%s\",\"error\":", note->took_ns / CLOCK_NS_PER_MS,
+         pending_cause_name(note->cause));
+    add_string(text, note->error);
+    add(text, "}", 1);
+}
+
 static void add_attempts(struct memory *memory, const struct deadletter *letter, struct text *text)
 {
-    struct note notes[NOTES_SHOWN];
-    uint32_t n = notes_read(memory, letter->note, letter->event->id, notes, NOTES_SHOWN);
+    struct note *notes = calloc(PENDING_ATTEMPTS_MAX, sizeof *notes);
+    uint32_t n = notes != NULL ? notes_read(memory, letter->note, letter->event->id, notes, PENDING_ATTEMPTS_MAX) : 0;
+    uint32_t n_shown = 0;
+    struct text measured = {0};
+    while (n_shown < n && !measured.failed) { /* the newest first */
+        add_attempt(&measured, &notes[n_shown]);
+        if (measured.len > ATTEMPTS_BYTES && n_shown > 0)
+            break;
+        n_shown++;
+    }
     add(text, "[", 1);
-    for (uint32_t i = n; i-- > 0;) {
-        char at[32];
-        envelope_time_format(notes[i].at_ns, at);
-        addf(text, "{\"n\":%u,\"at\":\"%s\",\"member\":", notes[i].attempt, at);
-        add_string(text, notes[i].member);
-        addf(text, ",\"ms\":%" PRIu64 ",\"cause\":\"%s\",\"error\":", notes[i].took_ns / CLOCK_NS_PER_MS,
-             pending_cause_name(notes[i].cause));
-        add_string(text, notes[i].error);
-        add(text, i > 0 ? "}," : "}", i > 0 ? 2 : 1);
+    for (uint32_t i = n_shown; i-- > 0;) {
+        add_attempt(text, &notes[i]);
+        if (i > 0)
+            add(text, ",", 1);
     }
     add(text, "]", 1);
+    text->failed = text->failed || notes == NULL || measured.failed;
+    free(measured.bytes);
+    free(notes);
 }
 
 static void add_event(const struct deadletter *letter, struct text *text)

@@ -147,11 +147,12 @@ struct group_part {
     /* {position:40, epoch:16, attempts:4, state:3, followers:1} */
     alignas(64) _Atomic uint64_t pending[PENDING_MAX];
     struct pending_side side[PENDING_MAX];
+    _Atomic uint64_t taker[SERVICE_BYTES / 8]; /* who takes the lease: its service, for whoever finds it dead */
 };
 #define LEASE_SLOT(word)        ((uint32_t)((word)&0x3ff))
 #define LEASE_EPOCH(word)       ((uint16_t)((word) >> 10))
 #define LEASE_WORD(epoch, slot) ((uint64_t)(uint16_t)(epoch) << 10 | (slot))
-static_assert(sizeof(struct group_part) == 64 + PENDING_MAX * 32, "a group and partition: 2112 bytes");
+static_assert(sizeof(struct group_part) == 128 + PENDING_MAX * 32, "a group and partition: 2176 bytes");
 
 /* What one thread at a time holds: {number:22, slot:10}; slot 0: nobody. */
 #define HOLD_SLOT(word)         ((word) & ((1u << WORD_SLOT_BITS) - 1))
@@ -353,6 +354,6 @@ static_assert(sizeof(struct representation_header) == 8, "format 1");
     LAYOUT_MIX4(LAYOUT_MIX4(LAYOUT_CONTROL, sizeof(struct log_head), offsetof(struct log_head, sleeping), \
                             offsetof(struct log_head, pin_owners), sizeof(struct ring_head)),             \
                 offsetof(struct ring_head, space), offsetof(struct ring_head, fences),                    \
-                offsetof(struct ring_head, lows), offsetof(struct ring_head, journaled))
+                offsetof(struct ring_head, lows) + sizeof(struct group_part), offsetof(struct ring_head, journaled))
 
 #endif

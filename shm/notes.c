@@ -13,17 +13,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A note's payload, little-endian as all frames. It is read by evbus alone, until there is a command for it. */
+/* A note's payload, little-endian as all frames. It is read by evbus alone: `evbus why` shows it. */
 struct note_payload {
     uint64_t before; /* position + 1 of the event's note before; 0: none */
     uint64_t took_ns;
+    uint64_t position;
+    uint32_t partition;
     uint32_t attempt;
     uint32_t cause;
     uint32_t slot;
     uint32_t error_len;
     char member[SERVICE_BYTES];
+    char group[SERVICE_BYTES];
+    char log[NAME_BYTES];
     char error[NOTES_TEXT_MAX];
 };
+static_assert(offsetof(struct note_payload, error) == 300, "format 1: nothing stands between its fields");
 
 uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note *note, const uint8_t event_id[16],
                    uint64_t before)
@@ -34,12 +39,16 @@ uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note
     struct note_payload payload = {
         .before = before,
         .took_ns = note->took_ns,
+        .position = note->position,
+        .partition = note->partition,
         .attempt = note->attempt,
         .cause = (uint32_t)note->cause,
         .slot = note->slot,
         .error_len = (uint32_t)strnlen(note->error, NOTES_TEXT_MAX),
     };
     memcpy(payload.member, note->member, sizeof payload.member);
+    memcpy(payload.group, note->group, sizeof payload.group);
+    memcpy(payload.log, note->log, sizeof payload.log);
     memcpy(payload.error, note->error, payload.error_len);
     struct frame frame = {
         .kind = FRAME_NOTE,
@@ -60,6 +69,30 @@ uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note
     return rc == EVBUS_OK ? pos + 1 : before;
 }
 
+bool notes_parse(const struct frame *frame, struct note *out_note, uint64_t *out_before)
+{
+    struct note_payload payload = {0};
+    if (frame->kind != FRAME_NOTE || frame->payload_len < offsetof(struct note_payload, error) ||
+        frame->payload_len > sizeof payload)
+        return false;
+    memcpy(&payload, frame->payload, frame->payload_len);
+    *out_note = (struct note){
+        .partition = payload.partition,
+        .position = payload.position,
+        .attempt = payload.attempt,
+        .cause = (enum pending_cause)payload.cause,
+        .at_ns = frame->timestamp_ns,
+        .took_ns = payload.took_ns,
+        .slot = payload.slot,
+    };
+    memcpy(out_note->group, payload.group, sizeof out_note->group - 1);
+    memcpy(out_note->log, payload.log, sizeof out_note->log - 1);
+    memcpy(out_note->member, payload.member, sizeof out_note->member - 1);
+    memcpy(out_note->error, payload.error, sizeof out_note->error - 1);
+    *out_before = payload.before;
+    return true;
+}
+
 uint32_t notes_read(struct memory *memory, uint64_t last, const uint8_t event_id[16], struct note *out_notes,
                     uint32_t n)
 {
@@ -70,27 +103,15 @@ uint32_t notes_read(struct memory *memory, uint64_t last, const uint8_t event_id
     while (buffer != NULL && last != 0 && n_read < n) {
         uint64_t next;
         struct frame frame;
-        struct note_payload payload = {0};
+        uint64_t before;
         if (partition_fetch(&past, memory, &log->rings[0], last - 1, buffer, &next, NULL) != PARTITION_FRAME ||
-            frame_parse(buffer, &frame, NULL) != EVBUS_OK || frame.kind != FRAME_NOTE ||
-            memcmp(frame.id, event_id, sizeof frame.id) != 0 ||
-            frame.payload_len < offsetof(struct note_payload, error) || frame.payload_len > sizeof payload)
+            frame_parse(buffer, &frame, NULL) != EVBUS_OK || memcmp(frame.id, event_id, sizeof frame.id) != 0 ||
+            !notes_parse(&frame, &out_notes[n_read], &before))
             break;
-        memcpy(&payload, frame.payload, frame.payload_len);
-        struct note *note = &out_notes[n_read++];
-        *note = (struct note){
-            .attempt = payload.attempt,
-            .cause = (enum pending_cause)payload.cause,
-            .at_ns = frame.timestamp_ns,
-            .took_ns = payload.took_ns,
-            .slot = payload.slot,
-        };
-        memcpy(note->member, payload.member, sizeof note->member - 1);
-        size_t text_len = frame.payload_len - offsetof(struct note_payload, error);
-        memcpy(note->error, payload.error, text_len);
-        if (payload.before >= last) /* a chain goes backwards */
+        n_read++;
+        if (before >= last) /* a chain goes backwards */
             break;
-        last = payload.before;
+        last = before;
     }
     partition_past_close(past);
     free(buffer);

@@ -147,7 +147,56 @@ static bool is_ours(const struct share *share, const struct frame_header *header
     return header->kind == FRAME_EVENT && cursor_wants(&share->cursor, header->topic);
 }
 
+/* What is told of an attempt that ended badly. */
+static struct note note_on(const struct share *share, const struct pending *entry, enum pending_cause cause)
+{
+    struct note note = {.partition = share->ring->partition,
+                        .position = entry->pos,
+                        .attempt = entry->attempts,
+                        .cause = cause,
+                        .at_ns = clock_wall_ns()};
+    memcpy(note.group, share->of->name, sizeof note.group);
+    snprintf(note.log, sizeof note.log, "%s", share->ring->name);
+    return note;
+}
+
 /* --- taking over and handing over ------------------------------------------------------------------------------------------ */
+
+/* The entries that are in a handler, a bit each. */
+static uint64_t running_of(const struct share *share)
+{
+    uint64_t bits = 0;
+    uint64_t cursor = pending_cursor(share->part);
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        struct pending found = pending_load(share->part, i, cursor);
+        bool is_running = found.state == PENDING_RUN || found.state == PENDING_SOLO;
+        bits |= (uint64_t)(is_running && found.epoch == share->epoch && found.pos < cursor) << i;
+    }
+    return bits;
+}
+
+/* The service that had the lease before; ours stands there now. */
+static void change_taker(const struct share *share, char out_before[SERVICE_BYTES])
+{
+    uint64_t before[SERVICE_BYTES / 8], ours[SERVICE_BYTES / 8];
+    memcpy(ours, share->of->member, sizeof ours);
+    for (size_t i = 0; i < SERVICE_BYTES / 8; i++)
+        before[i] = atomic_exchange_explicit(&share->part->taker[i], ours[i], memory_order_relaxed);
+    memcpy(out_before, before, sizeof before);
+    out_before[SERVICE_BYTES - 1] = '\0';
+}
+
+/* An attempt whose handler did not end it: its note. Returns the entry's new side note. */
+static uint64_t note_end(const struct share *share, const struct pending *entry, const uint8_t id[16],
+                         enum pending_cause cause, uint64_t took_ns, uint32_t slot, const char *member, uint64_t side)
+{
+    struct note note = note_on(share, entry, cause);
+    note.took_ns = took_ns;
+    note.slot = slot;
+    snprintf(note.member, sizeof note.member, "%s", member);
+    uint64_t last = notes_add(share->of->memory, share->of->claim, &note, id, NOTE_POSITION(side));
+    return NOTE(last, NOTE_CAUSE(side), NOTE_IS_SOLO(side));
+}
 
 bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
 {
@@ -155,12 +204,16 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
     if (share->take_after_ns != 0 &&
         clock_mono_ns() < share->take_after_ns) /* each time costs one of 65536 epochs [P6] */
         return false;
+    uint32_t holder = lease_holder(share->part);
+    char member[SERVICE_BYTES];
     if (!lease_take(share->part, of->memory->control->slots, of->slot, from, &share->epoch))
         return false;
     uint64_t now_ns = clock_mono_ns(); /* not before: waits that are stored meanwhile would look far away */
     ring_stamp_low(share->ring, PINS_MAX + of->group, share->epoch);
-    lease_recover(share->part, share->epoch, 0, retry_attempts(of->retry),
-                  from != 0 && from != of->slot ? CAUSE_TIMEOUT : CAUSE_CRASHED);
+    enum pending_cause cause = from != 0 && from != of->slot ? CAUSE_TIMEOUT : CAUSE_CRASHED;
+    uint64_t running = running_of(share);
+    change_taker(share, member);
+    lease_recover(share->part, share->epoch, 0, retry_attempts(of->retry), cause);
     share->held = true;
     share->leaving = false;
     share->busy = 0;
@@ -189,10 +242,13 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
             return false;
         }
         share->keys[i] = read == READ_EVENT ? key_of(&frame) : 0;
+        uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);
+        if (read == READ_EVENT && (running >> i & 1) != 0)
+            note = note_end(share, &found, frame.id, cause, 0, holder, member, note);
         set_side(share, i,
                  retry_bound_ns(of->retry, atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed),
                                 now_ns),
-                 atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed));
+                 note);
     }
     share_tell_low(share, false);
     return true;
@@ -330,6 +386,7 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
     set_side(share, i, now_ns, note_of(share, i));
     if (!pending_step(share->part, i, waiting, &next))
         return SHARE_LOST;
+    memcpy(share->ids[i], item->frame.id, sizeof share->ids[i]);
     point_pass(POINT_GROUP_RUNNING, NULL);
     if (next.attempts > 1)
         atomic_fetch_add_explicit(&share->part->n_redelivered, 1, memory_order_relaxed);
@@ -349,8 +406,10 @@ static bool fence_entry(struct share *share, uint32_t i, const struct pending *r
     next.state = running->attempts >= retry_attempts(retry) ? PENDING_DEAD : PENDING_WAIT;
     if (!pending_step(share->part, i, running, &next))
         return false;
-    set_side(share, i, now_ns + retry_wait_ns(retry, running->attempts, (uint32_t)now_ns * 2654435761u),
-             NOTE(NOTE_POSITION(note_of(share, i)), CAUSE_TIMEOUT, false));
+    uint64_t note = NOTE(NOTE_POSITION(note_of(share, i)), CAUSE_TIMEOUT, false);
+    note = note_end(share, running, share->ids[i], CAUSE_TIMEOUT, now_ns - time_of(share, i), share->of->slot,
+                    share->of->member, note);
+    set_side(share, i, now_ns + retry_wait_ns(retry, running->attempts, (uint32_t)now_ns * 2654435761u), note);
     return true;
 }
 
@@ -451,6 +510,7 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         point_pass(POINT_GROUP_RUNNING, NULL);
         share->busy |= UINT64_C(1) << i;
         share->keys[i] = key;
+        memcpy(share->ids[i], item->frame.id, sizeof share->ids[i]);
         item->share = share;
         item->index = i;
         item->running = running;
@@ -530,13 +590,9 @@ static uint64_t keep_note(const struct item *item, enum pending_cause cause, con
                           uint64_t now_ns)
 {
     const struct share *share = item->share;
-    struct note note = {
-        .attempt = item->running.attempts,
-        .cause = cause,
-        .at_ns = clock_wall_ns(),
-        .took_ns = now_ns - item->since_ns,
-        .slot = claim->slot,
-    };
+    struct note note = note_on(share, &item->running, cause);
+    note.took_ns = now_ns - item->since_ns;
+    note.slot = claim->slot;
     memcpy(note.member, share->of->member, sizeof note.member);
     if (error != NULL) {
         size_t len = strnlen(error, NOTES_TEXT_MAX);

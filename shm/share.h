@@ -32,9 +32,10 @@ struct share {
     bool held;
     bool leaving; /* due to somebody else: takes no more */
     uint16_t epoch;
-    uint64_t moved_to;          /* the group's cursor, as we stored it last */
-    uint64_t busy;              /* entries that are not EMPTY, as we know */
-    uint64_t keys[PENDING_MAX]; /* of those */
+    uint64_t moved_to;            /* the group's cursor, as we stored it last */
+    uint64_t busy;                /* entries that are not EMPTY, as we know */
+    uint64_t keys[PENDING_MAX];   /* of those */
+    uint8_t ids[PENDING_MAX][16]; /* of those in a handler */
     _Atomic uint64_t
         times[PENDING_MAX]; /* what side.time_ns and side.note say, in memory that nobody else writes [P3] */
     _Atomic uint64_t notes[PENDING_MAX];

@@ -146,19 +146,30 @@ Test(deadletter, its_json_is_this_byte_for_byte)
     office_end(&o);
 }
 
-Test(deadletter, only_the_last_three_attempts_are_told)
+/* Of long texts so many of the last as a letter of the largest event has room for. */
+Test(deadletter, all_attempts_are_told_where_there_is_room)
 {
-    struct office o = office_make((struct fixture_options){0}, "1");
-    for (uint32_t i = 1; i <= 6; i++)
-        add_note(&o, i, CAUSE_FAILED, "m", "e");
-    cr_assert_eq(publish(&o, NULL), EVBUS_OK);
-    struct evbus_delivery got = next(&o);
-    cr_expect_null(strstr(got.payload, "\"n\":3"));
-    const char *four = strstr(got.payload, "\"n\":4");
-    const char *five = strstr(got.payload, "\"n\":5");
-    const char *six = strstr(got.payload, "\"n\":6");
-    cr_expect(four != NULL && five > four && six > five, "%s", (const char *)got.payload);
-    office_end(&o);
+    static char longest[NOTES_TEXT_MAX + 1];
+    memset(longest, '"', NOTES_TEXT_MAX);
+    static const struct {
+        const char *error;
+        uint32_t first; /* that is told */
+    } rows[] = {{"e", 1}, {longest, 9}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct office o = office_make((struct fixture_options){0}, "1");
+        for (uint32_t n = 1; n <= PENDING_ATTEMPTS_MAX; n++)
+            add_note(&o, n, CAUSE_FAILED, "m", rows[i].error);
+        cr_assert_eq(publish(&o, NULL), EVBUS_OK);
+        const char *at = next(&o).payload;
+        for (uint32_t n = rows[i].first; n <= PENDING_ATTEMPTS_MAX; n++) {
+            at = strstr(at, "{\"n\":");
+            cr_assert_not_null(at, "attempt %u is not told", n);
+            cr_expect_eq(strtoul(at + 5, NULL, 10), n, "%.20s", at);
+            at++;
+        }
+        cr_expect_null(strstr(at, "{\"n\":"));
+        office_end(&o);
+    }
 }
 
 Test(deadletter, without_notes_it_says_less_and_never_something_wrong)

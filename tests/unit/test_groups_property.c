@@ -64,7 +64,7 @@ struct told {
     int key; /* -1: none */
     uint32_t n_charged;
     uint32_t n_crashes;     /* of those */
-    uint32_t noted;         /* a bit for each attempt that was finished badly */
+    uint32_t noted;         /* a bit for each attempt that was finished badly, or crashed */
     int member;             /* IN_HAND: whose */
     uint32_t partition;     /* IN_HAND: of which */
     bool is_alone;          /* its member died with it: its next attempt is alone in its partition */
@@ -188,7 +188,7 @@ static void model_crash(struct model *model, int member)
         struct told *event = &model->events[i];
         if (event->state != IN_HAND || event->member != member)
             continue;
-        event->n_charged++;
+        event->noted |= 1U << ++event->n_charged;
         event->n_crashes++;
         event->not_before_ns = 0;
         if (event->is_alone && event->n_charged >= ATTEMPTS) {
@@ -222,8 +222,8 @@ static void model_letter(struct model *model, const char *letter)
         noted |= bit;
     }
     if (noted != event->noted)
-        wrong(model, "event %u: attempts %#x are told, %#x were finished badly (bits): %s",
-              (unsigned)(event - model->events), noted, event->noted, letter);
+        wrong(model, "event %u: attempts %#x are told, %#x ended badly (bits): %s", (unsigned)(event - model->events),
+              noted, event->noted, letter);
     if (event->n_crashes == 0 && strcmp(event->cause, "failed") == 0 && noted != 0xe)
         wrong(model, "event %u is dead after attempts %#x (bits), not after three: %s",
               (unsigned)(event - model->events), noted, letter);

@@ -29,6 +29,10 @@ static struct note note_of(uint32_t attempt, const char *error)
         .took_ns = 5000000 * (uint64_t)attempt,
         .slot = 7,
         .member = "mailer",
+        .group = "mailers",
+        .log = "test.orders",
+        .partition = 3,
+        .position = 4711,
     };
     snprintf(note.error, sizeof note.error, "%s", error);
     return note;
@@ -60,6 +64,10 @@ Test(notes, the_chain_of_an_event_is_read_newest_first)
         cr_expect_eq(notes[i].took_ns, expected.took_ns);
         cr_expect_eq(notes[i].slot, expected.slot);
         cr_expect_str_eq(notes[i].member, expected.member);
+        cr_expect_str_eq(notes[i].group, expected.group);
+        cr_expect_str_eq(notes[i].log, expected.log);
+        cr_expect_eq(notes[i].partition, expected.partition);
+        cr_expect_eq(notes[i].position, expected.position);
         cr_expect_str_eq(notes[i].error, expected.error);
     }
     cr_expect_eq(notes_read(&f.bus->memory, last, event_id, notes, 2), 2u, "no more than were asked for");
@@ -141,7 +149,7 @@ Test(notes, a_frame_that_is_no_note_is_none)
     struct fixture f = fixture_make((struct fixture_options){0});
     struct memory_log *log = memory_internal_log(&f.bus->memory, MEMORY_NOTES_LOG);
     uint64_t buffer[64 * CELL_WORDS];
-    char payload[700];
+    char payload[900];
     struct note notes[1];
     memset(payload, ' ', sizeof payload);
     static const struct {
@@ -151,7 +159,7 @@ Test(notes, a_frame_that_is_no_note_is_none)
     } rows[] = {
         {"an event", FRAME_EVENT, 200},
         {"a note that is cut", FRAME_NOTE, 8},
-        {"a note that is too long", FRAME_NOTE, 650},
+        {"a note that is too long", FRAME_NOTE, 850},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct frame frame = {
