@@ -12,6 +12,7 @@
  * Checked by tests/unit/test_retention.c. */
 #include "retention.h"
 
+#include "index.h"
 #include "partition.h"
 
 #include <errno.h>
@@ -99,9 +100,11 @@ int retention_look(const struct memory *memory, struct memory_log *log, uint32_t
     kept = RELEASED_POSITION(atomic_load_explicit(&ring->head->oldest, memory_order_acquire));
     for (size_t i = 0; i + 1 < n && bases[i + 1] <= kept && rc == EVBUS_OK; i++) {
         char path[FILE_PATH_MAX];
-        segment_path(&place, bases[i], path);
         if (is_of_another_bus(&place, bases[i]))
             continue;
+        index_path(&place, bases[i], path);
+        unlink(path); /* it may have none */
+        segment_path(&place, bases[i], path);
         if (unlink(path) != 0 && errno != ENOENT)
             rc = file_failed(err, path, "cannot remove it", errno);
     }
