@@ -199,7 +199,7 @@ static bool read_mode(const char *text, uint64_t *out_mode)
 }
 
 /* 8-4-4-4-12 hexadecimal digits, not all of them 0: that means "make one". */
-static bool read_uuid(const char *text, uint8_t out_id[16])
+bool args_read_uuid(const char *text, uint8_t out_id[16])
 {
     static const char shape[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
     uint8_t id[16] = {0}, any = 0;
@@ -262,7 +262,7 @@ static int store(struct args *args, const struct arg_option *option, const char 
         }
         break;
     case ARG_UUID:
-        if (!read_uuid(value, (uint8_t *)field))
+        if (!args_read_uuid(value, (uint8_t *)field))
             expected = "a UUID, e.g. 0198c6f2-7d1e-7a44-9b5f-3e6a0c1d2b4f";
         break;
     case ARG_VERSION:

@@ -74,6 +74,9 @@ int args_parse(struct args *args, const struct arg_option *own, const struct arg
 /* Fills in what the environment says for what was not given. */
 void args_complete(struct args *args);
 
+/* An eventId as it is written; either case. */
+bool args_read_uuid(const char *text, uint8_t out_id[16]);
+
 /* args_nearest.c. Of the candidates, the one that is nearly `word`; NULL when none is. Call it for each with the same *best. */
 void args_nearest(const char *word, const char *candidate, const char **best, size_t *best_distance);
 

@@ -19,7 +19,8 @@ struct command {
 };
 
 extern const struct command command_init, command_rm, command_ls, command_pub, command_tail, command_consume,
-    command_group, command_stat, command_catalogue, command_doctor, command_inspect, command_demo;
+    command_group, command_stat, command_catalogue, command_find, command_why, command_doctor, command_inspect,
+    command_demo;
 
 /* Opens the bus that args name. Only who publishes or stays stands for keeper: who just looks must not change what it
  * sees. Returns 0, or the exit code after the message. */
@@ -27,6 +28,9 @@ int open_bus(const struct args *args, enum evbus_keeper keeper, struct evbus **o
 
 /* Complains when there are fewer than `least` or more than `most` operands. Returns 0 or the exit code. */
 int check_operands(const struct args *args, size_t least, size_t most, const char *usage);
+
+/* The one operand: an eventId. Returns 0 or the exit code. */
+int id_operand(const struct args *args, const char *usage, uint8_t out_id[16]);
 
 /* What a catalogue text holds. Returns 0, or the exit code after the message. */
 struct catalogue_size {

@@ -13,8 +13,8 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &command_init,  &command_rm,   &command_ls,        &command_pub,    &command_tail,    &command_consume,
-    &command_group, &command_stat, &command_catalogue, &command_doctor, &command_inspect, &command_demo,
+    &command_init, &command_rm,        &command_ls,   &command_pub, &command_tail,   &command_consume, &command_group,
+    &command_stat, &command_catalogue, &command_find, &command_why, &command_doctor, &command_inspect, &command_demo,
 };
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 
@@ -121,6 +121,15 @@ int check_operands(const struct args *args, size_t least, size_t most, const cha
         return complain(EXIT_USAGE, "\"%s\" is one too many; usage: evbus %.*s", args->operands[most],
                         (int)strcspn(usage, "\n"), usage);
     return EXIT_DONE;
+}
+
+int id_operand(const struct args *args, const char *usage, uint8_t out_id[16])
+{
+    int exit_code = check_operands(args, 1, 1, usage);
+    if (exit_code != EXIT_DONE || args_read_uuid(args->operands[0], out_id))
+        return exit_code;
+    return complain(EXIT_USAGE, "\"%s\" is no eventId; it is a UUID, e.g. 0198c6f2-7d1e-7a44-9b5f-3e6a0c1d2b4f",
+                    args->operands[0]);
 }
 
 /* The command, NULL where none is named, and its arguments. Returns 0, or the exit code after the message. */

@@ -1,0 +1,462 @@
+/* history.c: an event by its id, and what became of it.
+ *
+ *     find   all logs are searched (find.c)
+ *     why    the event; who published it, by its NAMES frame; each group that receives its topic, by what stands in memory:
+ *              an entry of its own        running, retrying, dying
+ *              at or beyond the cursor    waiting
+ *              an entry of its key before it, which has followers    held [P2]
+ *              else                       dead where its letter is found, whose id follows from (bus, group, log, partition,
+ *                                         position); before `start`: before; done
+ *            and the notes that its attempts left
+ *
+ * Numbers of a group that works meanwhile are each right, but not of one moment. Checked by tests/unit/test_history.c. */
+#include <evbus/history.h>
+
+#include "bus.h"
+#include "clock.h"
+#include "deadletter.h"
+#include "find.h"
+#include "group.h"
+#include "index.h"
+#include "lease.h"
+#include "notes.h"
+#include "partition.h"
+#include "record.h"
+#include "topic.h"
+#include "uuid7.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EVENTS_MAX  64  /* of one id */
+#define NOTES_MAX   256 /* of one id */
+#define LETTERS_MAX ((size_t)EVENTS_MAX * GROUPS_MAX)
+
+/* --- who published ------------------------------------------------------------------------------------------------------ */
+
+struct publisher_name {
+    uint64_t before; /* position of its event */
+    char service[SERVICE_BYTES];
+    char host[65];
+    int64_t pid; /* 0: not known */
+};
+
+static int read_publisher(void *context, const struct find_hit *hit)
+{
+    struct publisher_name *name = context;
+    if (hit->pos > name->before)
+        return EVBUS_OK;
+    json_t *root = json_loadb(hit->frame->payload, hit->frame->payload_len, JSON_REJECT_DUPLICATES, NULL);
+    const char *service = "", *host = "";
+    json_int_t pid = 0;
+    if (root != NULL &&
+        json_unpack(root, "{s:{s:s,s:s,s:I}}", "publisher", "service", &service, "host", &host, "pid", &pid) == 0) {
+        snprintf(name->service, sizeof name->service, "%s", service);
+        snprintf(name->host, sizeof name->host, "%s", host);
+        name->pid = pid;
+    }
+    json_decref(root);
+    return EVBUS_OK;
+}
+
+/* As its NAMES frame says, or, where that is gone, memory. */
+static int find_publisher(struct memory *memory, struct memory_log *log, uint32_t partition, uint32_t publisher,
+                          uint64_t pos, struct publisher_name *out, struct error *err)
+{
+    struct find_id id;
+    bool is_damaged = false;
+    *out = (struct publisher_name){.before = pos};
+    if (publisher == 0)
+        return EVBUS_OK;
+    index_publisher_id(publisher, id.bytes);
+    int rc = find_in(memory, log, partition, &id, 1, read_publisher, out, &is_damaged, err);
+    if (rc == EVBUS_OK && out->service[0] == '\0')
+        memory_publisher_name(memory, publisher, out->service);
+    return rc;
+}
+
+/* --- all logs ----------------------------------------------------------------------------------------------------------- */
+
+static int find_everywhere(struct memory *memory, const uint8_t id[16],
+                           int (*each)(void *context, const struct find_hit *hit), void *context, bool *out_damaged,
+                           struct error *err)
+{
+    struct find_id wanted;
+    memcpy(wanted.bytes, id, sizeof wanted.bytes);
+    int rc = EVBUS_OK;
+    for (uint32_t l = 0; l < memory_n_logs(memory) && rc == EVBUS_OK; l++)
+        for (uint32_t p = 0; p < memory->logs[l].n_partitions && rc == EVBUS_OK; p++)
+            rc = find_in(memory, &memory->logs[l], p, &wanted, 1, each, context, out_damaged, err);
+    return rc;
+}
+
+static int not_found(const struct evbus *bus, const uint8_t id[16], bool is_damaged, struct error *err)
+{
+    char text[37];
+    uuid7_format(id, text);
+    return error_set(err, EVBUS_ENOTFOUND, "bus %s keeps no event %s%s", bus->memory.bus, text,
+                     is_damaged ? "; but some of its files could not be read: `evbus journal verify` tells which" : "");
+}
+
+static int begin(struct evbus *bus, const uint8_t id[16], bool has_each, struct error *err)
+{
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && (id == NULL || !has_each))
+        rc = error_set(err, EVBUS_EINVAL, "%s is NULL", id == NULL ? "id" : "each");
+    return rc == EVBUS_OK ? memory_map_new_logs(&bus->memory, err) : rc;
+}
+
+static void topic_of(const struct find_hit *hit, char out_topic[NAME_BYTES])
+{
+    out_topic[0] = '\0';
+    if (hit->header->topic >= 1 && hit->header->topic <= TOPICS_MAX)
+        snprintf(out_topic, NAME_BYTES, "%.127s", hit->log->head->topics[hit->header->topic - 1]);
+}
+
+/* --- find --------------------------------------------------------------------------------------------------------------- */
+
+struct finding {
+    struct evbus *bus;
+    int (*each)(void *context, const struct evbus_delivery *event);
+    void *context;
+    size_t n;
+};
+
+static int show_event(void *context, const struct find_hit *hit)
+{
+    struct finding *finding = context;
+    struct publisher_name publisher;
+    char topic[NAME_BYTES];
+    if (hit->header->kind != FRAME_EVENT && hit->header->kind != FRAME_DEAD)
+        return EVBUS_OK;
+    char *key = calloc(1, FRAME_KEY_MAX + 1 + hit->frame->payload_len + 1);
+    if (key == NULL)
+        return error_no_memory(error_of_thread(), "an event");
+    char *payload = key + FRAME_KEY_MAX + 1;
+    memcpy(key, hit->frame->key, hit->frame->key_len);
+    memcpy(payload, hit->frame->payload, hit->frame->payload_len);
+    topic_of(hit, topic);
+    struct evbus_delivery event = {.size = sizeof event,
+                                   .topic = topic,
+                                   .service = publisher.service,
+                                   .timestamp_ns = hit->frame->timestamp_ns,
+                                   .version_major = hit->frame->major,
+                                   .version_minor = hit->frame->minor,
+                                   .key = key,
+                                   .key_len = hit->frame->key_len,
+                                   .payload = payload,
+                                   .payload_len = hit->frame->payload_len,
+                                   .log = hit->log->name,
+                                   .partition = hit->ring->partition,
+                                   .position = hit->pos};
+    memcpy(event.id, hit->frame->id, sizeof event.id);
+    int rc = find_publisher(&finding->bus->memory, hit->log, hit->ring->partition, hit->frame->publisher, hit->pos,
+                            &publisher, error_of_thread());
+    if (rc == EVBUS_OK) {
+        finding->n++;
+        rc = finding->each(finding->context, &event);
+    }
+    free(key);
+    return rc;
+}
+
+EVBUS_API int evbus_find(struct evbus *bus, const uint8_t id[16],
+                         int (*each)(void *context, const struct evbus_delivery *event), void *context)
+{
+    struct error *err = error_of_thread();
+    struct finding finding = {.bus = bus, .each = each, .context = context};
+    bool is_damaged = false;
+    int rc = begin(bus, id, each != NULL, err);
+    if (rc == EVBUS_OK)
+        rc = find_everywhere(&bus->memory, id, show_event, &finding, &is_damaged, err);
+    return rc == EVBUS_OK && finding.n == 0 ? not_found(bus, id, is_damaged, err) : rc;
+}
+
+/* --- why: what there is ------------------------------------------------------------------------------------------------- */
+
+/* An event of this id. */
+struct seen {
+    struct memory_log *log;
+    uint32_t partition;
+    uint64_t pos;
+    uint16_t topic; /* id in its log */
+    char topic_name[NAME_BYTES];
+    uint64_t timestamp_ns;
+    uint64_t key_hash; /* all of it */
+    char key[FRAME_KEY_MAX];
+    uint8_t key_len;
+    uint32_t publisher;
+    bool is_in_ring;
+};
+
+/* A dead letter that a group may have made of an event. */
+struct letter {
+    size_t event; /* of those that were seen */
+    uint32_t group;
+    bool is_there;
+    uint64_t pos;
+    uint64_t at_ns;
+};
+
+struct why {
+    struct evbus *bus;
+    struct memory *memory;
+    struct record *record;
+    struct error *err;
+    uint64_t *buffer; /* room for the largest frame of any log */
+    struct seen seen[EVENTS_MAX];
+    size_t n_seen;
+    struct note notes[NOTES_MAX];
+    size_t n_notes;
+    struct find_id letter_ids[LETTERS_MAX];
+    struct letter letters[LETTERS_MAX];
+    size_t n_letters;
+};
+
+static int see(void *context, const struct find_hit *hit)
+{
+    struct why *why = context;
+    uint64_t before;
+    if (hit->header->kind == FRAME_NOTE && why->n_notes < NOTES_MAX)
+        why->n_notes += notes_parse(hit->frame, &why->notes[why->n_notes], &before);
+    if ((hit->header->kind != FRAME_EVENT && hit->header->kind != FRAME_DEAD) || why->n_seen == EVENTS_MAX)
+        return EVBUS_OK;
+    struct seen *seen = &why->seen[why->n_seen++];
+    *seen = (struct seen){.log = hit->log,
+                          .partition = hit->ring->partition,
+                          .pos = hit->pos,
+                          .topic = hit->header->topic,
+                          .timestamp_ns = hit->frame->timestamp_ns,
+                          .key_hash = topic_key_hash(hit->frame->key, hit->frame->key_len, hit->frame->id),
+                          .key_len = hit->frame->key_len,
+                          .publisher = hit->frame->publisher,
+                          .is_in_ring = hit->is_in_ring};
+    memcpy(seen->key, hit->frame->key, hit->frame->key_len);
+    topic_of(hit, seen->topic_name);
+    return EVBUS_OK;
+}
+
+static int see_letter(void *context, const struct find_hit *hit)
+{
+    struct why *why = context;
+    struct letter *letter = &why->letters[hit->which];
+    letter->is_there = letter->is_there || hit->header->kind == FRAME_DEAD;
+    letter->pos = hit->pos;
+    letter->at_ns = hit->frame->timestamp_ns;
+    return EVBUS_OK;
+}
+
+/* Does the group receive this event's topic? */
+static bool receives(const struct why *why, const struct seen *seen, uint32_t group)
+{
+    struct topic_set topics = group_topics(seen->log, group);
+    return group_is_live(why->memory, group) && topic_set_has(&topics, seen->topic);
+}
+
+/* The letters that groups would have made of these events. */
+static int find_letters(struct why *why, bool *out_damaged)
+{
+    struct memory_log *dlq = memory_internal_log(why->memory, MEMORY_DLQ_LOG);
+    for (size_t i = 0; i < why->n_seen; i++)
+        for (uint32_t g = 0; g < GROUPS_MAX; g++) {
+            const struct seen *seen = &why->seen[i];
+            struct deadletter letter = {.group_name = why->memory->control->groups[g].name,
+                                        .log = seen->log->name,
+                                        .partition = seen->partition,
+                                        .position = seen->pos};
+            if (!receives(why, seen, g))
+                continue;
+            why->letters[why->n_letters] = (struct letter){.event = i, .group = g};
+            deadletter_id(why->memory, &letter, why->letter_ids[why->n_letters++].bytes);
+        }
+    return dlq == NULL || why->n_letters == 0
+               ? EVBUS_OK
+               : find_in(why->memory, dlq, 0, why->letter_ids, why->n_letters, see_letter, why, out_damaged, why->err);
+}
+
+/* Which of the letters; NULL: none that was found. */
+static const struct letter *letter_of(const struct why *why, size_t event, uint32_t group)
+{
+    for (size_t i = 0; i < why->n_letters; i++)
+        if (why->letters[i].event == event && why->letters[i].group == group)
+            return why->letters[i].is_there ? &why->letters[i] : NULL;
+    return NULL;
+}
+
+/* --- why: one group ----------------------------------------------------------------------------------------------------- */
+
+/* The position of an entry of the same key that the event waits behind; UINT64_MAX: none. */
+static uint64_t held_by(const struct why *why, const struct seen *seen, const struct group_part *part)
+{
+    uint64_t cursor = pending_cursor(part);
+    uint64_t first = UINT64_MAX;
+    struct partition_past *past = NULL;
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        struct pending found = pending_load(part, i, cursor);
+        struct frame frame;
+        uint64_t next;
+        if (found.state == PENDING_EMPTY || !found.followers || found.pos >= seen->pos)
+            continue;
+        if (partition_fetch(&past, why->memory, &seen->log->rings[seen->partition], found.pos, why->buffer, &next,
+                            NULL) == PARTITION_FRAME &&
+            frame_parse(why->buffer, &frame, NULL) == EVBUS_OK &&
+            topic_key_hash(frame.key, frame.key_len, frame.id) == seen->key_hash && found.pos < first)
+            first = found.pos;
+    }
+    partition_past_close(past);
+    return first;
+}
+
+/* Wall clock of a monotonic time. */
+static uint64_t wall_of(uint64_t mono_ns)
+{
+    return clock_wall_ns() + mono_ns - clock_mono_ns();
+}
+
+static void show_entry(struct why *why, const struct group_part *part, uint32_t index, const struct pending *entry)
+{
+    struct record *record = why->record;
+    const struct pending_side *side = &part->side[index];
+    uint64_t time_ns = atomic_load_explicit(&side->time_ns, memory_order_relaxed);
+    bool is_running = entry->state == PENDING_RUN || entry->state == PENDING_SOLO || entry->state == PENDING_TAKEN;
+    uint32_t holder = lease_holder(part);
+    if (is_running && holder != 0) {
+        record_word(record, "state", "running");
+        record_number(record, "attempts", entry->attempts);
+        record_text(record, "member", why->memory->control->slots[holder].service, SERVICE_BYTES);
+        record_time(record, "since", wall_of(time_ns));
+        return;
+    }
+    record_word(record, "state", entry->state == PENDING_DEAD ? "dying" : "retrying");
+    record_number(record, "attempts", entry->attempts);
+    if (entry->state == PENDING_WAIT)
+        record_time(record, "due", time_ns > clock_mono_ns() ? wall_of(time_ns) : clock_wall_ns());
+}
+
+static void show_place(struct why *why, const struct seen *seen, const struct group_part *part,
+                       const struct letter *letter)
+{
+    struct record *record = why->record;
+    uint64_t cursor = pending_cursor(part); /* first [P5] */
+    char id[37];
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        struct pending entry = pending_load(part, i, cursor);
+        if (entry.state != PENDING_EMPTY && entry.state != PENDING_SCAN && entry.pos == seen->pos &&
+            entry.pos < cursor) {
+            show_entry(why, part, i, &entry);
+            return;
+        }
+    }
+    uint64_t behind = UINT64_MAX;
+    if (letter != NULL) {
+        uuid7_format(why->letter_ids[letter - why->letters].bytes, id);
+        record_word(record, "state", "dead");
+        record_word(record, "deadLetterId", id);
+        record_position(record, "letter", letter->pos);
+        record_time(record, "at", letter->at_ns);
+    } else if (seen->pos >= cursor) {
+        record_word(record, "state", "waiting");
+        record_number(record, "ahead", (seen->pos - cursor) * CELL_BYTES);
+    } else if ((behind = held_by(why, seen, part)) != UINT64_MAX) {
+        record_word(record, "state", "held");
+        record_position(record, "behind", behind);
+    } else {
+        record_word(record, "state", "done");
+    }
+}
+
+static void show_attempts(struct why *why, const struct seen *seen, const char *group)
+{
+    struct record *record = why->record;
+    for (size_t i = 0; i < why->n_notes; i++) {
+        const struct note *note = &why->notes[i];
+        if (strcmp(note->group, group) != 0 || strcmp(note->log, seen->log->name) != 0 ||
+            note->partition != seen->partition || note->position != seen->pos)
+            continue;
+        record_begin(record, "attempt", 2);
+        record_number(record, "n", note->attempt);
+        record_time(record, "at", note->at_ns);
+        record_text(record, "member", note->member, sizeof note->member);
+        if (note->cause == CAUSE_CRASHED) /* nobody knows */
+            record_none(record, "ms");
+        else
+            record_number(record, "ms", note->took_ns / CLOCK_NS_PER_MS);
+        record_word(record, "cause", pending_cause_name(note->cause));
+        record_text(record, "error", note->error, sizeof note->error);
+        record_end(record);
+    }
+}
+
+static int show_seen(struct why *why, size_t i)
+{
+    const struct seen *seen = &why->seen[i];
+    struct record *record = why->record;
+    struct publisher_name publisher;
+    int rc = find_publisher(why->memory, seen->log, seen->partition, seen->publisher, seen->pos, &publisher, why->err);
+    if (rc != EVBUS_OK)
+        return rc;
+    record_begin(record, "event", 0);
+    record_word(record, "topic", seen->topic_name);
+    record_word(record, "log", seen->log->name);
+    record_number(record, "partition", seen->partition);
+    record_position(record, "position", seen->pos);
+    record_text(record, "key", seen->key, seen->key_len);
+    record_time(record, "timestamp", seen->timestamp_ns);
+    record_word(record, "service", publisher.service);
+    record_word(record, "host", publisher.host);
+    if (publisher.pid != 0)
+        record_number(record, "pid", (uint64_t)publisher.pid);
+    else
+        record_none(record, "pid");
+    record_flag(record, "in_memory", seen->is_in_ring);
+    record_end(record);
+    for (uint32_t g = 0; g < GROUPS_MAX && record->rc == 0; g++) {
+        char name[SERVICE_BYTES];
+        if (!receives(why, seen, g))
+            continue;
+        snprintf(name, sizeof name, "%.63s", why->memory->control->groups[g].name);
+        record_begin(record, "group", 1);
+        record_word(record, "group", name);
+        show_place(why, seen, memory_part(seen->log, seen->partition, g), letter_of(why, i, g));
+        record_end(record);
+        show_attempts(why, seen, name);
+    }
+    return record->rc;
+}
+
+EVBUS_API int evbus_why(struct evbus *bus, const uint8_t id[16],
+                        int (*each)(void *context, const struct evbus_record *record), void *context)
+{
+    struct error *err = error_of_thread();
+    bool is_damaged = false;
+    int rc = begin(bus, id, each != NULL, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    struct why *why = calloc(1, sizeof *why);
+    struct record *record = calloc(1, sizeof *record);
+    if (why == NULL || record == NULL || (why->buffer = malloc((size_t)FRAME_CELLS_MAX * CELL_BYTES)) == NULL)
+        rc = error_no_memory(err, "an event's history");
+    if (rc == EVBUS_OK) {
+        why->bus = bus;
+        why->memory = &bus->memory;
+        why->record = record;
+        why->err = err;
+        record->each = each;
+        record->context = context;
+        rc = find_everywhere(&bus->memory, id, see, why, &is_damaged, err);
+    }
+    if (rc == EVBUS_OK && why->n_seen == 0)
+        rc = not_found(bus, id, is_damaged, err);
+    if (rc == EVBUS_OK)
+        rc = find_letters(why, &is_damaged);
+    for (size_t i = 0; rc == EVBUS_OK && i < why->n_seen; i++)
+        rc = show_seen(why, i);
+    if (why != NULL)
+        free(why->buffer);
+    free(why);
+    free(record);
+    return rc;
+}
