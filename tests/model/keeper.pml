@@ -1,14 +1,17 @@
 /* keeper.pml: two keepers of one file, the first of which may sleep at any step and is deposed by the second; fdatasync may fail.
  *
- * Modelled. A ring of CAP cells, an event a cell; `released` passes nothing that is not synced (a log whose readers wait for the disk).
+ * Modelled. A ring of CAP cells, an event a cell; `released` passes nothing that is not synced (a log whose readers wait for the disk),
+ * or, with -DMEMORY, that is not journaled: then what a failed sync loses may be gone from the ring, and is told by not_synced. The
+ * keeper moves `released`, and so does a producer that needs room. With -DDIES the first keeper may be killed at any step; with -DCUT the
+ * power may be cut at any step.
  * journaled and synced are {position, term}: a keeper first puts its term there (unless a later one stands there), then starts at
  * synced; it moves them by CAS of its own term. Copy out of the ring into private memory, look at `released`, write the copy. A
  * file is an inode with a page cache and a disk: fdatasync brings all of the cache to disk; or fails, and any page that it should have
  * brought there may be gone, back to what the disk has; the kernel tells it once to each descriptor that was open (errseq), so to a keeper
  * of the same file, too, and not to who opens it later. Then a draft is made (a second inode), the term looked at, everything
  * copied into it and synced, and it takes the name. A keeper of a later term takes drafts away after it has stamped.
- * Asserted: what lies below synced (acknowledged) stands on the disk of the file that has the name, whenever synced or the name
- * moves, and at the end; all of it is written at the end, as nobody waits for ever.
+ * Asserted: what lies below synced and was not told as lost (acknowledged) stands on the disk of the file that has the name, whenever
+ * synced or the name moves, at a cut, and at the end; all of it is written at the end, as nobody waits for ever.
  *
  * Left out: several files, marks, the ring's words and claims (slots.pml), three keepers, a cut of the power between two writes
  * of one fdatasync (tests/crash/test_power.c). Run pan with -E: keepers wait for work.
@@ -21,6 +24,7 @@
  *   -DRETRYSYNC      after a failed fdatasync it is called again, and believed
  *   -DNOSWEEP        drafts of the one before stay
  *   -DDRAFTLATE      the term is looked at before the draft is made
+ *   -DNOTELL         (with -DMEMORY) what is lost is not told
  *   -DSTAMPLATE      a term is stamped without looking whether a later one stands there
  */
 #ifndef CAP
@@ -34,6 +38,12 @@
 #endif
 #define INODES 4
 
+#ifdef MEMORY
+#define LIMIT jpos
+#else
+#define LIMIT spos
+#endif
+
 typedef inode { byte cache[NE]; byte disk[NE] }
 
 byte cell[CAP];
@@ -44,13 +54,31 @@ inode file[INODES];
 byte n_inodes = 1, fails;
 byte errors[INODES];                    /* that each inode has had */
 bit is_draft[INODES];                   /* it waits for the name */
+byte not_synced;                        /* what lies below may be lost: told before synced passes it */
+bit acked[NE];                          /* synced has passed it, and it was not told so */
+bit killed;                             /* the first keeper */
 
-inline durable() { atomic { k = 0; do :: k < spos -> assert(file[named].disk[k] == k + 1); k++ :: else -> break od; k = 0 } }
+inline durable()
+{
+  atomic {
+    k = 0;
+    do
+    :: k < spos -> assert(!acked[k] || file[named].disk[k] == k + 1); k++
+    :: else -> break
+    od;
+    k = 0
+  }
+}
 
 proctype Producer()
 {
   do
-  :: tail < NE -> (tail < released + CAP); atomic { cell[tail % CAP] = tail + 1; tail++ }
+  :: tail < NE ->
+     do
+     :: tail < released + CAP -> break
+     :: atomic { tail >= released + CAP && LIMIT > released -> released = LIMIT }
+     od;
+     atomic { cell[tail % CAP] = tail + 1; tail++ }
   :: else -> break
   od
 }
@@ -60,7 +88,21 @@ inline fetch(q)
 {
   b = cell[q % CAP];
 #ifndef NOCHECK
-  if :: released > q -> b = file[fd].cache[q] :: else fi
+  if
+  :: released > q ->
+     b = file[fd].cache[q];
+#ifdef MEMORY
+     if
+     :: b != q + 1 ->                   /* lost: neither the ring nor the file has it */
+        b = 0;
+#ifndef NOTELL
+        atomic { if :: not_synced < q + 1 -> not_synced = q + 1 :: else fi }
+#endif
+     :: else
+     fi
+#endif
+  :: else
+  fi
 #endif
 }
 
@@ -68,6 +110,9 @@ proctype Keeper(byte id)
 {
   byte p, b, k, q, fd, ours, seen;
   bool failed;
+#ifdef DIES
+  {
+#endif
 #ifdef NOTERM
   p = spos;
 #else
@@ -120,18 +165,30 @@ end:
      if :: failed -> failed = false; atomic { k = 0; do :: k < NE -> file[fd].disk[k] = file[fd].cache[k]; k++ :: else -> break od; k = 0 } :: else fi;
 #endif
      if
-     :: failed -> skip
+     :: failed ->
+#if defined(MEMORY) && !defined(NOTELL)
+        atomic { if :: not_synced < released -> not_synced = released :: else fi }
+#else
+        skip
+#endif
      :: else ->
 moved:  atomic {
           if
 #ifndef NOTERM
           :: sterm != id -> goto deposed
 #endif
-          :: else -> if :: p > spos -> spos = p :: else fi
+          :: else ->
+             k = spos;
+             do
+             :: k < p -> acked[k] = (k >= not_synced); k++
+             :: else -> break
+             od;
+             k = 0;
+             if :: p > spos -> spos = p :: else fi
           fi
         };
         durable();
-        atomic { if :: spos > released -> released = spos :: else fi }
+        atomic { if :: LIMIT > released -> released = LIMIT :: else fi }
      fi
   :: failed ->                          /* the file is made anew */
 #ifdef DRAFTLATE
@@ -165,13 +222,52 @@ moved:  atomic {
   od;
 deposed:
   skip
+#ifdef DIES
+  } unless { id == 1 && killed }
+#endif
 }
+
+#ifdef CUT
+proctype Cut()                          /* of the power, at any step */
+{
+  byte k;
+  durable()
+}
+#endif
+
+#ifdef DIES
+proctype Killer()
+{
+  if
+  :: killed = 1
+  :: skip
+  fi
+}
+#endif
 
 byte x;
 init
 {
-  atomic { run Producer(); run Keeper(1); run Keeper(2) };
+  atomic {
+    run Producer();
+    run Keeper(1);
+    run Keeper(2);
+#ifdef DIES
+    run Killer();
+#endif
+#ifdef CUT
+    run Cut();
+#endif
+    skip
+  };
   timeout;
   assert(tail == NE && spos == NE);
-  x = 0; do :: x < NE -> assert(file[named].disk[x] == x + 1); x++ :: else -> break od
+  x = 0;
+  do
+  :: x < NE ->
+     assert(!acked[x] || file[named].disk[x] == x + 1);
+     assert(fails > 0 || acked[x]);
+     x++
+  :: else -> break
+  od
 }

@@ -15,7 +15,7 @@
 #   pin       a group's creation against an advance of `released` or `oldest`                                 R8 P11
 #   pending   a group's entries: take, run, finish, followers, attempts, dead letters, takeover, low           P1 - P8 P10
 #   lease     who holds a partition: burial, takeover, handover, zombies, the low that its holder stores       P3 P5 B6
-#   keeper    two keepers of one file, one deposed and late; a failed fdatasync                               J4
+#   keeper    two keepers of one file, one deposed and late, or killed; a failed fdatasync; a cut              J4
 # What they do not cover: memory orders weaker than store buffers (all but doorbell are sequentially consistent: a pass is no
 # proof of the fences on arm64); liveness under fairness (only "nothing can move and somebody waits" is found, not two who
 # turn in circles); more than two fences; wrapping laps, positions, generations and epochs; several files, marks, groups' states; the kernel.
@@ -81,6 +81,9 @@ lease    |-DP=2 -DREBIRTHS=0 -DFENCES=0 -DN=1 -DNP=1               |-E|pass
 keeper   |                                                         |-E|pass
 keeper   |-DFAILS=2                                                |-E|pass
 keeper   |-DCAP=1                                                  |-E|pass
+keeper   |-DDIES -DCUT                                             |-E|pass
+keeper   |-DMEMORY                                                 |-E|pass
+keeper   |-DMEMORY -DDIES -DCAP=1                                  |-E|pass
 stamp    |-DSTAMPSTORE                                             |  |fail
 stamp    |-DSTAMPFIRST                                             |  |fail
 stamp    |-DNOWORD                                                 |  |fail
@@ -151,6 +154,7 @@ keeper   |-DRETRYSYNC                                              |-E|fail
 keeper   |-DNOSWEEP                                                |-E|fail
 keeper   |-DDRAFTLATE                                              |-E|fail
 keeper   |-DSTAMPLATE                                              |-E|fail
+keeper   |-DMEMORY -DNOTELL                                        |-E|fail
 '
 
 only=
