@@ -261,7 +261,7 @@ static bool project(struct evbus *bus, const char *link, bool is_building)
     if (old == '?')
         return fail(link, "is there, and is no link to a table of ours");
     is_building = is_building || access(link, F_OK) != 0; /* also where the table behind the link is gone */
-    char side = is_building == (old == 'a') ? 'b' : 'a';
+    char side = is_building ? (old == 'a' ? 'b' : 'a') : old;
     char other = side == 'a' ? 'b' : 'a';
     const char *group = group_of(side);
     if (is_building && !clear(bus, link, side)) /* what a rebuild has left that did not get to its end */
@@ -269,14 +269,12 @@ static bool project(struct evbus *bus, const char *link, bool is_building)
     if (is_building)
         tell_where_history_begins(bus);
 
-    struct evbus_subscribe_options from_the_start = {.group = group,
-                                                     .patterns = topics,
-                                                     .n_patterns = 3,
-                                                     .from = EVBUS_FROM_EARLIEST}; /* where it is not there yet */
+    const struct evbus_subscribe_options options = {
+        .group = group, .patterns = topics, .n_patterns = 3, .from = EVBUS_FROM_EARLIEST};
     struct evbus_subscription *subscription = NULL;
     struct table table = {0};
     bool is_good = table_open(&table, file_of(link, side, "", path));
-    int n = is_good ? evbus_subscribe(&subscription, bus, &from_the_start) : 0;
+    int n = is_good ? evbus_subscribe(&subscription, bus, &options) : 0;
     while (is_good && n >= 0 && !is_told_to_stop) {
         n = take(&table, subscription);
         if (is_building && n >= 0 && n < BATCH && evbus_groups(bus, is_close, &group) == 1) {
