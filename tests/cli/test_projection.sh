@@ -54,10 +54,12 @@ else:
 END
 export ORDERS=$source_root/share/northwind-orders.ndjson
 
-publish() { # FIRST LAST: what happened to these orders; payments first, since between logs no order is promised
+publish() { # FIRST LAST [KEY]: what happened to these orders; payments first, since between logs no order is promised
+    local key=(--key-field orderId)
+    if [ $# -gt 2 ]; then key=(--key "$3"); fi
     python3 "$scratch/orders.py" made "$1" "$2" || fail 'no orders'
     for event in payments.succeeded:paid orders.created:created orders.cancelled:cancelled; do
-        works pub "lomash.${event%:*}" --stdin --key-field orderId --as order-payment-service <"${event#*:}"
+        works pub "lomash.${event%:*}" --stdin "${key[@]}" --as order-payment-service <"${event#*:}"
     done
 }
 
@@ -196,6 +198,18 @@ it_serves_the_old_table_until_the_new_one_is_whole() {
     has_line projection.err 'another table has taken its place' || fail "$(cat projection.err)"
     if has_group revenue-a; then fail 'the old group is still there'; fi
     publish 200 300
+    comes_right
+}
+
+it_is_not_served_before_it_is_whole() {
+    make_bus
+    publish 0 800 one # 1600 events, of which no two of a log can be in hand at once
+    project
+    local deadline=$((SECONDS + 60))
+    until [ -L revenue.db ] || [ "$SECONDS" -ge "$deadline" ]; do :; done # await would look too late
+    kill -STOP "$projection"
+    has_applied 1400 || fail "of 1600 events it has $(asks 'SELECT count(*) FROM applied')"
+    kill -CONT "$projection"
     comes_right
 }
 
