@@ -10,9 +10,9 @@
  * its row is there. Swap the last two lines, and a crash between them loses the event; leave the row out, and it
  * counts twice. A database that cannot be written is not the event's fault: EVBUS_RELEASE charges it no attempt.
  *
- * WAL with synchronous=NORMAL: a commit is a write without fsync. It survives kill -9 of all processes; a power cut
- * may take the last commits, but then the bus, which is memory here, is gone too. Two members write to one database:
- * busy_timeout. */
+ * WAL with synchronous=NORMAL: a commit is a write without fsync. It survives kill -9 of all processes. A power cut may
+ * take the last commits of events that the bus has on disk as done: who must outlive one says synchronous=FULL, and
+ * pays an fsync per event. Two members write to one database: busy_timeout. */
 #include "ledger.h"
 
 #include "service.h"
@@ -97,13 +97,19 @@ static void give_up(struct ledger *ledger)
     hold(ledger, false);
 }
 
-enum ledger_step ledger_begin(struct ledger *ledger, const uint8_t id[16])
+bool ledger_begin_own(struct ledger *ledger)
 {
     hold(ledger, true);
-    if (run(ledger->begin) != SQLITE_DONE) {
-        hold(ledger, false);
+    if (run(ledger->begin) == SQLITE_DONE)
+        return true;
+    hold(ledger, false);
+    return false;
+}
+
+enum ledger_step ledger_begin(struct ledger *ledger, const uint8_t id[16])
+{
+    if (!ledger_begin_own(ledger))
         return LEDGER_FAILED;
-    }
     int rc = sqlite3_bind_blob(ledger->processed, 1, id, 16, SQLITE_TRANSIENT);
     if (rc == SQLITE_OK)
         rc = run(ledger->processed);

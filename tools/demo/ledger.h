@@ -1,4 +1,4 @@
-/* ledger.h: a service's database, in which each event has its effect once. */
+/* ledger.h: a service's database, in which each event has its effect once; a producer's stands on it, too (outbox.h). */
 #ifndef DEMO_LEDGER_H
 #define DEMO_LEDGER_H
 
@@ -24,6 +24,9 @@ sqlite3_stmt *ledger_prepare(struct ledger *ledger, const char *sql); /* NULL: i
 
 /* Begin the event's transaction with its processed row. LEDGER_ALREADY: nothing is open, the effect is there. */
 enum ledger_step ledger_begin(struct ledger *ledger, const uint8_t id[16]);
+
+/* Begin a transaction that no event has caused. */
+bool ledger_begin_own(struct ledger *ledger);
 
 /* Run a statement whose values are bound; it must change exactly one row. */
 bool ledger_change(struct ledger *ledger, sqlite3_stmt *statement);

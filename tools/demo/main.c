@@ -6,7 +6,8 @@
  *
  *   those that publish   order_payment.c appointment.c content.c
  *   those that handle    product.c customer.c notification.c analytics.c sitemap.c
- *   what they share      service.c, the frame of each; ledger.c, one effect per event; board.c, counts; orders.c, data
+ *   what they share      service.c, the frame of each; ledger.c, one effect per event; outbox.c, no event unsaid;
+ *                        board.c, counts; orders.c, data
  *   the conductor        conductor.c, the course; children.c catalogue.c progress.c letters.c table.c check*.c
  *
  * Exit code: 0 everything is as the orders say, 1 it is not, or the demo could not be run, 2 command line, 130

@@ -5,8 +5,11 @@
  *
  * Key is the orderId: all that happens to an order stays in its order, and different orders go side by side. It calls
  * nobody, waits for nobody, and does not know who listens: a dead notification-service costs a customer at the till
- * nothing. */
+ * nothing.
+ *
+ * An order and its payment are noted together, then both are published (outbox.c). */
 #include "orders.h"
+#include "outbox.h"
 #include "service.h"
 
 #include <stdio.h>
@@ -14,34 +17,46 @@
 
 #define GAP_NS (10 * NS_PER_MS) /* between two orders: slow enough to watch */
 
-static bool publish_payment(struct service *service, const struct order *order)
+static struct outbox outbox;
+
+/* out_is_new false: in a life before. */
+static bool take_order(const struct order *order, bool *out_is_new)
 {
     char payment[256];
     int len = snprintf(
         payment, sizeof payment,
         "{\"paymentId\":\"P%s\",\"orderId\":\"%s\",\"customerId\":\"%s\",\"amount\":%s,\"currency\":\"GBP\"}",
         order->id, order->id, order->customer, order->total);
-    return len > 0 && (size_t)len < sizeof payment &&
-           service_publish(service, PAYMENTS, order->id, payment, (size_t)len);
+    const struct note notes[] = {
+        {.topic = ORDERS, .key = order->id, .payload = order->json, .len = order->json_len},
+        {.topic = PAYMENTS, .key = order->id, .payload = payment, .len = (size_t)len},
+    };
+    return len > 0 && (size_t)len < sizeof payment && outbox_publish(&outbox, notes, 2, out_is_new);
 }
 
 static bool publish(struct service *service)
 {
-    struct orders orders;
-    bool is_good = orders_read(service->data, &orders);
-    uint64_t begun = monotonic_ns();
+    struct orders orders = {0};
+    bool is_good = outbox_open(&outbox, service) && orders_read(service->data, &orders);
+    uint64_t due = monotonic_ns();
     for (size_t i = 0; is_good && i < orders.n; i++) {
-        const struct order *order = &orders.all[i];
-        sleep_until(begun + i * GAP_NS);
-        is_good = service_publish(service, ORDERS, order->id, order->json, order->json_len) &&
-                  publish_payment(service, order);
+        bool is_new = false;
+        is_good = take_order(&orders.all[i], &is_new);
+        if (is_new)
+            sleep_until(due += GAP_NS);
     }
     orders_free(&orders);
     return is_good;
+}
+
+static void close_outbox(void)
+{
+    outbox_close(&outbox);
 }
 
 const struct service_kind order_payment_service = {
     .name = "order-payment-service",
     .group = N_GROUPS,
     .publish = publish,
+    .close = close_outbox,
 };

@@ -17,8 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PUBLISH_TIMEOUT_NS (5 * NS_PER_S) /* how long a full ring may keep us */
-
 static const struct service_kind *const kinds[] = {
     &order_payment_service, &appointment_service,  &content_service,   &product_service,
     &customer_service,      &notification_service, &analytics_service, &sitemap_service,
@@ -76,38 +74,23 @@ uint64_t monotonic_ns(void)
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+uint64_t wall_ns(void)
+{
+    return clock_ns(CLOCK_REALTIME);
+}
+
 void sleep_until(uint64_t monotonic)
 {
     struct timespec until = {.tv_sec = (time_t)(monotonic / NS_PER_S), .tv_nsec = (long)(monotonic % NS_PER_S)};
     (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL); /* a signal ends it: our callers look again */
 }
 
-/* --- publish, handle --------------------------------------------------------------------------------------------- */
-
-bool service_publish(struct service *service, enum topic topic, const char *key, const char *payload, size_t len)
-{
-    uint64_t begun = monotonic_ns();
-    int rc = evbus_publish(service->bus,
-                           &(struct evbus_event){.size = sizeof(struct evbus_event),
-                                                 .topic = topic_names[topic],
-                                                 .key = key,
-                                                 .payload = payload,
-                                                 .payload_len = len,
-                                                 .timeout_ns = PUBLISH_TIMEOUT_NS},
-                           NULL);
-    if (rc != EVBUS_OK) {
-        complain("%s: %s: %s", service->kind->name, topic_names[topic], evbus_message(service->bus));
-        return false;
-    }
-    sample(&service->board->publish, monotonic_ns() - begun);
-    count(&service->board->published[topic]);
-    return true;
-}
+/* --- handle ------------------------------------------------------------------------------------------------------- */
 
 static enum evbus_outcome handle(void *context, const struct evbus_delivery *event, char *error)
 {
     struct service *service = context;
-    uint64_t now = clock_ns(CLOCK_REALTIME);
+    uint64_t now = wall_ns();
     enum topic topic = topic_of(event->topic);
     if (topic == N_TOPICS)
         return EVBUS_DONE; /* a topic that nobody publishes in this demo */

@@ -41,13 +41,11 @@ const struct service_kind *service_kind(const char *name); /* NULL: none */
 /* The main() of a service: exit code. */
 int service_main(struct service *service);
 
-/* Publish, timed and counted on the board. */
-bool service_publish(struct service *service, enum topic topic, const char *key, const char *payload, size_t len);
-
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 bool path_in(char out_path[PATH_BYTES], const char *dir, const char *name); /* false: too long */
 void format_id(const uint8_t id[16], char out_text[37]);
 uint64_t monotonic_ns(void);
+uint64_t wall_ns(void); /* since 1970 */
 void sleep_until(uint64_t monotonic);
 
 #endif
