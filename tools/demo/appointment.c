@@ -37,7 +37,7 @@ static bool publish(struct service *service)
 {
     struct orders orders = {0};
     size_t first[N_BOOKINGS];
-    bool is_good = outbox_open(&outbox, service) && orders_read(service->data, &orders);
+    bool is_good = outbox_open(&outbox, service, NULL) && orders_read(service->data, &orders);
     size_t n = is_good ? customers_of(&orders, first, N_BOOKINGS) : 0;
     uint64_t due = monotonic_ns();
     for (size_t i = 0; is_good && i < n; i++) {

@@ -1,5 +1,8 @@
 /* board.c: the demo's board: mapped by each process, sampled into, read at the end.
  *
+ * A process that is killed between an effect and its count is no reason to count wrong: the event comes again, and is
+ * counted then. So what is handled is a set, not a sum.
+ *
  * A process that is killed between taking a sample's place and writing it leaves a zero there; percentile() passes it.
  * With every time kept, a percentile is what it says: sort, and look. Nothing is rounded into classes. */
 #include "board.h"
@@ -50,6 +53,49 @@ void board_close(struct board *board)
 {
     if (board != NULL)
         (void)munmap(board, sizeof *board);
+}
+
+/* Of a UUID, the half that is random but for its two highest bits, which are not both 0. */
+static uint64_t half_of(const uint8_t id[16])
+{
+    uint64_t half = 0;
+    for (int i = 8; i < 16; i++)
+        half = half << 8 | id[i];
+    return half;
+}
+
+/* The place where it is, or where it would be. */
+static _Atomic uint64_t *find(struct flow *flow, uint64_t half)
+{
+    uint64_t i = half % EVENTS_MAX;
+    while (value(&flow->done[i]) != 0 && value(&flow->done[i]) != half)
+        i = (i + 1) % EVENTS_MAX;
+    return &flow->done[i];
+}
+
+bool flow_has(struct flow *flow, const uint8_t id[16])
+{
+    return value(find(flow, half_of(id))) != 0;
+}
+
+bool flow_add(struct flow *flow, const uint8_t id[16])
+{
+    uint64_t half = half_of(id);
+    uint64_t none = 0;
+    while (!atomic_compare_exchange_strong(find(flow, half), &none, half)) {
+        if (none == half)
+            return false;
+        none = 0; /* somebody took the place: on to the next */
+    }
+    return true;
+}
+
+uint64_t flow_handled(struct flow *flow)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < EVENTS_MAX; i++)
+        n += value(&flow->done[i]) != 0;
+    return n;
 }
 
 void sample(struct samples *samples, uint64_t ns)

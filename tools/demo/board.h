@@ -13,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SAMPLES_MAX 2048 /* more than the 830 of the busiest flow, and than the 1722 publishes */
+#define SAMPLES_MAX 2048 /* more than the 830 of the busiest flow, and than the 1723 publishes */
+#define EVENTS_MAX  4096 /* a flow has 830 at most: its set is sparse */
 #define N_BOOKINGS  60
 #define N_POSTS     2
 #define N_MEMBERS   2 /* of product-service */
@@ -34,9 +35,10 @@ struct samples {
 
 /* One topic to one group. */
 struct flow {
-    _Atomic uint64_t handled;     /* its handler said EVBUS_DONE */
-    _Atomic uint64_t redelivered; /* attempts beyond the first */
-    struct samples latency;       /* of first attempts: from the event's timestamp to the handler's begin */
+    _Atomic uint64_t done[EVENTS_MAX]; /* a set of 8 bytes of their ids: a handler said EVBUS_DONE */
+    _Atomic uint64_t again;            /* and these times it had said so before */
+    _Atomic uint64_t redelivered;      /* attempts beyond the first */
+    struct samples latency;            /* of first attempts: from the event's timestamp to the handler's begin */
 };
 
 struct member {
@@ -51,11 +53,19 @@ struct board {
     struct member members[N_MEMBERS];
     _Atomic uint64_t mails;    /* written, again ones too */
     _Atomic bool kill_me;      /* cue by notification-service: I am in a handler, half done */
+    _Atomic bool restart_me;   /* cue by order-payment-service: an order is out, and I have not noted that */
+    _Atomic uint32_t back_pid; /* who has brought the bus back from its journal */
+    _Atomic uint64_t back_ns;  /* and how long that took; written last */
     _Atomic bool sitemap_runs; /* cue by the conductor, for content-service */
 };
 
 struct board *board_open(const char *dir); /* NULL: it has complained */
 void board_close(struct board *board);
+
+/* A flow's set of events. flow_add(): false: it is there already. */
+bool flow_has(struct flow *flow, const uint8_t id[16]);
+bool flow_add(struct flow *flow, const uint8_t id[16]);
+uint64_t flow_handled(struct flow *flow);
 
 void sample(struct samples *samples, uint64_t ns);
 

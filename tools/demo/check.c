@@ -206,11 +206,33 @@ static unsigned check_faults(struct demo *demo)
 {
     /* the booking's second attempt, and two more of the mail that fails for good: nothing else */
     uint64_t bookings = value(&demo->board->flows[NOTIFICATION][BOOKINGS].redelivered);
-    unsigned n = check_say(bookings == 1 && demo->groups[NOTIFICATION].redelivered == 3,
-                           "killed: the booking that was in the handler came again, once, and nothing else did");
+    unsigned n = check_say(
+        bookings == 1 && demo->groups[NOTIFICATION].redelivered == 3,
+        "killed: the booking that was in the handler was charged one attempt more, and no other event was");
     return n + check_say(demo->stopped_handled == 0 && demo->beside_handled > 0 && demo->stopped_published > 0 &&
                              demo->stopped_others > 0,
                          "stopped: while a member of product-service stood still, all others went on");
+}
+
+static unsigned check_restart(struct demo *demo)
+{
+    uint64_t n_noted = 0;
+    uint64_t n_there = 0;
+    uint64_t n_more = 0;
+    bool is_known = true;
+    for (int topic = 0; topic < N_TOPICS; topic++) {
+        uint64_t noted = demo->restart.noted[topic];
+        uint64_t found = demo->restart.found[topic];
+        n_noted += noted;
+        n_there += found < noted ? found : noted;
+        n_more += found < noted ? 0 : found - noted;
+    }
+    for (int group = PRODUCT; group <= ANALYTICS; group++) /* the order that was out and not noted, at least */
+        is_known = is_known && value(&demo->board->flows[group][ORDERS].again) > 0;
+    return check_say(demo->restart.is_memory_gone && n_there == n_noted && n_more > 0 && is_known,
+                     "restart: the journal had %" PRIu64 " of %" PRIu64 " events that were noted as sent, and %" PRIu64
+                     " more; what came twice was known",
+                     n_there, n_noted, n_more);
 }
 
 unsigned check_all(struct demo *demo)
@@ -219,7 +241,8 @@ unsigned check_all(struct demo *demo)
     if (!orders_read(demo->data, &orders))
         return 1;
     unsigned n = check_stock(demo, &orders) + check_accounts(demo, &orders) + check_mails(demo, &orders) +
-                 check_counts(demo, &orders) + check_sitemap(demo) + check_letters(demo) + check_faults(demo);
+                 check_counts(demo, &orders) + check_sitemap(demo) + check_letters(demo) + check_faults(demo) +
+                 check_restart(demo);
     orders_free(&orders);
     return n;
 }

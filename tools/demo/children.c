@@ -85,10 +85,16 @@ void child_kill(struct child *child)
     child->pid = 0;
 }
 
-void children_kill(struct demo *demo)
+unsigned children_kill(struct demo *demo)
 {
+    unsigned n = 0;
+    for (size_t i = 0; i < demo->n_children; i++) {
+        n += demo->children[i].pid != 0;
+        child_signal(&demo->children[i], SIGKILL);
+    }
     for (size_t i = 0; i < demo->n_children; i++)
         child_kill(&demo->children[i]);
+    return n;
 }
 
 bool children_are_gone(const struct demo *demo, bool handling)

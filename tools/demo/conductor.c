@@ -4,6 +4,7 @@
  *     producers start           orders and payments, bookings, a blog post
  *     notification-service      is killed inside a handler, is away for a while, is started again
  *     a member of product-service   is stopped for a while, and continued
+ *     the host                  restarts: all are killed, the bus's memory is thrown away, all start again (restart.c)
  *     sitemap                   its group is added to the catalogue, then its process started; a second post
  *     the end                   producers have ended, no group has anything left; consumers are told to end
  *
@@ -23,6 +24,18 @@
 #define STOPPED_NS     (2 * NS_PER_S)    /* how long a member stands still */
 #define ORDERS_TO_STOP 300
 
+/* We look on, and never are its keeper: that is the services' matter, and dies with them. */
+bool open_bus(struct demo *demo)
+{
+    if (evbus_open(&demo->bus, &(struct evbus_options){.size = sizeof(struct evbus_options),
+                                                       .bus = demo->bus_name,
+                                                       .service = "demo",
+                                                       .keeper = EVBUS_KEEPER_NEVER}) == EVBUS_OK)
+        return true;
+    complain("%s", evbus_message(NULL));
+    return false;
+}
+
 static int see_group(void *context, const struct evbus_group_stat *group)
 {
     struct demo *demo = context;
@@ -36,7 +49,7 @@ static int see_group(void *context, const struct evbus_group_stat *group)
     return 0;
 }
 
-static bool see_groups(struct demo *demo)
+bool see_groups(struct demo *demo)
 {
     if (evbus_groups(demo->bus, see_group, demo) == EVBUS_OK)
         return true;
@@ -62,7 +75,7 @@ static void complain_of_patience(struct demo *demo, const char *what)
                  group_names[i], demo->groups[i].n_members, demo->groups[i].lag, demo->groups[i].n_pending);
 }
 
-static bool await(struct demo *demo, bool (*is_so)(struct demo *demo), const char *what)
+bool await(struct demo *demo, bool (*is_so)(struct demo *demo), const char *what)
 {
     while (!is_so(demo)) {
         if (!go_on(demo))
@@ -86,7 +99,7 @@ static bool await_time(struct demo *demo, uint64_t ns)
 
 /* --- conditions -------------------------------------------------------------------------------------------------- */
 
-static bool consumers_are_there(struct demo *demo)
+bool consumers_are_there(struct demo *demo)
 {
     return see_groups(demo) && demo->groups[PRODUCT].n_members == N_MEMBERS && demo->groups[CUSTOMER].n_members == 1 &&
            demo->groups[NOTIFICATION].n_members == 1 && demo->groups[ANALYTICS].n_members == 1;
@@ -147,7 +160,7 @@ static uint64_t handled_by_others(struct demo *demo)
     uint64_t n = 0;
     for (int group = CUSTOMER; group < N_GROUPS; group++)
         for (int topic = 0; topic < N_TOPICS; topic++)
-            n += value(&demo->board->flows[group][topic].handled);
+            n += flow_handled(&demo->board->flows[group][topic]);
     return n;
 }
 
@@ -255,8 +268,8 @@ bool conduct(struct demo *demo)
         child_start(demo, &content_service, 0) == NULL)
         return false;
     progress_say(demo, "order-payment-service, appointment-service, content-service publish");
-    if (!kill_inside_handler(demo, notification) || !stop_for_a_while(demo, stopped) || !add_sitemap(demo) ||
-        !await(demo, producers_are_done, "all is published"))
+    if (!kill_inside_handler(demo, notification) || !stop_for_a_while(demo, stopped) || !restart_host(demo) ||
+        !add_sitemap(demo) || !await(demo, producers_are_done, "all is published"))
         return false;
     progress_say(demo, "all is published: %" PRIu64 " events", all_published(demo));
     if (!await(demo, nothing_is_left, "no group has anything left"))

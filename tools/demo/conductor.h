@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHILDREN_MAX 12
+#define CHILDREN_MAX 24
 #define LETTERS_MAX  256 /* one is right; what is beyond is not looked at */
 
 /* A service's process. */
@@ -40,6 +40,14 @@ struct letter {
     char error[EVBUS_ERROR_MAX];
 };
 
+/* What the restart of the host took, and what it had to leave. */
+struct restart {
+    unsigned n_killed;
+    bool is_memory_gone;
+    uint64_t noted[N_TOPICS]; /* as sent, by the producers, when they were killed */
+    uint64_t found[N_TOPICS]; /* of before that moment, in the journal */
+};
+
 struct demo {
     const char *program; /* our own file, to start the services by */
     const char *bus_name;
@@ -59,12 +67,20 @@ struct demo {
     uint64_t posts_before;                      /* published before the group sitemap was added */
     uint64_t stopped_handled, beside_handled;   /* while a member stood still: by it, and by the one beside it */
     uint64_t stopped_published, stopped_others; /* meanwhile: published, and handled by all others */
+    struct restart restart;
 };
 
 extern volatile sig_atomic_t demo_is_stopping; /* SIGINT, SIGTERM */
 
 /* conductor.c */
 bool conduct(struct demo *demo);
+bool open_bus(struct demo *demo); /* false, as below: it has complained */
+bool await(struct demo *demo, bool (*is_so)(struct demo *demo), const char *what);
+bool see_groups(struct demo *demo);
+bool consumers_are_there(struct demo *demo);
+
+/* restart.c */
+bool restart_host(struct demo *demo);
 
 /* children.c */
 struct child *child_start(struct demo *demo, const struct service_kind *kind, unsigned member);
@@ -72,7 +88,7 @@ bool children_look(struct demo *demo); /* false: one has ended that should not h
 void child_signal(struct child *child, int signal_number);
 bool child_await_stop(struct child *child);
 void child_kill(struct child *child);                           /* and wait for its end */
-void children_kill(struct demo *demo);                          /* all that are left */
+unsigned children_kill(struct demo *demo);                      /* all that are left, at once; how many */
 bool children_are_gone(const struct demo *demo, bool handling); /* those that handle events, or those that do not */
 
 /* catalogue.c */

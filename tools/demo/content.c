@@ -32,7 +32,7 @@ static bool publish_post(const struct post *post)
 
 static bool publish(struct service *service)
 {
-    if (!outbox_open(&outbox, service) || !publish_post(&posts[0]))
+    if (!outbox_open(&outbox, service, NULL) || !publish_post(&posts[0]))
         return false;
     while (!atomic_load(&service->board->sitemap_runs))
         sleep_until(monotonic_ns() + LOOK_NS);

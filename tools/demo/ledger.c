@@ -10,9 +10,10 @@
  * its row is there. Swap the last two lines, and a crash between them loses the event; leave the row out, and it
  * counts twice. A database that cannot be written is not the event's fault: EVBUS_RELEASE charges it no attempt.
  *
- * WAL with synchronous=NORMAL: a commit is a write without fsync. It survives kill -9 of all processes. A power cut may
- * take the last commits of events that the bus has on disk as done: who must outlive one says synchronous=FULL, and
- * pays an fsync per event. Two members write to one database: busy_timeout. */
+ * WAL with synchronous=NORMAL: a commit is a write without fsync. It survives kill -9 of all processes, and the loss of
+ * all shared memory, which is what the demo does. A power cut may take the last commits of events that the bus has on
+ * disk as done: who must outlive one says synchronous=FULL, and pays an fsync per event. Two members write to one
+ * database: busy_timeout. */
 #include "ledger.h"
 
 #include "service.h"

@@ -8,7 +8,7 @@
  *   those that handle    product.c customer.c notification.c analytics.c sitemap.c
  *   what they share      service.c, the frame of each; ledger.c, one effect per event; outbox.c, no event unsaid;
  *                        board.c, counts; orders.c, data
- *   the conductor        conductor.c, the course; children.c catalogue.c progress.c letters.c table.c check*.c
+ *   the conductor        conductor.c, the course; restart.c children.c catalogue.c progress.c letters.c table.c check*.c
  *
  * Exit code: 0 everything is as the orders say, 1 it is not, or the demo could not be run, 2 command line, 130
  * interrupted. */
@@ -32,9 +32,11 @@ static const char usage[] =
     "usage: evbus-demo [-b NAME] [--data DIR] [--keep]\n\n"
     "Seven services of the ADR work on a bus of their own for some ten seconds: 830 orders and their payments, "
     "bookings,\n"
-    "blog posts. One service is killed, one is stopped, one mail fails for good, one service is added. At the end "
-    "stock,\n"
-    "points and mails are checked against the orders.\n\n"
+    "blog posts. One service is killed, one is stopped, one mail fails for good. Then the host restarts, so to say: "
+    "all\n"
+    "of them are killed, the bus's shared memory is thrown away, and it comes back from its journal. One service is "
+    "added.\n"
+    "At the end stock, points and mails are checked against the orders.\n\n"
     "  -b, --bus NAME   the bus that is made for this, and removed; default: demo-<process id>\n"
     "      --data DIR   where northwind-orders.ndjson and northwind-products.ndjson are\n"
     "      --keep       keep databases, mails and sitemap, and say where they are\n"
@@ -149,17 +151,6 @@ static bool make_bus(struct demo *demo)
     return rc == EVBUS_OK;
 }
 
-static bool open_bus(struct demo *demo)
-{
-    int rc = evbus_open(
-        &demo->bus,
-        &(struct evbus_options){.size = sizeof(struct evbus_options), .bus = demo->bus_name, .service = "demo"});
-    if (rc != EVBUS_OK)
-        complain("%s", evbus_message(NULL));
-    demo->board = board_open(demo->dir);
-    return rc == EVBUS_OK && demo->board != NULL;
-}
-
 static int report(struct demo *demo)
 {
     double seconds = (double)(monotonic_ns() - demo->begun_ns) / (double)NS_PER_S;
@@ -176,8 +167,9 @@ static int demonstrate(struct demo *demo, bool keep)
 {
     int exit_code = EXIT_FAILURE;
     progress_say(demo, "bus %s made, the ADR's 17 topics; removed at the end", demo->bus_name);
-    bool is_done = open_bus(demo) && conduct(demo);
-    children_kill(demo);
+    demo->board = board_open(demo->dir);
+    bool is_done = demo->board != NULL && open_bus(demo) && conduct(demo);
+    (void)children_kill(demo);
     progress_end(demo);
     if (keep)
         (void)printf("kept: %s\n", demo->dir);

@@ -22,8 +22,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KILL_PATIENCE_NS (10 * NS_PER_S)
-
 /* --- texts ------------------------------------------------------------------------------------------------------- */
 
 static struct mail mail_make(const char *customer, const char *format, const char *what, const char *more)
@@ -94,14 +92,6 @@ static bool send_mail(struct service *service, const struct evbus_delivery *even
 
 /* --- events ------------------------------------------------------------------------------------------------------ */
 
-static void wait_to_be_killed(struct service *service)
-{
-    uint64_t until = monotonic_ns() + KILL_PATIENCE_NS;
-    atomic_store(&service->board->kill_me, true);
-    while (monotonic_ns() < until)
-        sleep_until(until);
-}
-
 /* A member of the payload as text; false: the event can never be handled. */
 static bool read_member(const struct evbus_delivery *event, const char *name, char out_text[MAIL_TEXT_BYTES],
                         char *error)
@@ -124,7 +114,7 @@ static enum evbus_outcome handle_booking(struct service *service, const struct e
     if (!send_mail(service, event, &to_customer, error))
         return EVBUS_RETRY;
     if (event->attempt == 1 && strcmp(booking, MAIL_KILLED) == 0)
-        wait_to_be_killed(service);
+        service_wait_to_be_killed(&service->board->kill_me);
     return send_mail(service, event, &to_team, error) ? EVBUS_DONE : EVBUS_RETRY;
 }
 

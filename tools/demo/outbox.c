@@ -75,6 +75,8 @@ static bool send_next(struct outbox *outbox, bool *out_is_any)
                         .payload = sqlite3_column_blob(row, 4),
                         .len = (size_t)sqlite3_column_bytes(row, 4)};
     bool is_good = publish(service, sqlite3_column_blob(row, 1), &note);
+    if (is_good && outbox->killed_at != NULL && strcmp(note.key, outbox->killed_at) == 0)
+        service_wait_to_be_killed(&service->board->restart_me);
     (void)sqlite3_reset(row);
     if (!is_good)
         return false;
@@ -106,10 +108,10 @@ static bool count_sent(struct outbox *outbox)
     return rc == SQLITE_DONE;
 }
 
-bool outbox_open(struct outbox *outbox, struct service *service)
+bool outbox_open(struct outbox *outbox, struct service *service, const char *killed_at)
 {
     char name[128];
-    *outbox = (struct outbox){.service = service};
+    *outbox = (struct outbox){.service = service, .killed_at = killed_at};
     (void)snprintf(name, sizeof name, "%.64s.db", service->kind->name);
     if (!ledger_open(&outbox->ledger, service->dir, name,
                      "CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, eventId BLOB NOT NULL UNIQUE,"

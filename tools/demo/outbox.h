@@ -15,12 +15,13 @@ struct note {
 
 struct outbox {
     struct service *service;
+    const char *killed_at; /* may be NULL: behind the publish of this key we wait to be killed, once */
     struct ledger ledger;
     sqlite3_stmt *put, *next, *sent;
 };
 
 /* Opens it, and publishes what a life before has left in it. */
-bool outbox_open(struct outbox *outbox, struct service *service);
+bool outbox_open(struct outbox *outbox, struct service *service, const char *killed_at);
 void outbox_close(struct outbox *outbox);
 
 /* Notes what has happened, all n or none, and publishes it. out_is_new false: it was noted before, so it is out. */

@@ -15,7 +15,7 @@ static uint64_t handled(struct demo *demo, enum group group)
 {
     uint64_t n = 0;
     for (int topic = 0; topic < N_TOPICS; topic++)
-        n += value(&demo->board->flows[group][topic].handled);
+        n += flow_handled(&demo->board->flows[group][topic]);
     return n;
 }
 

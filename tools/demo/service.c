@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define KILL_PATIENCE_NS (10 * NS_PER_S)
+
 static const struct service_kind *const kinds[] = {
     &order_payment_service, &appointment_service,  &content_service,   &product_service,
     &customer_service,      &notification_service, &analytics_service, &sitemap_service,
@@ -87,6 +89,15 @@ void sleep_until(uint64_t monotonic)
 
 /* --- handle ------------------------------------------------------------------------------------------------------- */
 
+void service_wait_to_be_killed(_Atomic bool *cue)
+{
+    uint64_t until = monotonic_ns() + KILL_PATIENCE_NS;
+    if (atomic_exchange(cue, true))
+        return; /* it was in the life before */
+    while (monotonic_ns() < until)
+        sleep_until(until);
+}
+
 static enum evbus_outcome handle(void *context, const struct evbus_delivery *event, char *error)
 {
     struct service *service = context;
@@ -95,13 +106,15 @@ static enum evbus_outcome handle(void *context, const struct evbus_delivery *eve
     if (topic == N_TOPICS)
         return EVBUS_DONE; /* a topic that nobody publishes in this demo */
     struct flow *flow = &service->board->flows[service->kind->group][topic];
-    if (event->attempt > 1)
+    bool is_done = flow_has(flow, event->id);
+    if (!is_done && event->attempt > 1)
         count(&flow->redelivered);
-    else
+    else if (!is_done)
         sample(&flow->latency, now > event->timestamp_ns ? now - event->timestamp_ns : 0);
     enum evbus_outcome outcome = service->kind->handle(service, event, error);
     if (outcome == EVBUS_DONE) {
-        count(&flow->handled);
+        if (!flow_add(flow, event->id))
+            count(&flow->again);
         if (service->kind->group == PRODUCT)
             count(&service->board->members[service->member].handled);
     }
@@ -137,6 +150,33 @@ static bool run(struct service *service)
     return rc == EVBUS_OK;
 }
 
+/* Whoever brings the bus back from its journal is told so, as an operator would be. */
+static void hear(void *context, enum evbus_level level, const char *line)
+{
+    struct service *service = context;
+    (void)level;
+    if (strstr(line, "state=recovered ") != NULL)
+        service->has_brought_back = true;
+}
+
+static bool open_bus(struct service *service)
+{
+    uint64_t begun = monotonic_ns();
+    int rc = evbus_open(&service->bus, &(struct evbus_options){.size = sizeof(struct evbus_options),
+                                                               .bus = service->bus_name,
+                                                               .service = service->kind->name,
+                                                               .log = hear,
+                                                               .log_context = service,
+                                                               .log_level = EVBUS_LOG_INFO});
+    if (rc != EVBUS_OK)
+        complain("%s: %s", service->kind->name, evbus_message(NULL));
+    if (service->has_brought_back) {
+        atomic_store(&service->board->back_pid, (uint32_t)getpid());
+        atomic_store(&service->board->back_ns, monotonic_ns() - begun);
+    }
+    return rc == EVBUS_OK;
+}
+
 int service_main(struct service *service)
 {
     const struct service_kind *kind = service->kind;
@@ -145,14 +185,7 @@ int service_main(struct service *service)
     (void)sigaction(SIGTERM, &act, NULL); /* cannot fail: both are signals that may be handled */
     (void)signal(SIGINT, SIG_IGN);        /* Ctrl-C goes to all; the conductor cleans up */
     service->board = board_open(service->dir);
-    bool is_good = service->board != NULL;
-    if (is_good && evbus_open(&service->bus, &(struct evbus_options){.size = sizeof(struct evbus_options),
-                                                                     .bus = service->bus_name,
-                                                                     .service = kind->name}) != EVBUS_OK) {
-        complain("%s: %s", kind->name, evbus_message(NULL));
-        is_good = false;
-    }
-    is_good = is_good && (kind->open == NULL || kind->open(service));
+    bool is_good = service->board != NULL && open_bus(service) && (kind->open == NULL || kind->open(service));
     if (is_good && kind->publish != NULL)
         is_good = kind->publish(service);
     if (is_good && kind->handle != NULL)

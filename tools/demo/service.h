@@ -21,6 +21,7 @@ struct service {
     unsigned member;  /* which of its group, from 0 */
     struct evbus *bus;
     struct board *board;
+    bool has_brought_back; /* the bus had lost its memory; we were the first to open it */
 };
 
 /* One kind per service of the ADR: it publishes, or handles, or both. */
@@ -40,6 +41,9 @@ const struct service_kind *service_kind(const char *name); /* NULL: none */
 
 /* The main() of a service: exit code. */
 int service_main(struct service *service);
+
+/* Gives the conductor a cue, and waits for its SIGKILL; once. */
+void service_wait_to_be_killed(_Atomic bool *cue);
 
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 bool path_in(char out_path[PATH_BYTES], const char *dir, const char *name); /* false: too long */

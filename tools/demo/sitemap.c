@@ -4,7 +4,7 @@
  *     added       one more name in the catalogue, applied while all runs; no line of content-service knows of it
  *     delivered   posts from then on; each is the occasion to write the file
  *     read        all posts, those before its time too, by a reader from the earliest: reading consumes nothing, so the
- *                 history is everybody's (here as long as it is in memory)
+ *                 history is everybody's, also what stands in files alone
  *
  * The whole file is written anew each time, beside its place, and renamed: to do it twice is to do it once. */
 #include "service.h"
