@@ -332,6 +332,7 @@ static int measure_all(const struct placement *placement, const struct bench_opt
 
 int main(int argc, char **argv)
 {
-    return own_bus_benchmark(
-        argc, argv, "How long from publish() to a reader, or a group's handler, in another process?", measure_all);
+    return own_bus_benchmark(argc, argv,
+                             "How long from publish() to a reader, or a group's handler, in another process?", false,
+                             measure_all);
 }

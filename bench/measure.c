@@ -195,7 +195,10 @@ static const struct {
     const char *name;
     double divisor;
     int decimals;
-} units[] = {[UNIT_NS] = {"ns", 1, 0}, [UNIT_US] = {"us", 1e3, 1}, [UNIT_MILLIONS_PER_S] = {"M/s", 1e6, 2}};
+} units[] = {[UNIT_NS] = {"ns", 1, 0},
+             [UNIT_US] = {"us", 1e3, 1},
+             [UNIT_MILLIONS_PER_S] = {"M/s", 1e6, 2},
+             [UNIT_GIGABYTES_PER_S] = {"GB/s", 1e9, 2}};
 
 enum { COLUMNS = 7, CELL = BENCH_NAME_MAX };
 

@@ -1,8 +1,10 @@
 /* own_bus.c: the private bus of a benchmark, and the payloads that go through it.
  *
- *   bus       made from the catalogue below, in memory alone, rings of the default size, one partition per log but for TOPIC_OF_KEYS; groups
+ *   bus       made from the catalogue below, rings of the default size, one partition per log but for TOPIC_OF_KEYS; groups
  *             are made by their first member and end with the last. Removed by who made it. Its name carries the pid, so benchmarks run side by side and never touch a bus in use.
  *             Every process opens it as a service does, volunteering for keeper; only `wait` differs.
+ *   journal   none, but where the benchmark asks for one: then in a folder of its own in $EVBUS_STATE_DIR, or in the current
+ *             folder, as a tmpfs would measure nothing
  *   payload   numbered per producer, so that the reader knows each byte it must find:
  *
  *                 {"p":0,"seq":"0000000000000001","at":"0000000000000000","x":"xxxx..."}
@@ -15,35 +17,73 @@
 
 #include <evbus/admin.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+/* %s: has it a journal? */
 static const char catalogue[] = "{\"namespace\":\"bench\","
-                                "\"defaults\":{\"partitions\":1,\"ring\":\"1MiB\",\"journal\":false},"
+                                "\"defaults\":{\"partitions\":1,\"ring\":\"1MiB\",\"journal\":%s},"
                                 "\"topics\":{"
                                 "\"bench.ping.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
                                 "\"bench.pong.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
                                 "\"" TOPIC_OF_KEYS "\":{\"producers\":[\"bench\"],\"groups\":[]}},"
                                 "\"logs\":{\"bench.keys\":{\"partitions\":4}}}"; /* N_PARTITIONS */
 
-static char bus_name[64]; /* set before the children are forked */
+static char bus_name[64]; /* these are set before the children are forked */
+static char folder[512];  /* "": no journal */
 
-static int make(void)
+static int make_bus(void)
 {
-    snprintf(bus_name, sizeof bus_name, "bench-%d", (int)getpid());
-    struct evbus_init_options options = {.size = sizeof options, .bus = bus_name, .catalogue = catalogue};
+    char text[sizeof catalogue + 8];
+    snprintf(text, sizeof text, catalogue, folder[0] != '\0' ? "true" : "false");
+    struct evbus_init_options options = {.size = sizeof options, .bus = bus_name, .catalogue = text};
     int rc = evbus_init(&options);
     return rc == EVBUS_OK ? 0 : fails("evbus_init %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
 }
 
-static void clear_away(void)
+static int remove_bus(void)
 {
     int rc = evbus_remove(bus_name);
-    if (rc != EVBUS_OK)
-        fails("evbus_remove %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+    return rc == EVBUS_OK ? 0 : fails("evbus_remove %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+}
+
+static void clear_away(void)
+{
+    remove_bus();
+    if (folder[0] != '\0' && rmdir(folder) != 0)
+        fails("%s: cannot be removed: %s", folder, strerror(errno));
+}
+
+static int make(bool has_journal)
+{
+    const char *given = getenv("EVBUS_STATE_DIR");
+    snprintf(bus_name, sizeof bus_name, "bench-%d", (int)getpid());
+    if (!has_journal)
+        return make_bus();
+    snprintf(folder, sizeof folder, "%s/evbus-bench-%d", given != NULL ? given : ".", (int)getpid());
+    if (mkdir(folder, 0700) != 0)
+        return fails("%s: cannot make it: %s", folder, strerror(errno));
+    setenv("EVBUS_STATE_DIR", folder, 1);
+    if (make_bus() == 0)
+        return 0;
+    rmdir(folder);
+    return 1;
+}
+
+const char *own_bus_folder(void)
+{
+    return folder;
+}
+
+int own_bus_anew(void)
+{
+    return remove_bus() == 0 ? make_bus() : 1;
 }
 
 static void report(const struct placement *placement, const struct bench_options *options, const struct table *table,
@@ -53,11 +93,11 @@ static void report(const struct placement *placement, const struct bench_options
     machine_print(stdout, placement, options->markdown ? "    " : "", evbus_version());
     printf("\n");
     table_print(table, options->markdown);
-    printf("\nruns: %d; a ratio to a limit (H hop, W wake, S stream) has both sides from the same run\n\n",
+    printf("\nruns: %d; a ratio to a limit (H hop, W wake, S stream, A append) has both sides from the same run\n\n",
            options->n_runs);
 }
 
-int own_bus_benchmark(int argc, char **argv, const char *question,
+int own_bus_benchmark(int argc, char **argv, const char *question, bool has_journal,
                       int (*measure_all)(const struct placement *, const struct bench_options *, struct table *))
 {
     static struct table table;
@@ -70,7 +110,7 @@ int own_bus_benchmark(int argc, char **argv, const char *question,
     if (options.raw != NULL)
         machine_print(options.raw, &placement, "# ", evbus_version());
     children_prepare();
-    if (make() != 0)
+    if (make(has_journal) != 0)
         return 1;
     rc = measure_all(&placement, &options, &table);
     clear_away();

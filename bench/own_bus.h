@@ -27,8 +27,11 @@ struct variant {
 
 /* main() of a benchmark: options, a bus of its own, all runs, the report; the bus is removed whatever happens, a signal
  * included. measure_all returns as children_run(). */
-int own_bus_benchmark(int argc, char **argv, const char *question,
+int own_bus_benchmark(int argc, char **argv, const char *question, bool has_journal,
                       int (*measure_all)(const struct placement *, const struct bench_options *, struct table *));
+
+const char *own_bus_folder(void); /* where it remembers; "": nowhere */
+int own_bus_anew(void);           /* outside of roles: another one takes its place, nothing in its files. 0 or 1 */
 
 #define TOPIC_OF_KEYS "bench.keys.sent" /* of a log with N_PARTITIONS of them; the other topics' logs have one */
 #define N_PARTITIONS  4

@@ -373,6 +373,7 @@ static int measure_all(const struct placement *placement, const struct bench_opt
 
 int main(int argc, char **argv)
 {
-    return own_bus_benchmark(
-        argc, argv, "How many events per second pass from producers to one consumer, or to a group?", measure_all);
+    return own_bus_benchmark(argc, argv,
+                             "How many events per second pass from producers to one consumer, or to a group?", false,
+                             measure_all);
 }
