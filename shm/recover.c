@@ -6,6 +6,12 @@
  *            so that no position is used twice, whatever was not synced [J1]; new marks, on disk; groups as they were saved. Then
  *            `ready`. Read are the marks, the catalogue, the groups' states, and of each partition the last file from where it was
  *            synced on: a frame there that is not whole was torn by the cut, unless whole ones stand behind it
+ *   anew     what is whole above the mark is written once more, from our copy, and synced, before anybody is told that it is there.
+ *            The host may have lived on (memory removed by hand, a container's restart): then it may stand in the page cache alone,
+ *            and where its fdatasync has failed the kernel takes it for written, so another one would not bring it to disk [J4c].
+ *            In its place, not in another file: the bytes are the same, a power cut on the way takes nothing that was synced, a full
+ *            disk does not stop it, and it costs what lies above the mark, not a whole file. Where it fails the bus is not brought
+ *            back, and the next try writes once more. The files before the last one were synced before that was begun
  * A maker that dies in between leaves a folder without `catalogue` and with its lock free: the next one clears it away.
  * Who dies while it brings a bus back leaves memory that is not ready, and is followed by the next.
  * [keeps DURABLE] Rules J1-J3. Checked by tests/unit/test_recover.c and tests/crash/test_power.c. */
@@ -90,28 +96,51 @@ void recover_give_up(struct memory *memory)
 
 /* --- a bus comes back ------------------------------------------------------------------------------------------------------- */
 
-/* Where what can be read of a partition's last file ends. What was synced is not looked at here: who reads it checks it. */
+/* Writes once more what was found whole at a position. Of a pad its first cell says all. */
+static int write_anew(struct segment *file, const struct segment_place *place, uint64_t base, uint64_t pos,
+                      const uint64_t *frame, bool is_pad, struct error *err)
+{
+    int rc = file->fd >= 0 ? EVBUS_OK : segment_open(file, place, base, true, err);
+    return rc == EVBUS_OK
+               ? segment_write(file, pos, frame, is_pad ? 1 : ((const struct frame_header *)frame)->n_cells, err)
+               : rc;
+}
+
+/* Where what can be read of a partition's last file ends; up to there it is on disk then. What was synced is not looked at here: who
+ * reads it checks it. */
 static int find_end(const struct segment_place *place, uint64_t base, uint64_t synced, uint64_t *out_end,
                     uint64_t *inout_cells, struct error *err)
 {
     struct journal_reader reader;
+    struct segment anew = SEGMENT_NONE;
+    int rc = EVBUS_OK;
     struct error why = {""};
     uint64_t pos = synced > base ? synced : base;
     uint64_t end = pos;
     journal_reader_init(&reader, place);
     uint64_t from = pos;
     int seen = JOURNAL_FRAME;
-    while (pos - base < RING_CELLS_MAX) {
-        const uint64_t *frame;
+    while (rc == EVBUS_OK && pos - base < RING_CELLS_MAX) {
+        const uint64_t *frame = NULL;
         uint64_t next;
         seen = journal_read(&reader, pos, UINT64_MAX, &frame, &next, &why);
         if (seen < 0 || seen == JOURNAL_END || seen == JOURNAL_GONE || next <= pos)
             break;
-        if (seen != JOURNAL_DAMAGED) /* torn, or rot with whole frames behind it */
+        if (seen != JOURNAL_DAMAGED) { /* torn, or rot with whole frames behind it */
+            if (frame != NULL)
+                rc = write_anew(&anew, place, base, pos, frame, seen == JOURNAL_SKIP, err);
             end = next;
+        }
         pos = next;
     }
     journal_reader_close(&reader);
+    if (rc == EVBUS_OK && anew.fd >= 0)
+        rc = segment_sync(&anew, err);
+    if (rc == EVBUS_OK && anew.fd >= 0) /* it may have taken another one's name (writer.c) */
+        rc = file_sync_folder(place->folder, err);
+    segment_close(&anew);
+    if (rc != EVBUS_OK)
+        return rc;
     if (seen == EVBUS_ECORRUPT) { /* its header: nothing of it can be read, but all of it may have been used */
         end = base + place->n_cells;
         seen = JOURNAL_END;

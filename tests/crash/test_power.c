@@ -3,6 +3,7 @@
  *
  * The disk is disk.c's: what was not synced is lost, or kept, or each sector of it is diced. Then the bus is brought back from what is
  * left, by evbus_open() as any service calls it. [guards DURABLE] */
+#include "await.h"
 #include "clock.h"
 #include "disk.h"
 #include "folder.h"
@@ -346,5 +347,67 @@ Test(power, tears_what_was_not_synced_and_nothing_that_was_acknowledged_is_lost)
         n_back += check_cut(&history, (size_t)(seed >> 33) % (n_steps + 1), DISK_DICED, i % 2 == 0 ? 512 : 4096, seed,
                             &folder);
     cr_expect_gt(n_back, n_cuts / 2);
+    disk_free(history.disk);
+}
+
+#define UNSYNCED 8 /* events, which the ring has room for */
+
+/* The last syncs of a life fail; then its memory is lost, and not the host's: the files are read as they stand in the page cache. */
+Test(power, is_cut_after_a_life_began_from_files_whose_sync_had_failed)
+{
+    static struct history history;
+    static struct found seen, found;
+    struct folder folder = folder_make();
+    snprintf(bus_name, sizeof bus_name, "test-%d-power", (int)getpid());
+    setenv("EVBUS_STATE_DIR", folder.path, 1);
+    forget_memory();
+    history.disk = disk_begin(folder.path);
+    cr_assert_eq(evbus_init(&(struct evbus_init_options){
+                     .size = sizeof(struct evbus_init_options), .bus = bus_name, .catalogue = catalogue}),
+                 EVBUS_OK, "%s", evbus_message(NULL));
+    struct evbus *bus = opened(EVBUS_KEEPER_VOLUNTEER);
+    cr_assert_not_null(bus, "%s", evbus_message(NULL));
+    for (unsigned i = 0; i < UNSYNCED; i++) {
+        char payload[PAYLOAD + 1];
+        payload_of(i, payload);
+        disk_break(history.disk, i > 0); /* the file must have been made */
+        cr_assert_eq(evbus_publish(bus,
+                                   &(struct evbus_event){.size = sizeof(struct evbus_event),
+                                                         .topic = "test.b.one",
+                                                         .payload = payload,
+                                                         .ack = i == 0 ? EVBUS_ACK_DISK : EVBUS_ACK_LOG,
+                                                         .timeout_ns = 5000000000},
+                                   NULL),
+                     EVBUS_OK, "%s", evbus_message(bus));
+    }
+    cr_assert(await_that(disk_failures(history.disk) > 0));
+    evbus_close(bus);
+    forget_memory();
+    disk_break(history.disk, false);
+    bus = opened(EVBUS_KEEPER_NEVER);
+    cr_assert_not_null(bus, "%s", evbus_message(NULL));
+    size_t n_shown = disk_steps(history.disk);
+    read_all(bus, &history, n_shown, "no cut", &seen);
+    evbus_close(bus);
+    forget_memory();
+    disk_end(history.disk);
+    unsigned n_seen = 0;
+    for (unsigned i = 0; i < UNSYNCED; i++)
+        n_seen += seen.has_output[i];
+    cr_expect_gt(n_seen, 0, "the test has lost its point");
+    uint64_t seed = seed_of_test();
+    for (unsigned k = 0; k < 20; k++, seed = seed * 6364136223846793005 + 1442695040888963407) {
+        memset(&found, 0, sizeof found);
+        folder_clear(&folder);
+        disk_cut(history.disk, n_shown, k == 0 ? DISK_LOST : DISK_DICED, 512, seed, folder.path);
+        bus = opened(EVBUS_KEEPER_NEVER);
+        cr_assert_not_null(bus, "%s", evbus_message(NULL));
+        read_all(bus, &history, n_shown, "after the restart", &found);
+        for (unsigned i = 0; i < UNSYNCED; i++)
+            if (seen.has_output[i] && !found.has_output[i])
+                complain(&history, n_shown, "after the restart", "was shown, and is lost", i);
+        evbus_close(bus);
+        forget_memory();
+    }
     disk_free(history.disk);
 }

@@ -18,11 +18,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum kind { WRITE, SYNC, NAME, UNNAME, FOLDER, SYNC_FOLDER };
+enum kind { WRITE, SYNC, FAILED_SYNC, NAME, UNNAME, FOLDER, SYNC_FOLDER };
 
 struct step {
     enum kind kind;
-    unsigned file;  /* WRITE, SYNC, NAME */
+    unsigned file;  /* WRITE, SYNC, FAILED_SYNC, NAME */
     char path[200]; /* below the folder; NAME, UNNAME, FOLDER, SYNC_FOLDER */
     uint64_t offset;
     size_t len;
@@ -38,6 +38,8 @@ struct disk {
     size_t n, room;
     ino_t inodes[4096]; /* by a file's number */
     unsigned n_files;
+    bool is_broken;
+    unsigned n_failures;
 };
 
 static struct disk *recorded;
@@ -170,6 +172,15 @@ static int sync_it(long call, int fd)
         pthread_mutex_lock(&disk->mutex);
         if (S_ISREG(found.st_mode) && find_file(disk, found.st_ino, &file)) {
             at = disk->n;
+            if (disk->is_broken) {
+                struct step *step = add(disk, FAILED_SYNC, NULL);
+                step->file = file;
+                step->offset = at;
+                disk->n_failures++;
+                pthread_mutex_unlock(&disk->mutex);
+                errno = EIO;
+                return -1;
+            }
         } else if (S_ISDIR(found.st_mode)) {
             snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
             ssize_t n = readlink(link, path, sizeof path - 1);
@@ -289,6 +300,8 @@ static size_t synced_by(const struct disk *disk, size_t i)
     folder_of(step->path, folder);
     for (size_t j = i + 1; j < disk->n; j++) {
         const struct step *sync = &disk->steps[j];
+        if (step->kind == WRITE && sync->kind == FAILED_SYNC && sync->file == step->file)
+            return SIZE_MAX; /* its pages count as clean */
         if (step->kind == WRITE ? sync->kind == SYNC && sync->file == step->file && sync->offset > i
                                 : sync->kind == SYNC_FOLDER && sync->offset > i && strcmp(sync->path, folder) == 0)
             return j;
@@ -313,6 +326,22 @@ void disk_free(struct disk *disk)
     free(disk);
 }
 
+void disk_break(struct disk *disk, bool is_broken)
+{
+    pthread_mutex_lock(&disk->mutex);
+    disk->is_broken = is_broken;
+    pthread_mutex_unlock(&disk->mutex);
+}
+
+unsigned disk_failures(const struct disk *disk)
+{
+    struct disk *locked = (struct disk *)(uintptr_t)disk;
+    pthread_mutex_lock(&locked->mutex);
+    unsigned n = disk->n_failures;
+    pthread_mutex_unlock(&locked->mutex);
+    return n;
+}
+
 size_t disk_steps(const struct disk *disk)
 {
     struct disk *locked = (struct disk *)(uintptr_t)disk;
@@ -324,7 +353,7 @@ size_t disk_steps(const struct disk *disk)
 
 void disk_tell(const struct disk *disk, size_t n, char out[256])
 {
-    static const char *const kinds[] = {"write", "sync", "name", "unname", "folder", "sync of folder"};
+    static const char *const kinds[] = {"write", "sync", "failed sync", "name", "unname", "folder", "sync of folder"};
     const struct step *step = &disk->steps[n];
     snprintf(out, 256, "step %zu: %s file %u %s at %llu, %zu bytes", n, kinds[step->kind], step->file, step->path,
              (unsigned long long)step->offset, step->len);
@@ -424,7 +453,7 @@ void disk_cut(const struct disk *disk, size_t n, enum disk_unsynced unsynced, si
     cr_assert(contents != NULL && entries != NULL);
     for (size_t i = 0; i < n; i++) {
         const struct step *step = &disk->steps[i];
-        if (step->kind == SYNC || step->kind == SYNC_FOLDER)
+        if (step->kind == SYNC || step->kind == FAILED_SYNC || step->kind == SYNC_FOLDER)
             continue;
         bool is_kept = step->synced_by < n || unsynced == DISK_KEPT;
         if (step->kind == WRITE) {

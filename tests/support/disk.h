@@ -6,6 +6,7 @@
 #ifndef DISK_H
 #define DISK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,13 @@ struct disk;
 struct disk *disk_begin(const char *folder);
 void disk_end(struct disk *disk);
 void disk_free(struct disk *disk);
+
+/* From here on it is broken, or no more. While it is, each sync of a file fails, and what was written to that file before will not be
+ * brought to disk by any later one: the kernel takes it for written. Only writing it again helps. */
+void disk_break(struct disk *disk, bool is_broken);
+
+/* How many syncs have failed. */
+unsigned disk_failures(const struct disk *disk);
 
 /* How many steps there are. While recording: how many there were until now. */
 size_t disk_steps(const struct disk *disk);
