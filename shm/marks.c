@@ -7,6 +7,9 @@
  *            its memory goes on AT it, so no position is ever used twice, whatever was not synced [J1]
  *   synced   a bad frame below it is rot, above it torn [J2]. It may lag, never run ahead
  *   slots    an entry's two are written in turns, so a torn write harms the one that nobody needs
+ *   cut      a partition without a mark would begin as a new one does, at positions that are in use. So the header says how many
+ *            marks there are at least before a file stands alone, and all files together must have as many; what an entry's first
+ *            writes have filled must not be empty. A log that was added since has no files before it has a mark (writer.c)
  *   terms    each keeper writes a file of its own: one that was deposed and wakes writes where nobody looks. The ceiling's word in
  *            memory carries the keeper's number, so its late CAS fails, too. What is higher counts, of all files; a new keeper
  *            drops the others when its own is on disk [J4]
@@ -32,7 +35,7 @@
 struct marks_slot {
     uint64_t magic;
     uint32_t version;
-    uint32_t unused;
+    uint32_t n_entries; /* in the header: at least, when it stands alone */
     uint8_t uuid[16];
     uint64_t count; /* 0: the file's header */
     struct mark mark;
@@ -63,17 +66,17 @@ static uint64_t offset_of(uint32_t index, uint64_t count)
     return FIRST_ENTRY + ((uint64_t)index * 2 + count % 2) * SLOT_BYTES;
 }
 
-static int write_slot(const struct marks *marks, uint64_t count, const struct mark *mark, uint64_t offset,
-                      struct error *err)
+static int write_slot(const struct marks *marks, struct marks_slot slot, uint64_t offset, struct error *err)
 {
-    struct marks_slot slot = {.magic = MARKS_MAGIC, .version = MARKS_VERSION, .count = count, .mark = *mark};
+    slot.magic = MARKS_MAGIC;
+    slot.version = MARKS_VERSION;
     memcpy(slot.uuid, marks->uuid, sizeof slot.uuid);
     slot.crc32c = crc_of(slot);
     return file_write(marks->fd, marks->path, &slot, sizeof slot, offset, err);
 }
 
 int marks_create(struct marks *out_marks, const char *folder, const uint8_t uuid[16], struct term term,
-                 struct error *err)
+                 uint32_t n_entries, struct error *err)
 {
     struct marks marks = MARKS_NONE;
     char name[64];
@@ -89,7 +92,7 @@ int marks_create(struct marks *out_marks, const char *folder, const uint8_t uuid
     }
     int rc = file_open(marks.path, O_RDWR | O_CREAT | O_EXCL, &marks.fd, err);
     if (rc == EVBUS_OK)
-        rc = write_slot(&marks, 0, &(struct mark){.log = ""}, 0, err);
+        rc = write_slot(&marks, (struct marks_slot){.n_entries = n_entries}, 0, err);
     if (rc == EVBUS_OK)
         rc = file_sync(marks.fd, marks.path, err);
     if (rc == EVBUS_OK)
@@ -107,7 +110,7 @@ int marks_create(struct marks *out_marks, const char *folder, const uint8_t uuid
 int marks_write(struct marks *marks, uint32_t index, const struct mark *mark, bool sync, struct error *err)
 {
     uint64_t count = marks->counts[index] + 1;
-    int rc = write_slot(marks, count, mark, offset_of(index, count), err);
+    int rc = write_slot(marks, (struct marks_slot){.count = count, .mark = *mark}, offset_of(index, count), err);
     if (rc == EVBUS_OK)
         marks->counts[index] = count;
     return rc == EVBUS_OK && sync ? file_sync(marks->fd, marks->path, err) : rc;
@@ -131,6 +134,9 @@ static enum slot_is look_at(const struct marks_slot *slot, const uint8_t uuid[16
 struct list {
     struct mark *marks;
     size_t n;
+    uint32_t n_least;         /* that there must be */
+    char says[FILE_PATH_MAX]; /* which file says so */
+    bool is_changing;         /* a later keeper has dropped a file meanwhile */
 };
 
 static int add(struct list *list, const struct mark *mark, struct error *err)
@@ -158,8 +164,12 @@ static int load_file(const char *path, const uint8_t uuid[16], struct list *list
     char *bytes;
     size_t len;
     int rc = file_read_all(path, BYTES_MAX, &bytes, &len, err);
+    if (rc == EVBUS_ENOTFOUND) { /* dropped just now: whoever did it had higher ones */
+        list->is_changing = true;
+        return EVBUS_OK;
+    }
     if (rc != EVBUS_OK)
-        return rc == EVBUS_ENOTFOUND ? EVBUS_OK : rc; /* dropped just now: whoever did it had higher ones */
+        return rc;
     const struct marks_slot *header = (const struct marks_slot *)(const void *)bytes;
     if (len >= sizeof *header && header->magic == MARKS_MAGIC && header->crc32c == crc_of(*header)) {
         if (header->version > MARKS_VERSION)
@@ -167,6 +177,10 @@ static int load_file(const char *path, const uint8_t uuid[16], struct list *list
                            header->version, MARKS_VERSION);
         else if (memcmp(header->uuid, uuid, 16) != 0)
             rc = error_set(err, EVBUS_ECONFLICT, "%s is of another bus: move it away", path);
+        else if (list->n_least < header->n_entries) {
+            list->n_least = header->n_entries;
+            snprintf(list->says, sizeof list->says, "%s", path);
+        }
     }
     for (size_t at = FIRST_ENTRY; rc == EVBUS_OK && at + 2 * SLOT_BYTES <= len + SLOT_BYTES; at += 2 * SLOT_BYTES) {
         struct marks_slot slots[2];
@@ -180,7 +194,9 @@ static int load_file(const char *path, const uint8_t uuid[16], struct list *list
         }
         struct marks_slot *best =
             &slots[is[1] == SLOT_GOOD && (is[0] != SLOT_GOOD || slots[1].count > slots[0].count) ? 1 : 0];
-        if (is[0] == SLOT_DAMAGED || is[1] == SLOT_DAMAGED) /* torn, or rot of the newer one: nobody can tell */
+        bool is_one_lost = best->count > 1 && (is[0] == SLOT_EMPTY || is[1] == SLOT_EMPTY);
+        if (is_one_lost || is[0] == SLOT_DAMAGED ||
+            is[1] == SLOT_DAMAGED) /* torn, or rot, or a cut, of the newer one: nobody can tell */
             best->mark.ceiling += 2 * MARKS_STEP;
         rc = add(list, &best->mark, err);
     }
@@ -190,7 +206,7 @@ static int load_file(const char *path, const uint8_t uuid[16], struct list *list
 
 int marks_load(const char *folder, const uint8_t uuid[16], struct mark **out_marks, size_t *out_n, struct error *err)
 {
-    struct list list = {NULL, 0};
+    struct list list = {.marks = NULL};
     int rc = EVBUS_OK;
     DIR *dir = opendir(folder);
     if (dir == NULL)
@@ -203,6 +219,11 @@ int marks_load(const char *folder, const uint8_t uuid[16], struct mark **out_mar
         rc = load_file(path, uuid, &list, err);
     }
     closedir(dir);
+    if (rc == EVBUS_OK && list.n < list.n_least && !list.is_changing)
+        rc = error_set(err, EVBUS_ECORRUPT,
+                       "%s has been cut, or damaged: it tells of %zu partitions what positions were in use, and there "
+                       "were %u: put it back from a backup",
+                       list.says, list.n, list.n_least);
     if (rc != EVBUS_OK) {
         free(list.marks);
         return rc;

@@ -29,15 +29,16 @@ struct term {
     uint32_t number;
 };
 
-/* Makes the file of this term, empty. EVBUS_EDUPLICATE: it is there. */
+/* Makes the file of this term, empty. n_entries: how many will be in it, on disk, before those of other terms are dropped; it may get
+ * more. EVBUS_EDUPLICATE: it is there. */
 int marks_create(struct marks *out_marks, const char *folder, const uint8_t uuid[16], struct term term,
-                 struct error *err);
+                 uint32_t n_entries, struct error *err);
 
 /* Writes an entry of it: 0, 1, 2, ...; with `sync` all of the file is on disk on return. */
 int marks_write(struct marks *marks, uint32_t index, const struct mark *mark, bool sync, struct error *err);
 
 /* All marks of all terms: of each partition the highest. To be freed. A slot that is damaged makes its entry's ceiling two steps
- * higher. EVBUS_ECORRUPT: an entry's slots both are. EVBUS_ECONFLICT: a file of another bus. */
+ * higher. EVBUS_ECORRUPT: an entry's slots both are, or a file has been cut. EVBUS_ECONFLICT: a file of another bus. */
 int marks_load(const char *folder, const uint8_t uuid[16], struct mark **out_marks, size_t *out_n, struct error *err);
 
 /* The mark of a partition, or NULL. */

@@ -49,9 +49,11 @@ static int begin_marks(const struct memory *memory, struct error *err)
 {
     const struct control *control = memory->control;
     struct marks marks = MARKS_NONE;
-    uint32_t index = 0;
+    uint32_t index = 0, n = 0;
     struct term term = {.incarnation = control->incarnation, .number = 0};
-    int rc = marks_create(&marks, memory->state.folder, control->uuid, term, err);
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
+        n += memory->logs[l].head->has_journal ? memory->logs[l].n_partitions : 0;
+    int rc = marks_create(&marks, memory->state.folder, control->uuid, term, n, err);
     for (uint32_t l = 0; rc == EVBUS_OK && l < memory_n_logs(memory); l++) {
         const struct memory_log *log = &memory->logs[l];
         for (uint32_t p = 0; rc == EVBUS_OK && log->head->has_journal && p < log->n_partitions; p++) {
@@ -160,13 +162,21 @@ static int bring_back_ring(struct memory *memory, const struct ring *ring, const
     struct segment_place place;
     struct ring_head *head = ring->head;
     const struct mark *mark = marks_find(marks, n_marks, ring->name, ring->partition);
-    uint64_t ceiling = mark != NULL ? mark->ceiling
-                                    : MARKS_STEP; /* a new log's first is written behind its first use */
+    uint64_t ceiling = mark != NULL
+                           ? mark->ceiling
+                           : MARKS_STEP; /* a new log's first is written behind its first use, before its files */
     uint64_t end = mark != NULL ? mark->synced : 0;
     uint64_t *bases;
     size_t n;
     partition_place(memory, ring, &place);
     int rc = journal_list(&place, &bases, &n, err);
+    if (rc == EVBUS_OK && n > 0 && mark == NULL) {
+        free(bases);
+        return error_set(err, EVBUS_ECORRUPT,
+                         "%s has files, and the files marks.* in %s do not tell what positions of %s/%u were in use: "
+                         "put them back from a backup",
+                         place.folder, memory->state.folder, ring->name, ring->partition);
+    }
     if (rc == EVBUS_OK && n > 0)
         rc = find_end(&place, bases[n - 1], end, &end, inout_cells, err);
     uint64_t oldest = rc == EVBUS_OK && n > 0 ? bases[0] : UINT64_MAX;

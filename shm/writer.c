@@ -550,6 +550,9 @@ static enum writer_did look_at(struct writer *writer, struct part *part, uint64_
         return WRITER_IDLE;
     }
     enum writer_did did = keep_ceiling(writer, part, now_ns);
+    /* files without a mark are taken for damage (recover.c) */
+    if (TERM_POSITION(atomic_load_explicit(&part->ring->head->ceiling, memory_order_acquire)) == 0)
+        return did;
     uint64_t until = ring_tail(part->ring); /* no further: producers may be as fast as we are, and others wait for us */
     uint64_t most = part->pos + LOOK_CELLS;
     for (bool more = did != WRITER_DEPOSED; more && part->pos < until && part->pos < most;) {
@@ -722,6 +725,17 @@ static int add_logs(struct writer *writer, struct error *err)
     return rc;
 }
 
+/* Whose marks add_log() writes, at least: a ceiling only rises. */
+static uint32_t count_ceilings(const struct memory *memory)
+{
+    uint32_t n = 0;
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
+        for (uint32_t p = 0; memory->logs[l].rings[0].has_journal && p < memory->logs[l].n_partitions; p++)
+            n += TERM_POSITION(atomic_load_explicit(&memory->logs[l].rings[p].head->ceiling, memory_order_acquire)) !=
+                 0;
+    return n;
+}
+
 int writer_open(struct writer **out_writer, struct memory *memory, struct log *log, uint32_t number, struct error *err)
 {
     struct mark *marks = NULL;
@@ -743,7 +757,7 @@ int writer_open(struct writer **out_writer, struct memory *memory, struct log *l
                        "bus's processes and `evbus -b %s rm`",
                        memory->state.folder, memory->bus);
     if (rc == EVBUS_OK)
-        rc = marks_create(&writer->marks, memory->state.folder, uuid, writer->term, err);
+        rc = marks_create(&writer->marks, memory->state.folder, uuid, writer->term, count_ceilings(memory), err);
     for (uint32_t l = 0; rc == EVBUS_OK && l < memory_n_logs(memory); l++)
         if ((rc = add_log(writer, l, marks, n_marks, err)) == EVBUS_OK)
             writer->n_logs = l + 1;

@@ -45,12 +45,17 @@ static struct mark mark_of(const char *log, uint32_t partition, uint64_t ceiling
     return mark;
 }
 
-static struct marks created(struct term term)
+static struct marks created_for(struct term term, uint32_t n_entries)
 {
     struct marks marks = MARKS_NONE;
-    int rc = marks_create(&marks, folder.path, uuid, term, &err);
+    int rc = marks_create(&marks, folder.path, uuid, term, n_entries, &err);
     cr_assert_eq(rc, EVBUS_OK, "%d %s", rc, err.text);
     return marks;
+}
+
+static struct marks created(struct term term)
+{
+    return created_for(term, 0);
 }
 
 static void write_mark(struct marks *marks, uint32_t index, uint64_t ceiling, uint64_t synced)
@@ -181,7 +186,7 @@ Test(marks, a_file_of_a_term_is_made_once)
 {
     struct marks marks = created(first), second = MARKS_NONE;
     write_mark(&marks, 0, 5, 4);
-    cr_expect_eq(marks_create(&second, folder.path, uuid, first, &err), EVBUS_EDUPLICATE);
+    cr_expect_eq(marks_create(&second, folder.path, uuid, first, 0, &err), EVBUS_EDUPLICATE);
     cr_expect_not_null(strstr(err.text, path), "%s", err.text);
     cr_expect_eq(second.fd, -1);
     expect_mark(0, 5, 4, "the first is as it was");
@@ -193,7 +198,7 @@ Test(marks, a_file_of_a_term_is_made_once)
 /* Entry 0 has ceilings of 1 and 2 steps, in slots 1 and 0; entry 1 likewise. */
 static void write_twice(void)
 {
-    struct marks marks = created(first);
+    struct marks marks = created_for(first, 2);
     for (uint64_t i = 1; i <= 2; i++) {
         write_mark(&marks, 0, i * MARKS_STEP, i);
         write_mark(&marks, 1, i * MARKS_STEP, i);
@@ -240,20 +245,47 @@ Test(marks, an_entry_whose_only_slot_is_damaged_is_told_not_passed_over)
     expect_code(EVBUS_ECORRUPT, "a damaged mark", "its only one");
 }
 
-/* Never lower than what was on disk, or a code. */
+/* Never lower than what was on disk, or a code: also where it is cut between two slots, or two entries. [J1] */
 Test(marks, a_file_that_was_cut_never_tells_a_lower_ceiling)
 {
-    struct marks marks = created(first);
-    write_mark(&marks, 0, MARKS_STEP, 1);
-    write_mark(&marks, 0, 2 * MARKS_STEP, 2);
-    write_mark(&marks, 0, 3 * MARKS_STEP, 3); /* in slot 1: the last of the file */
+    struct marks marks = created_for(first, 2);
+    for (uint64_t i = 1; i <= 3; i++) { /* the third is in slot 1: the last of the file */
+        write_mark(&marks, 1, i * MARKS_STEP, i);
+        write_mark(&marks, 0, i * MARKS_STEP, i);
+    }
     marks_close(&marks);
-    for (long len = (long)SLOT(0, 2) - 1; len > (long)SLOT(0, 1); len--) {
+    for (long len = (long)SLOT(1, 2) - 1; len >= SLOT_BYTES; len--) {
         char label[64];
         snprintf(label, sizeof label, "%ld bytes", len);
         cr_assert_eq(truncate(path, len), 0);
-        expect_mark(0, 4 * MARKS_STEP, 2, label);
+        int rc;
+        struct mark mark = told(1, &rc);
+        if (len < (long)SLOT(1, 1)) {
+            expect_code(EVBUS_ECORRUPT, "put it back from a backup", label);
+        } else {
+            expect_mark(0, 3 * MARKS_STEP, 3, label);
+            cr_expect_geq(mark.ceiling, 3 * MARKS_STEP, "%s: ceiling %zu", label, (size_t)mark.ceiling);
+        }
     }
+}
+
+/* Else a keeper that died at it would take the bus with it: the file of the one before is still there. */
+Test(marks, a_file_whose_maker_died_before_its_entries_takes_nothing_away)
+{
+    write_twice();
+    struct marks marks = created_for((struct term){.incarnation = 1, .number = 2}, 2);
+    marks_close(&marks);
+    expect_mark(0, 2 * MARKS_STEP, 2, "entry 0");
+    expect_mark(1, 2 * MARKS_STEP, 2, "entry 1");
+}
+
+Test(marks, an_entry_whose_other_slot_has_become_zero_is_taken_for_damaged)
+{
+    static const uint8_t zero[SLOT_BYTES];
+    write_twice();
+    folder_put(path, SLOT(0, 1), zero, sizeof zero);
+    expect_mark(0, 4 * MARKS_STEP, 2, "the older one");
+    expect_mark(1, 2 * MARKS_STEP, 2, "the other entry is as it was");
 }
 
 Test(marks, a_damaged_header_hides_no_entry)
@@ -332,7 +364,7 @@ Test(marks, only_those_of_earlier_terms_are_dropped)
     cr_expect_eq(marks_drop_others(folder.path, (struct term){2, 5}, &err), EVBUS_OK, "%s", err.text);
     for (size_t i = 0; i < N(rows); i++) {
         struct marks marks = MARKS_NONE;
-        int rc = marks_create(&marks, folder.path, uuid, rows[i].term, &err);
+        int rc = marks_create(&marks, folder.path, uuid, rows[i].term, 0, &err);
         cr_expect_eq(rc, rows[i].is_kept ? EVBUS_EDUPLICATE : EVBUS_OK, "{%zu, %u}", (size_t)rows[i].term.incarnation,
                      rows[i].term.number);
         marks_close(&marks);
@@ -347,7 +379,7 @@ Test(marks, a_folder_that_is_not_there_is_told)
     size_t n = 77;
     char absent[FILE_PATH_MAX];
     file_path(absent, folder.path, "absent");
-    cr_expect_eq(marks_create(&marks, absent, uuid, first, &err), EVBUS_ENOTFOUND);
+    cr_expect_eq(marks_create(&marks, absent, uuid, first, 0, &err), EVBUS_ENOTFOUND);
     cr_expect_not_null(strstr(err.text, absent), "%s", err.text);
     cr_expect_eq(marks_load(absent, uuid, &loaded, &n, &err), EVBUS_ENOTFOUND);
     cr_expect_not_null(strstr(err.text, absent), "%s", err.text);
@@ -367,7 +399,7 @@ Test(marks, without_memory_none_are_made_or_told)
         folder_clear(&folder);
         int before = folder_descriptors();
         fail_allocation(nth);
-        int rc = marks_create(&marks, folder.path, uuid, first, &err);
+        int rc = marks_create(&marks, folder.path, uuid, first, 0, &err);
         bool has_struck = fail_allocation(0);
         marks_close(&marks);
         cr_assert_eq(rc, has_struck ? EVBUS_ENOSPC : EVBUS_OK, "allocation %ld: %d %s", nth, rc, err.text);
@@ -412,7 +444,7 @@ static void arrange_nothing(void *context)
 static int make_and_write(struct error *of_child)
 {
     struct marks marks = MARKS_NONE;
-    int rc = marks_create(&marks, folder.path, uuid, first, of_child);
+    int rc = marks_create(&marks, folder.path, uuid, first, 0, of_child);
     outcome->was_made = rc == EVBUS_OK;
     for (uint64_t i = 1; rc == EVBUS_OK && i <= 3; i++) {
         struct mark mark = mark_of("lomash.orders", 0, i * MARKS_STEP, i);

@@ -394,6 +394,40 @@ Test(recover, of_a_bus_in_memory_over_a_backup_of_another_life_is_refused)
     end(&archive);
 }
 
+/* Each partition that has lost its mark would begin at positions that are in use. [J1] */
+Test(recover, of_a_bus_whose_marks_were_cut_between_two_entries_is_refused)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = true});
+    static const char more[] =
+        "{\"namespace\":\"test\",\"open\":true,\"tests\":true,"
+        "\"defaults\":{\"partitions\":1,\"ring\":\"16KiB\",\"journal\":true},"
+        "\"topics\":{\"test.a.one\":{\"groups\":[\"team\"]},\"test.b.one\":{},\"test.c.one\":{}}}";
+    publish(&archive, "test.a.one", 0, 5);
+    const struct ring *first = archive_ring(archive.bus, "test.a");
+    cr_assert(
+        await_that(ring_synced(first) == ring_tail(first))); /* somebody keeps, so its file is made before this log */
+    cr_assert_eq(evbus_catalogue_apply(archive.bus, more, 0, NULL), EVBUS_OK, "%s", evbus_message(archive.bus));
+    publish(&archive, "test.c.one", 0, 5);
+    const struct ring *added = archive_ring(archive.bus, "test.c");
+    cr_assert(await_that(ring_synced(added) == ring_tail(added)));
+    shut_down(&archive);
+    shell("cp -a %s/%s %s/%s.as-left", &archive);
+    for (unsigned n = 5; n-- > 0;) { /* of the five partitions with a journal */
+        char command[1200];
+        as_left(&archive);
+        snprintf(command, sizeof command, "truncate -s %u %s/%s/marks.*", 4096 + n * 1024, archive.folder.path,
+                 archive.name);
+        cr_assert_eq(system(command), 0, "%s", command);
+        refuses(&archive, EVBUS_ECORRUPT, archive.folder.path);
+        refuses(&archive, EVBUS_ECORRUPT, "from a backup");
+    }
+    as_left(&archive);
+    archive.bus = archive_open(&archive, true);
+    cr_assert_not_null(archive.bus, "put back, it works: %s", evbus_message(NULL));
+    cr_expect_eq(archive_read(archive.bus, NULL), 5);
+    end(&archive);
+}
+
 Test(recover, of_a_bus_whose_names_were_taken_away_works_as_soon_as_its_handles_have_heard_it)
 {
     struct archive archive = archive_make((struct archive_options){.keeper = true});

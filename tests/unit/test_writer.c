@@ -6,6 +6,7 @@
 #include "partition.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -222,6 +223,39 @@ Test(writer, has_a_mark_on_disk_before_a_position_is_used)
     cr_assert_gt(ring_journaled(ring), ring_released(ring));
     ring_release(ring, ring->capacity / 8);
     cr_expect_leq(ring_released(ring) + ring->capacity, used_up);
+    end(&archive, writer);
+}
+
+/* A descriptor of this process on the file of this name becomes one that nobody can write to. */
+static void spoil(const char *name)
+{
+    for (int fd = 3; fd < 100; fd++) {
+        char link[64], path[600];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, path, sizeof path - 1);
+        path[n > 0 ? n : 0] = '\0';
+        if (strstr(path, name) == NULL)
+            continue;
+        int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        cr_assert_eq(dup3(null, fd, O_CLOEXEC), fd);
+        close(null);
+        return;
+    }
+    cr_assert_fail("nobody has %s open", name);
+}
+
+/* Else the next life takes the log for one that nobody has used, or for damage. */
+Test(writer, makes_no_file_of_a_new_log_before_its_mark_is_on_disk)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct ring *ring = archive_ring(archive.bus, "test.b");
+    struct writer *writer = archive_writer(archive.bus, 1);
+    atomic_store(&ring->head->ceiling, TERM_WORD(0, 1)); /* as of a log that has just been added */
+    cr_assert_eq(archive_publish(archive.bus, "test.b.one", 0, 100), EVBUS_OK);
+    spoil("/marks.00000001.000001");
+    archive_look(writer);
+    cr_expect_eq(ring_journaled(ring), 0);
+    cr_expect_neq(atomic_load(&ring->head->write_failed), 0);
     end(&archive, writer);
 }
 
