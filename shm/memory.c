@@ -536,6 +536,33 @@ static int being_made(const char *bus, struct error *err)
     return error_set(err, EVBUS_ENOBUS, "bus %s is just being made: try again", bus);
 }
 
+/* What helps, but for `evbus rm` where that would remove a journal, too. */
+static int retired(const char *bus, const struct control *control, struct error *err)
+{
+    char folder[FOLDER_BYTES];
+    memcpy(folder, control->folder, sizeof folder);
+    folder[sizeof folder - 1] = '\0';
+    if (control->incarnation == 0 || !applied_is_there(folder))
+        return error_set(err, EVBUS_ESTALE,
+                         "bus %s has just been removed: try again; if it stays, it has lost one of its names in "
+                         "/dev/shm: `evbus -b %s rm` and make it anew",
+                         bus, bus);
+    return error_set(err, EVBUS_ESTALE,
+                     "bus %s is just being removed, or has lost its memory: then it comes back from %s when it is "
+                     "opened (with EVBUS_STATE_DIR as its maker had it) and who has it open has let go",
+                     bus, folder);
+}
+
+/* What helps where the objects in memory are damaged. */
+static void mend_damaged(const struct memory *memory, char out[200])
+{
+    snprintf(out, 200,
+             memory_remembers(memory)
+                 ? "end its processes and rm /dev/shm/evbus.%s.*, and it comes back from its folder"
+                 : "`evbus -b %s rm` and make it anew",
+             memory->bus);
+}
+
 static int open_control(struct memory *memory, struct error *err)
 {
     char name[256];
@@ -555,25 +582,17 @@ static int open_control(struct memory *memory, struct error *err)
         if (is_half_made(name, false))
             return half_made(memory->bus, err);
         if (control->magic != 0 && control->magic != CONTROL_MAGIC)
-            return error_set(err, EVBUS_ECORRUPT,
-                             "/dev/shm%s is not a bus's control object: `evbus -b %s rm` removes it", name,
-                             memory->bus);
+            return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is not a bus's control object: rm it", name);
         return being_made(memory->bus, err);
     }
     if (control->magic != CONTROL_MAGIC)
-        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is not a bus's control object: `evbus -b %s rm` removes it",
-                         name, memory->bus);
+        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is not a bus's control object: rm it", name);
     if (control->fingerprint != LAYOUT_FINGERPRINT)
         return foreign(memory->bus, "its control object", err);
     if (memory->control_region.len_bytes < sizeof(struct control))
-        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is too short: `evbus -b %s rm` removes it", name,
-                         memory->bus);
+        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s is too short: rm it", name);
     if (atomic_load_explicit(&control->retired, memory_order_acquire) != 0)
-        return error_set(
-            err, EVBUS_ESTALE,
-            "bus %s has just been removed: try again; if it stays, it has lost one of its names in /dev/shm: "
-            "`evbus -b %s rm` and make it anew",
-            memory->bus, memory->bus);
+        return retired(memory->bus, control, err);
     memory->control = control;
     return EVBUS_OK;
 }
@@ -590,9 +609,12 @@ static int check_log(struct memory *memory, uint32_t index, const char *log_name
     if (head->magic != LOG_MAGIC || memcmp(head->uuid, memory->control->uuid, sizeof head->uuid) != 0 ||
         n_cells < RING_CELLS_MIN || n_cells > RING_CELLS_MAX || (n_cells & (n_cells - 1)) != 0 || n_partitions < 1 ||
         n_partitions > PARTITIONS_MAX || log->region.len_bytes < log_bytes(n_cells, n_partitions) ||
-        head->name[NAME_BYTES - 1] != '\0' || strcmp(head->name, log_name) != 0)
-        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s does not belong to bus %s, or is damaged: `evbus -b %s rm`",
-                         name, memory->bus, memory->bus);
+        head->name[NAME_BYTES - 1] != '\0' || strcmp(head->name, log_name) != 0) {
+        char mend[200];
+        mend_damaged(memory, mend);
+        return error_set(err, EVBUS_ECORRUPT, "/dev/shm%s does not belong to bus %s, or is damaged: %s", name,
+                         memory->bus, mend);
+    }
     return view_log(memory, index, log_name, n_cells, n_partitions, err);
 }
 
@@ -631,9 +653,11 @@ int memory_map_new_logs(struct memory *memory, struct error *err)
     static pthread_mutex_t mapping = PTHREAD_MUTEX_INITIALIZER; /* the threads of this process, one after the other */
     uint32_t n_logs = atomic_load_explicit(&memory->control->n_logs,
                                            memory_order_acquire); /* edge LOGS, to: who maps */
-    if (n_logs < 1 || n_logs > LOGS_MAX)
-        return error_set(err, EVBUS_ECORRUPT, "bus %s says it has %u logs: `evbus -b %s rm` and make it anew",
-                         memory->bus, n_logs, memory->bus);
+    if (n_logs < 1 || n_logs > LOGS_MAX) {
+        char mend[200];
+        mend_damaged(memory, mend);
+        return error_set(err, EVBUS_ECORRUPT, "bus %s says it has %u logs: %s", memory->bus, n_logs, mend);
+    }
     if (n_logs <= memory_n_logs(memory))
         return EVBUS_OK;
     int rc = EVBUS_OK;
@@ -714,6 +738,7 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
         return rc;
     snprintf(memory.bus, sizeof memory.bus, "%s", bus);
     rc = open_control(&memory, err);
+    bool is_told = rc == EVBUS_ESTALE;
     if (rc == EVBUS_OK)
         rc = prepare_logs(&memory, err);
     if (rc == EVBUS_OK)
@@ -727,7 +752,7 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err)
     }
     if (rc == EVBUS_OK && memory_remembers(&memory))
         rc = memory_open_state(&memory, err);
-    if (rc == EVBUS_ESTALE)
+    if (rc == EVBUS_ESTALE && !is_told)
         rc = error_set(err, rc, "bus %s has just been removed: try again", bus);
     if (rc != EVBUS_OK) {
         memory_close(&memory);

@@ -394,6 +394,33 @@ Test(recover, of_a_bus_in_memory_over_a_backup_of_another_life_is_refused)
     end(&archive);
 }
 
+/* What `evbus rm` removes is the journal, too: nobody is led to it who only has to open the bus. */
+Test(recover, of_a_bus_in_memory_that_was_retired_is_what_its_message_says)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = false});
+    struct memory memory;
+    struct error err = {""};
+    char folder[FILE_PATH_MAX], catalogue[FILE_PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/%s", archive.folder.path, archive.name);
+    file_path(catalogue, folder, "catalogue");
+    struct control *control = archive.bus->memory.control;
+    uint32_t n_logs = atomic_load(&control->n_logs);
+    atomic_store(&control->n_logs, LOGS_MAX + 1);
+    cr_expect_eq(memory_open(&memory, archive.name, &err), EVBUS_ECORRUPT);
+    cr_expect(strstr(err.text, " rm`") == NULL && strstr(err.text, "it comes back from its folder") != NULL, "%s",
+              err.text);
+    atomic_store(&control->n_logs, n_logs);
+    atomic_store(&control->retired, 1);
+    cr_expect_eq(memory_open(&memory, archive.name, &err), EVBUS_ESTALE);
+    cr_expect(strstr(err.text, " rm`") == NULL && strstr(err.text, "comes back from") != NULL &&
+                  strstr(err.text, folder) != NULL,
+              "%s", err.text);
+    cr_assert_eq(unlink(catalogue), 0);
+    cr_expect_eq(memory_open(&memory, archive.name, &err), EVBUS_ESTALE);
+    cr_expect_not_null(strstr(err.text, " rm`"), "nothing of it can come back: %s", err.text);
+    end(&archive);
+}
+
 /* Each partition that has lost its mark would begin at positions that are in use. [J1] */
 Test(recover, of_a_bus_whose_marks_were_cut_between_two_entries_is_refused)
 {
