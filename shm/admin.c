@@ -100,6 +100,33 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
 #define LET_GO_NS     5000000 /* 5 ms */
 #define LET_GO_ROUNDS 400
 
+/* The folder of a bus that has been retired. Killed before its catalogue is gone, the bus is there as it was, and comes back; killed
+ * behind that, it is not, and what is left goes with the next one who makes or removes a bus of its name. */
+static int remove_folder(const char *bus, const char *folder, struct error *err)
+{
+    struct state state = {.lock = NULL};
+    struct state_identity identity;
+    int opened = EVBUS_EBUSY, retired = EVBUS_OK;
+    for (int i = 0; opened == EVBUS_EBUSY && i < LET_GO_ROUNDS; i++) {
+        if (i > 0) { /* who has it open hears that it is retired, and lets go; also who has brought it back since */
+            nanosleep(&(struct timespec){.tv_nsec = LET_GO_NS}, NULL);
+            retired = retire_remove(bus, err);
+        }
+        opened = state_open(&state, folder, true, &identity, NULL);
+    }
+    if (opened == EVBUS_EBUSY && retired == EVBUS_EBUSY) /* it is brought back, and that takes long */
+        return retired;
+    /* Else we have the lock; or somebody is stopped who has it: he keeps others from bringing the bus back, and what he has open
+     * lives on until he ends. */
+    int rc = opened != EVBUS_ENOTFOUND ? applied_remove(folder, err) : EVBUS_OK;
+    if (rc == EVBUS_OK) {
+        retire_remove(bus, NULL); /* brought back between retiring and the lock */
+        rc = state_remove(folder, err);
+    }
+    state_close(&state);
+    return rc;
+}
+
 /* Its memory, and the folder where it remembers, which may be all that there is of it. */
 EVBUS_API int evbus_remove(const char *given)
 {
@@ -115,21 +142,12 @@ EVBUS_API int evbus_remove(const char *given)
     file_path(path, folder, "bus");
     bool is_kept = access(path, F_OK) == 0;
     rc = retire_remove(bus, err);
-    if (!is_kept || (rc != EVBUS_OK && rc != EVBUS_ENOBUS))
+    if (rc != EVBUS_OK && rc != EVBUS_ENOBUS)
         return rc;
-    for (int i = 0; i < LET_GO_ROUNDS; i++) { /* who has it open hears that it is retired, and writes there no more */
-        struct state state;
-        struct state_identity identity;
-        int opened = state_open(&state, folder, true, &identity, NULL);
-        if (opened != EVBUS_EBUSY) {
-            rc = state_remove(folder, err);
-            if (opened == EVBUS_OK)
-                state_close(&state);
-            return rc;
-        }
-        nanosleep(&(struct timespec){.tv_nsec = LET_GO_NS}, NULL);
-    }
-    return state_remove(folder, err); /* somebody is stopped: what he has open lives on until he ends */
+    if (is_kept)
+        rc = remove_folder(bus, folder, err);
+    state_clear(folder);
+    return rc;
 }
 
 /* --- list -------------------------------------------------------------------------------------------------------------- */

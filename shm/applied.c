@@ -6,6 +6,7 @@
  * the text, which is replaced as a whole. Checked by tests/unit/test_applied.c. */
 #include "applied.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,6 +60,15 @@ int applied_read(const char *folder, const uint8_t uuid[16], struct applied *out
     memmove(bytes, bytes + line, len - line + 1);
     *out = (struct applied){.ids = ids, .text = bytes, .len = len - line};
     return EVBUS_OK;
+}
+
+int applied_remove(const char *folder, struct error *err)
+{
+    char path[FILE_PATH_MAX];
+    file_path(path, folder, NAME);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return file_failed(err, path, "cannot remove it", errno);
+    return file_sync_folder(folder, err);
 }
 
 void applied_free(struct applied *applied)

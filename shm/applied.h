@@ -20,6 +20,9 @@ int applied_write(const char *folder, const uint8_t uuid[16], const struct appli
 /* To be freed. EVBUS_ENOTFOUND; or as sealed_read(). */
 int applied_read(const char *folder, const uint8_t uuid[16], struct applied *out, struct error *err);
 
+/* It is gone, on disk, too: nobody brings back a bus from this folder. Fine where it is not there. */
+int applied_remove(const char *folder, struct error *err);
+
 void applied_free(struct applied *applied); /* fine on a zeroed one */
 
 #endif

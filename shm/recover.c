@@ -35,6 +35,7 @@ static void clear_half_made(const char *folder)
 {
     struct state state;
     struct state_identity identity;
+    state_clear(folder);
     if (applied_is_there(folder))
         return;
     int rc = state_open(&state, folder, true, &identity, NULL);
@@ -285,6 +286,10 @@ int recover_bus(const char *bus, struct log *log, struct error *err)
     if (rc != EVBUS_OK || !applied_is_there(folder))
         return rc != EVBUS_OK ? rc : EVBUS_ENOTFOUND;
     rc = state_open(&state, folder, true, &before.identity, err);
+    if (rc == EVBUS_OK && !applied_is_there(folder)) { /* it was removed before we had the lock */
+        state_close(&state);
+        return EVBUS_ENOTFOUND;
+    }
     if (rc == EVBUS_OK && memory_is_there(bus)) { /* somebody was faster: who makes it has the lock, as we have now */
         state_close(&state);
         return error_set(err, EVBUS_EBUSY, "bus %s has just been brought back: try again", bus);

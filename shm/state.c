@@ -274,7 +274,7 @@ static int remove_folder(const char *folder, struct error *err)
 {
     DIR *dir = opendir(folder);
     if (dir == NULL)
-        return file_failed(err, folder, "cannot open it", errno);
+        return errno == ENOENT ? EVBUS_OK : file_failed(err, folder, "cannot open it", errno);
     int rc = EVBUS_OK;
     for (struct dirent *entry; (entry = file_next_name(dir, folder, &rc, err)) != NULL;) {
         char path[FILE_PATH_MAX + 256];
@@ -296,12 +296,68 @@ static int remove_folder(const char *folder, struct error *err)
     return rmdir(folder) == 0 || errno == ENOENT ? EVBUS_OK : file_failed(err, folder, "cannot remove it", errno);
 }
 
+/* Folders that were renamed by a remove, which was killed then. */
+static void clear_removed(const char *folder)
+{
+    char above[FILE_PATH_MAX], prefix[FILE_PATH_MAX + 16];
+    int rc = EVBUS_OK;
+    snprintf(above, sizeof above, "%s", folder);
+    char *slash = strrchr(above, '/');
+    if (slash == NULL)
+        return;
+    snprintf(prefix, sizeof prefix, "%s.removed-", slash + 1);
+    *slash = '\0';
+    DIR *dir = opendir(above);
+    for (struct dirent *entry; dir != NULL && (entry = file_next_name(dir, above, &rc, NULL)) != NULL;) {
+        char path[FILE_PATH_MAX];
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0)
+            continue;
+        file_path(path, above, entry->d_name);
+        remove_folder(path, NULL);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
+/* Whoever makes `bus` has its draft locked. */
+static bool clear_draft(const char *path)
+{
+    int fd;
+    if (file_open(path, O_RDONLY, &fd, NULL) != EVBUS_OK)
+        return false;
+    bool is_cleared = flock(fd, LOCK_EX | LOCK_NB) == 0 && unlink(path) == 0;
+    close(fd);
+    return is_cleared;
+}
+
+void state_clear(const char *folder)
+{
+    char path[FILE_PATH_MAX];
+    int rc = EVBUS_OK;
+    bool is_a_makers = false;
+    clear_removed(folder);
+    file_path(path, folder, "bus");
+    DIR *dir = access(path, F_OK) != 0 ? opendir(folder) : NULL;
+    if (dir == NULL)
+        return;
+    for (struct dirent *entry; (entry = file_next_name(dir, folder, &rc, NULL)) != NULL;) {
+        size_t len = strlen(entry->d_name);
+        file_path(path, folder, entry->d_name);
+        if (len > 8 && strncmp(entry->d_name, "bus.", 4) == 0 && strcmp(entry->d_name + len - 4, ".tmp") == 0)
+            is_a_makers = clear_draft(path) || is_a_makers;
+    }
+    closedir(dir);
+    if (is_a_makers)
+        rmdir(folder); /* where nothing else is in it */
+}
+
 int state_remove(const char *folder, struct error *err)
 {
     char path[FILE_PATH_MAX], away[FILE_PATH_MAX];
     file_path(path, folder, "bus");
     if (access(path, F_OK) != 0)
         return EVBUS_OK;
+    clear_removed(folder); /* one may have our name: containers' process ids are low */
     /* First its name: nobody finds it half removed, and who still writes there by name finds nothing */
     snprintf(away, sizeof away, "%.*s.removed-%d", FILE_PATH_MAX - 32, folder, (int)getpid());
     if (rename(folder, away) != 0)

@@ -40,6 +40,10 @@ bool state_is_writable(const struct state *state);
 /* All that a bus remembers is gone; who uses it writes where nobody looks. Fine where there is none. */
 int state_remove(const char *folder, struct error *err);
 
+/* What a remove that was killed has left of buses that had this folder, and a maker who died before he had made `bus`. Nothing of a bus
+ * that is there. */
+void state_clear(const char *folder);
+
 void state_close(struct state *state);  /* fine on a zeroed one */
 void state_forget(struct state *state); /* in a forked child, which has no mapping */
 

@@ -8,10 +8,13 @@
 #include "saved.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* All of it is on disk, and every handle closed. */
@@ -476,6 +479,120 @@ Test(recover, leaves_nothing_of_a_bus_that_is_removed)
     cr_expect_eq(evbus_remove(archive.name), EVBUS_OK, "%s", evbus_message(NULL));
     cr_expect_eq(folder_count(&archive.folder, ""), 0);
     cr_expect_eq(evbus_remove(archive.name), EVBUS_ENOBUS);
+}
+
+static int remove_traced(void *context)
+{
+    struct archive *archive = context;
+    fault_begin();
+    int rc = evbus_remove(archive->name);
+    fault_end();
+    return rc == EVBUS_OK ? 0 : 3;
+}
+
+/* Names in the folder above, but for the copy. */
+static unsigned count_left(const struct archive *archive)
+{
+    unsigned n = 0;
+    DIR *dir = opendir(archive->folder.path);
+    cr_assert_not_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        n += entry->d_name[0] != '.' && strstr(entry->d_name, ".as-left") == NULL;
+    closedir(dir);
+    return n;
+}
+
+Test(recover, finds_all_of_a_bus_or_none_where_somebody_dies_who_removes_it, .timeout = 250)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = false});
+    leave_unsynced(&archive, 20);
+    unsigned n_killed = 0, n_whole = 0, n_made = 0;
+    unsigned step = getenv("EVBUS_QUICK") != NULL ? 7 : 1;
+    for (unsigned k = 1; FAULT_WORKS && getenv("EVBUS_SLOW") == NULL; k += step) {
+        as_left(&archive);
+        struct evbus *bus = archive_open(&archive, false);
+        cr_assert_not_null(bus, "%s", evbus_message(NULL));
+        evbus_close(bus);
+        bool was_killed = child_kill_at_call(remove_traced, &archive, k);
+        n_killed += was_killed;
+        bus = archive_open(&archive, false);
+        n_whole += bus != NULL;
+        if (bus != NULL) {
+            cr_assert_eq(archive_read(bus, NULL), 20, "killed at call %u", k);
+            evbus_close(bus);
+        }
+        struct evbus_init_options options = {.size = sizeof options, .bus = archive.name};
+        if (bus == NULL && k % 2 == 1 && evbus_init(&options) == EVBUS_OK) { /* one way that what is left goes */
+            n_made++;
+            cr_expect_eq(count_left(&archive), 1, "killed at call %u, then made anew", k);
+        }
+        int rc = evbus_remove(archive.name); /* and the other one */
+        cr_expect(rc == EVBUS_OK || (rc == EVBUS_ENOBUS && bus == NULL), "killed at call %u: %d", k, rc);
+        cr_assert_eq(count_left(&archive), 0, "killed at call %u", k);
+        bus = archive_open(&archive, false);
+        cr_assert_null(bus, "killed at call %u, then removed", k);
+        if (!was_killed)
+            break;
+    }
+    fprintf(stderr, "killed at %u calls, %u left all of it, %u times it was made anew\n", n_killed, n_whole, n_made);
+    end(&archive);
+}
+
+static struct archive *to_open; /* when the folder's lock is asked for: once */
+static bool stays_open;
+static struct child opener;
+
+static int open_and_stay(void *context)
+{
+    struct evbus *bus = archive_open(context, true);
+    if (bus != NULL && stays_open)
+        pause();
+    evbus_close(bus);
+    return bus != NULL ? 0 : 1;
+}
+
+static bool is_brought_back(const struct archive *archive)
+{
+    return memory_is_there(archive->name);
+}
+
+int flock(int fd, int operation)
+{
+    char link[64], path[600];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = to_open != NULL ? readlink(link, path, sizeof path - 1) : 0;
+    if (n > 4 && memcmp(path + n - 4, "/bus", 4) == 0) {
+        struct archive *archive = to_open;
+        to_open = NULL;
+        opener = child_start(open_and_stay, archive);
+        if (stays_open)
+            cr_assert(await_that(is_brought_back(archive)));
+        else
+            cr_assert_eq(child_join(&opener), 0);
+    }
+    return (int)syscall(SYS_flock, fd, operation);
+}
+
+Test(recover, by_who_comes_while_a_bus_is_removed_does_not_outlive_that)
+{
+    for (int i = 0; i < 2; i++) {
+        struct archive archive = archive_make((struct archive_options){.keeper = true});
+        publish(&archive, "test.a.one", 0, 10);
+        shut_down(&archive);
+        stays_open = i == 1;
+        to_open = &archive;
+        cr_expect_eq(evbus_remove(archive.name), EVBUS_OK, "%s", evbus_message(NULL));
+        cr_assert_null(to_open, "nobody came");
+        cr_expect(!memory_is_there(archive.name), "%d: it is in memory, and its folder is gone", i);
+        cr_expect_eq(count_left(&archive), 0, "%d", i);
+        struct evbus *bus = NULL;
+        cr_expect_eq(
+            evbus_open(&bus, &(struct evbus_options){.size = sizeof(struct evbus_options), .bus = archive.name}),
+            EVBUS_ENOBUS, "%d: %s", i, evbus_message(NULL));
+        if (stays_open)
+            child_kill(&opener);
+        end(&archive);
+    }
 }
 
 Test(recover, of_a_bus_on_disk_alone_is_not_needed_to_remove_it)

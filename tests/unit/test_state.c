@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -477,6 +478,34 @@ Test(state, all_of_it_is_removed_and_nothing_else)
     cr_expect_neq(access(folder, F_OK), 0);
     cr_expect_eq(folder_count(&above, ""), 1, "what a link leads to is not its own");
     cr_expect_eq(state_remove(folder, &err), EVBUS_OK, "fine where there is none: %s", err.text);
+}
+
+/* Whoever was killed at a remove, or before the name of what it made. */
+Test(state, what_the_dead_have_left_is_cleared_and_nothing_else)
+{
+    char path[FILE_PATH_MAX], draft[FILE_PATH_MAX];
+    static const char *const folders[] = {"lomash.removed-7", "lomash.removed-7/a/0", "lomash2.removed-7", "lomash"};
+    for (size_t i = 0; i < N(folders); i++) {
+        file_path(path, above.path, folders[i]);
+        cr_assert_eq(file_make_folder(path, 0700, (gid_t)-1, &err), EVBUS_OK);
+        file_path(path, path, "file");
+        if (i < 3)
+            folder_put(path, 0, "text", 4);
+    }
+    file_path(draft, folder, "bus.abcdef.tmp");
+    folder_put(draft, 0, "text", 4);
+    int fd = open(draft, O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(flock(fd, LOCK_EX), 0);
+    state_clear(folder);
+    cr_expect_eq(folder_count(&above, ""), 2, "the other bus's, and a draft whose maker lives");
+    cr_expect_eq(access(draft, F_OK), 0);
+    close(fd);
+    state_clear(folder);
+    cr_expect_neq(access(folder, F_OK), 0);
+    struct state state = created(0600);
+    state_close(&state);
+    state_clear(folder);
+    cr_expect_eq(told(), 1, "a bus is not touched");
 }
 
 Test(state, a_folder_of_somebody_else_is_not_removed)
