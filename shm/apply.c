@@ -211,6 +211,7 @@ EVBUS_API int evbus_catalogue_apply(struct evbus *bus, const char *text, size_t 
         if ((rc = bus_check(bus, err)) == EVBUS_OK)
             rc = apply(&bus->memory, catalogue, text, len, thread->claim.slot, &n, err);
         group_unlock(&bus->memory, thread->claim.slot);
+        bus_check(bus, NULL); /* retired meanwhile: nobody could let go of its folder while we wrote there */
     }
     catalogue_free(catalogue);
     if (rc == EVBUS_OK && out_changes != NULL)

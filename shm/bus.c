@@ -62,13 +62,16 @@ static bool is_alive(const struct evbus *bus)
     return *(const volatile uint8_t *)bus->alive == 1;
 }
 
-static int stale(const struct evbus *bus, struct error *err)
+/* Whoever brings the bus back waits for our lock. */
+static int stale(struct evbus *bus, struct error *err)
 {
+    if (bus->keeper == NULL) /* else its thread does, when it has ceased to write there */
+        state_let_go(&bus->memory.state);
     return error_set(err, EVBUS_ESTALE, "bus %s was removed or made anew: close this handle and open again",
                      bus->memory.bus);
 }
 
-int bus_check(const struct evbus *bus, struct error *err)
+int bus_check(struct evbus *bus, struct error *err)
 {
     if (bus == NULL)
         return error_set(err, EVBUS_EINVAL, "the bus is NULL: evbus_open() makes it");
@@ -79,11 +82,7 @@ int bus_check(const struct evbus *bus, struct error *err)
 
 int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err)
 {
-    if (!retire_is_gone(&bus->memory, now_ns))
-        return EVBUS_OK;
-    if (bus->keeper == NULL) /* else its thread does, when it has ceased to write there */
-        state_close(&bus->memory.state);
-    return stale(bus, err);
+    return retire_is_gone(&bus->memory, now_ns) ? stale(bus, err) : EVBUS_OK;
 }
 
 /* --- the end of a handle ------------------------------------------------------------------------------------------ */

@@ -41,8 +41,9 @@ struct bus_thread {
     uintptr_t inside; /* where the frame of the publish that is under way ends; 0: none [R11] */
 };
 
-/* May this process use the handle, and is the bus still there? EVBUS_OK, EVBUS_EFORKED, EVBUS_ESTALE, EVBUS_EINVAL. */
-int bus_check(const struct evbus *bus, struct error *err);
+/* May this process use the handle, and is the bus still there? Where it is not, somebody else may bring it back from here on.
+ * EVBUS_OK, EVBUS_EFORKED, EVBUS_ESTALE, EVBUS_EINVAL. */
+int bus_check(struct evbus *bus, struct error *err);
 
 /* Is it still there? Once a second its names are looked at, too: for who may wait or go on for long. now_ns: monotonic.
  * EVBUS_OK, EVBUS_ESTALE. */

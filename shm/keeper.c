@@ -556,7 +556,7 @@ static void *candidate(void *context)
     while (!is_stopped(keeper)) {
         if (has_lost_bus(keeper)) {
             struct futex_watch stop = {&keeper->stop, 0};
-            state_close(&keeper->memory->state);
+            state_let_go(&keeper->memory->state);
             futex_wait_any(&stop, 1, (struct timespec){.tv_nsec = SEAT_NS});
             continue;
         }

@@ -185,7 +185,14 @@ static int save_applied(const struct memory *memory, const struct memory_log *mo
         return error_no_memory(err, "the catalogue's file");
     }
     memcpy(applied.text, text, len);
-    int rc = applied_write(memory->state.folder, memory->control->uuid, &applied, err);
+    struct state *state = (struct state *)(uintptr_t)&memory->state;
+    int rc = EVBUS_ESTALE;
+    if (state_use(state)) { /* else somebody else's life may have begun there */
+        rc = applied_write(state->folder, memory->control->uuid, &applied, err);
+        state_used(state);
+    } else {
+        error_set(err, rc, "bus %s was removed or made anew: close this handle and open again", memory->bus);
+    }
     applied_free(&applied);
     return rc;
 }

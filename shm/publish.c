@@ -334,6 +334,8 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
         log_line(&bus->log, LOG_FULL, EVBUS_LOG_WARNING, "log=%s partition=%u", parcel.ring->name,
                  parcel.ring->partition);
     }
+    if (rc == EVBUS_ESTALE)
+        bus_check(bus, NULL); /* heard while we waited: whoever brings it back need not wait for our next call */
     leave(thread);
     return rc;
 }
@@ -462,6 +464,8 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
     }
     if (out_published != NULL)
         *out_published = n_done;
+    if (rc == EVBUS_ESTALE)
+        bus_check(bus, NULL);
     leave(thread);
     return rc == EVBUS_OK ? rc : error_prefix(err, rc, "event %zu of %zu", at + 1, n);
 }

@@ -30,6 +30,7 @@
 #define STATE_VERSION 1
 #define SLOT_BYTES    512
 #define LOCK_BYTES    4096
+#define STATE_LEFT    (UINT32_C(1) << 31)
 
 struct state_slot {
     uint64_t magic;
@@ -363,6 +364,30 @@ int state_remove(const char *folder, struct error *err)
     if (rename(folder, away) != 0)
         return file_failed(err, folder, "cannot remove it (rename)", errno);
     return remove_folder(away, err);
+}
+
+bool state_use(struct state *state)
+{
+    uint32_t uses = atomic_load_explicit(&state->uses, memory_order_relaxed);
+    do
+        if ((uses & STATE_LEFT) != 0)
+            return false;
+    while (!atomic_compare_exchange_weak_explicit(&state->uses, &uses, uses + 1, memory_order_acquire,
+                                                  memory_order_relaxed));
+    return true;
+}
+
+void state_used(struct state *state)
+{
+    atomic_fetch_sub_explicit(&state->uses, 1, memory_order_release);
+}
+
+void state_let_go(struct state *state)
+{
+    uint32_t uses = 0;
+    if (atomic_compare_exchange_strong_explicit(&state->uses, &uses, STATE_LEFT, memory_order_acq_rel,
+                                                memory_order_relaxed))
+        state_close(state);
 }
 
 void state_close(struct state *state)

@@ -12,7 +12,8 @@ struct state_identity {
 
 struct state {
     char folder[FILE_PATH_MAX];
-    void *_Atomic lock; /* a page of the file `bus`, whose mapping keeps our lock; NULL: we have none */
+    void *_Atomic lock;    /* a page of the file `bus`, whose mapping keeps our lock; NULL: we have none */
+    _Atomic uint32_t uses; /* threads that write there; STATE_LEFT: none may any more */
 };
 
 /* Where a bus of this name remembers, as this process sees it: $EVBUS_STATE_DIR/<bus>; else /var/lib/evbus/<bus> as root; else
@@ -43,6 +44,14 @@ int state_remove(const char *folder, struct error *err);
 /* What a remove that was killed has left of buses that had this folder, and a maker who died before he had made `bus`. Nothing of a bus
  * that is there. */
 void state_clear(const char *folder);
+
+/* A thread begins to write there: until its state_used() nobody of this process lets go of the lock. false: it has been let go. */
+bool state_use(struct state *state);
+void state_used(struct state *state);
+
+/* What remembers there was retired: the lock goes, so that it can be brought back, but not while a thread writes there: then the next
+ * call does it. Any thread, more than once. */
+void state_let_go(struct state *state);
 
 void state_close(struct state *state);  /* fine on a zeroed one */
 void state_forget(struct state *state); /* in a forked child, which has no mapping */

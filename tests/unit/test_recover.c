@@ -5,10 +5,12 @@
 #include "child.h"
 #include "clock.h"
 #include "fault.h"
+#include "retire.h"
 #include "saved.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -640,6 +642,63 @@ Test(recover, tells_no_loss_of_a_partition_that_was_idle_for_a_life)
     }
     cr_expect_eq(archive_read(archive.bus, &lost), 10);
     cr_expect_eq(lost, 0);
+    end(&archive);
+}
+
+/* A name of it is gone, as another process has seen; and nobody has the folder's lock. */
+static int open_alone(const struct archive *archive)
+{
+    char folder[FILE_PATH_MAX];
+    struct state state;
+    struct state_identity identity;
+    struct error err = {""};
+    file_path(folder, archive->folder.path, archive->name);
+    int rc = state_open(&state, folder, true, &identity, &err);
+    if (rc == EVBUS_OK)
+        state_close(&state);
+    return rc;
+}
+
+Test(recover, need_not_wait_for_a_handle_without_a_keeper_that_has_heard_it)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = false});
+    archive_forget_memory(&archive);
+    cr_assert(retire_check_names(&archive.bus->memory));
+    cr_expect_eq(open_alone(&archive), EVBUS_EBUSY);
+    cr_expect_eq(archive_publish(archive.bus, "test.a.one", 0, 100), EVBUS_ESTALE);
+    cr_expect_eq(open_alone(&archive), EVBUS_OK, "it has let go");
+    end(&archive);
+}
+
+static const struct archive *to_retire; /* while its catalogue is written: once */
+static int while_written;
+
+int rename(const char *from, const char *to)
+{
+    const struct archive *archive = to_retire;
+    size_t len = strlen(to);
+    if (archive != NULL && len > 10 && strcmp(to + len - 10, "/catalogue") == 0) {
+        to_retire = NULL;
+        archive_forget_memory(archive);
+        cr_expect(retire_check_names(&archive->bus->memory));
+        cr_expect_eq(bus_check_names(archive->bus, 0, NULL), EVBUS_ESTALE); /* as another thread of this handle */
+        while_written = open_alone(archive);
+    }
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+Test(recover, waits_for_who_writes_the_catalogue)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = false});
+    static const char more[] =
+        "{\"namespace\":\"test\",\"open\":true,\"tests\":true,"
+        "\"defaults\":{\"partitions\":1,\"ring\":\"16KiB\",\"journal\":true},"
+        "\"topics\":{\"test.a.one\":{\"groups\":[\"team\"]},\"test.b.one\":{},\"test.b.two\":{}}}";
+    to_retire = &archive;
+    evbus_catalogue_apply(archive.bus, more, 0, NULL);
+    cr_assert_null(to_retire, "it was not written");
+    cr_expect_eq(while_written, EVBUS_EBUSY, "somebody else could have brought the bus back: %d", while_written);
+    cr_expect_eq(open_alone(&archive), EVBUS_OK, "it has let go when it has written");
     end(&archive);
 }
 
