@@ -23,8 +23,8 @@ bool applied_is_there(const char *folder)
 int applied_write(const char *folder, const uint8_t uuid[16], const struct applied *applied, struct error *err)
 {
     char path[FILE_PATH_MAX];
-    char *ids = json_dumps(applied->ids, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    size_t ids_len = ids != NULL ? strlen(ids) : 0;
+    size_t ids_len = 0;
+    char *ids = sealed_text(applied->ids, &ids_len);
     char *bytes = ids != NULL ? malloc(ids_len + 1 + applied->len) : NULL;
     if (bytes == NULL) {
         free(ids);

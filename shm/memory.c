@@ -163,24 +163,29 @@ static int create_log(struct memory *memory, uint32_t index, const struct catalo
     return EVBUS_OK;
 }
 
-/* The ids of a log's topics, and of one more, where `more` is of this log. */
+/* The ids of a log's topics, and of one more, where `more` is of this log. NULL: no memory: an id left out would move those behind it. */
 static json_t *ids_of(const struct memory_log *log, const struct memory_log *more)
 {
     json_t *ids = json_array();
     uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire) + (log == more);
     for (uint32_t i = 0; i < n && i < TOPICS_MAX; i++)
-        json_array_append_new(ids, json_stringn(log->head->topics[i], strnlen(log->head->topics[i], NAME_BYTES)));
+        if (json_array_append_new(ids, json_stringn(log->head->topics[i], strnlen(log->head->topics[i], NAME_BYTES))) !=
+            0) {
+            json_decref(ids);
+            return NULL;
+        }
     return ids;
 }
 
 static int save_applied(const struct memory *memory, const struct memory_log *more, const char *text, size_t len,
                         struct error *err)
 {
-    struct applied applied = {.ids = json_object(), .len = len};
-    for (uint32_t l = 0; l < LOGS_MAX; l++) /* also one that is not known yet */
+    struct applied applied = {.ids = json_object(), .text = malloc(len + 1), .len = len};
+    bool is_whole = applied.ids != NULL && applied.text != NULL;
+    for (uint32_t l = 0; is_whole && l < LOGS_MAX; l++) /* also one that is not known yet */
         if (memory->logs[l].head != NULL)
-            json_object_set_new(applied.ids, memory->logs[l].name, ids_of(&memory->logs[l], more));
-    if ((applied.text = malloc(len + 1)) == NULL || applied.ids == NULL) {
+            is_whole = json_object_set_new(applied.ids, memory->logs[l].name, ids_of(&memory->logs[l], more)) == 0;
+    if (!is_whole) {
         applied_free(&applied);
         return error_no_memory(err, "the catalogue's file");
     }

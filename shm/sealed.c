@@ -19,6 +19,21 @@
 #define NO_CRC         "00000000"
 #define CRC_DIGITS     (sizeof NO_CRC - 1)
 
+/* Into memory of ours: json_dumps() leaves out a key for which it finds no room (jansson 2.14), and says that all is well. */
+char *sealed_text(const json_t *value, size_t *out_len)
+{
+    const size_t flags = JSON_COMPACT | JSON_PRESERVE_ORDER;
+    size_t len = json_dumpb(value, NULL, 0, flags);
+    char *text = len > 0 ? malloc(len + 1) : NULL;
+    if (text == NULL || json_dumpb(value, text, len, flags) != len) {
+        free(text);
+        return NULL;
+    }
+    text[len] = '\0';
+    *out_len = len;
+    return text;
+}
+
 int sealed_write(const char *path, const char *what, const uint8_t uuid[16], const char *bytes, size_t len,
                  struct error *err)
 {

@@ -4,11 +4,16 @@
 
 #include "file.h"
 
+#include <jansson.h>
+
 #define SEALED_BYTES_MAX (64u << 20)
 
 /* All of a file is these bytes behind a first line of its own, or what it was before; on disk on return. what: one word. */
 int sealed_write(const char *path, const char *what, const uint8_t uuid[16], const char *bytes, size_t len,
                  struct error *err);
+
+/* A value as a text of one line, for such a file; to be freed. NULL: no memory. */
+char *sealed_text(const json_t *value, size_t *out_len);
 
 /* The bytes behind the first line, NUL-terminated, to be freed. EVBUS_ENOTFOUND; EVBUS_ECORRUPT; EVBUS_ECONFLICT: it is another
  * bus's; EVBUS_ELAYOUT: a newer evbus wrote it. */

@@ -1,5 +1,8 @@
 /* test_applied.c: the catalogue as it was applied, and the ids that its topics were given. */
 #include "applied.h"
+
+#include "allocations.h"
+#include "archive.h"
 #include "folder.h"
 
 #include <criterion/criterion.h>
@@ -26,4 +29,32 @@ Test(applied, gives_back_text_and_ids_as_they_were)
     cr_expect(json_equal(after.ids, before.ids));
     applied_free(&after);
     json_decref(before.ids);
+}
+
+/* An id that is left out moves all behind it. */
+Test(applied, is_not_written_where_memory_has_run_out_for_any_of_its_ids)
+{
+    if (!CAN_FAIL_ALLOCATIONS)
+        cr_skip_test("needs allocations that fail");
+    struct archive archive = archive_make((struct archive_options){.keeper = false});
+    const struct memory *memory = &archive.bus->memory;
+    static const char text[] = "{\"namespace\":\"test\"}";
+    struct applied before, after;
+    struct error err = {""};
+    cr_assert_eq(memory_save_applied(memory, text, sizeof text - 1, &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(applied_read(memory->state.folder, memory->control->uuid, &before, &err), EVBUS_OK, "%s", err.text);
+    for (long nth = 1;; nth++) {
+        fail_allocation(nth);
+        int rc = memory_save_applied(memory, text, sizeof text - 1, &err);
+        bool has_struck = fail_allocation(0);
+        cr_assert_eq(applied_read(memory->state.folder, memory->control->uuid, &after, &err), EVBUS_OK, "%s", err.text);
+        cr_expect(json_equal(after.ids, before.ids), "allocation %ld (%d): an id is missing", nth, rc);
+        cr_expect_eq(rc, has_struck ? EVBUS_ENOSPC : EVBUS_OK, "allocation %ld: %d", nth, rc);
+        applied_free(&after);
+        if (!has_struck)
+            break;
+    }
+    applied_free(&before);
+    evbus_close(archive.bus);
+    evbus_remove(archive.name);
 }
