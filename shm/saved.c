@@ -41,10 +41,20 @@ static uint64_t due_ms(uint64_t time_ns, uint64_t mono_ns, uint64_t wall_ns)
     return (wall_ns + (time_ns - mono_ns)) / CLOCK_NS_PER_MS / ROUND_MS * ROUND_MS;
 }
 
+/* NULL where not all of it found room: what is left out would count as done. */
+static json_t *whole_or_none(json_t *value, bool is_whole)
+{
+    if (is_whole)
+        return value;
+    json_decref(value);
+    return NULL;
+}
+
 static json_t *snapshot_part(const struct group_part *part, uint64_t mono_ns, uint64_t wall_ns)
 {
     uint64_t cursor = pending_cursor(part); /* first [P5] */
     json_t *pending = json_array();
+    bool is_whole = true;
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending found = pending_load(part, i, cursor);
         const struct pending_side *side = &part->side[i];
@@ -53,14 +63,17 @@ static json_t *snapshot_part(const struct group_part *part, uint64_t mono_ns, ui
         if (found.state == PENDING_EMPTY || found.pos >= cursor)
             continue;
         bool waits = found.state == PENDING_WAIT;
-        json_array_append_new(pending, json_pack("[I,i,i,b,I,I]", (json_int_t)found.pos, (int)found.attempts,
-                                                 (int)found.state, (int)found.followers, (json_int_t)note,
-                                                 (json_int_t)(waits ? due_ms(time_ns, mono_ns, wall_ns) : 0)));
+        is_whole = is_whole &&
+                   json_array_append_new(pending,
+                                         json_pack("[I,i,i,b,I,I]", (json_int_t)found.pos, (int)found.attempts,
+                                                   (int)found.state, (int)found.followers, (json_int_t)note,
+                                                   (json_int_t)(waits ? due_ms(time_ns, mono_ns, wall_ns) : 0))) == 0;
     }
     return json_pack("{s:I,s:I,s:I,s:I,s:o}", "cursor", (json_int_t)cursor, "done",
                      (json_int_t)atomic_load_explicit(&part->n_done, memory_order_relaxed), "redelivered",
                      (json_int_t)atomic_load_explicit(&part->n_redelivered, memory_order_relaxed), "dead",
-                     (json_int_t)atomic_load_explicit(&part->n_dead, memory_order_relaxed), "pending", pending);
+                     (json_int_t)atomic_load_explicit(&part->n_dead, memory_order_relaxed), "pending",
+                     whole_or_none(pending, is_whole));
 }
 
 static json_t *snapshot_log(const struct memory_log *log, uint32_t group, const struct topic_set *topics)
@@ -69,43 +82,48 @@ static json_t *snapshot_log(const struct memory_log *log, uint32_t group, const 
     uint64_t wall_ns = clock_wall_ns();
     json_t *names = json_array();
     json_t *parts = json_array();
+    bool is_whole = true;
     for (uint32_t id = 1; id <= TOPICS_MAX; id++)
         if (topic_set_has(topics, id))
-            json_array_append_new(
-                names, json_stringn(log->head->topics[id - 1], strnlen(log->head->topics[id - 1], NAME_BYTES)));
+            is_whole = is_whole &&
+                       json_array_append_new(names, json_stringn(log->head->topics[id - 1],
+                                                                 strnlen(log->head->topics[id - 1], NAME_BYTES))) == 0;
     for (uint32_t p = 0; p < log->n_partitions; p++)
-        json_array_append_new(parts, snapshot_part(memory_part(log, p, group), mono_ns, wall_ns));
-    return json_pack("{s:o,s:o}", "topics", names, "partitions", parts);
+        is_whole = is_whole &&
+                   json_array_append_new(parts, snapshot_part(memory_part(log, p, group), mono_ns, wall_ns)) == 0;
+    return json_pack("{s:o,s:o}", "topics", names, "partitions", whole_or_none(parts, is_whole));
 }
 
 static json_t *snapshot_group(const struct memory *memory, uint32_t group)
 {
     const struct group_entry *entry = &memory->control->groups[group];
     json_t *logs = json_object();
+    bool is_whole = true;
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         struct topic_set topics = group_topics(&memory->logs[l], group);
         if (!topic_set_is_empty(&topics))
-            json_object_set_new(logs, memory->logs[l].name, snapshot_log(&memory->logs[l], group, &topics));
+            is_whole = is_whole && json_object_set_new(logs, memory->logs[l].name,
+                                                       snapshot_log(&memory->logs[l], group, &topics)) == 0;
     }
     return json_pack("{s:o,s:b,s:o}", "name", json_stringn(entry->name, strnlen(entry->name, SERVICE_BYTES)), "adHoc",
-                     (int)((entry->flags & GROUP_AD_HOC) != 0), "logs", logs);
+                     (int)((entry->flags & GROUP_AD_HOC) != 0), "logs", whole_or_none(logs, is_whole));
 }
 
 int saved_snapshot(const struct memory *memory, char **out_text, size_t *out_len, struct error *err)
 {
     json_t *groups = json_array();
+    bool is_whole = true;
     for (uint32_t g = 0; g < GROUPS_MAX; g++) /* an ephemeral one ends with its members */
         if (group_is_live(memory, g) && (memory->control->groups[g].flags & GROUP_EPHEMERAL) == 0)
-            json_array_append_new(groups, snapshot_group(memory, g));
+            is_whole = is_whole && json_array_append_new(groups, snapshot_group(memory, g)) == 0;
     json_t *root = json_pack("{s:I,s:o}", "publishers",
                              (json_int_t)atomic_load_explicit(&memory->control->publishers, memory_order_relaxed),
-                             "groups", groups);
-    char *text = root != NULL ? json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+                             "groups", whole_or_none(groups, is_whole));
+    char *text = root != NULL ? sealed_text(root, out_len) : NULL;
     json_decref(root);
     if (text == NULL)
         return error_no_memory(err, "the groups' states");
     *out_text = text;
-    *out_len = strlen(text);
     return EVBUS_OK;
 }
 

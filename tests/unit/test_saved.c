@@ -1,4 +1,5 @@
 /* test_saved.c: what the groups have done, as text and file; how they come back is test_recover.c's. */
+#include "allocations.h"
 #include "archive.h"
 #include "clock.h"
 #include "saved.h"
@@ -41,6 +42,40 @@ Test(saved, is_the_same_text_while_nothing_is_done)
     clock_release();
     free(one);
     free(two);
+    evbus_unsubscribe(sub);
+    end(&archive);
+}
+
+/* What is in hand and left out would count as done. */
+Test(saved, is_no_text_where_memory_has_run_out_for_any_of_it)
+{
+    if (!CAN_FAIL_ALLOCATIONS)
+        cr_skip_test("needs allocations that fail");
+    struct archive archive = archive_make((struct archive_options){0});
+    struct evbus_subscription *sub = NULL;
+    struct evbus_delivery event = {.size = sizeof event};
+    cr_assert_eq(archive_publish(archive.bus, "test.a.one", 0, 100), EVBUS_OK);
+    cr_assert_eq(evbus_subscribe(&sub, archive.bus, &(struct evbus_subscribe_options){.group = "team"}), EVBUS_OK);
+    cr_assert_eq(evbus_receive(sub, &event, 0), EVBUS_OK);
+    clock_freeze();
+    char *whole = snapshot(&archive);
+    for (long nth = 1;; nth++) {
+        struct error err = {""};
+        char *text = NULL;
+        size_t len;
+        fail_allocation(nth);
+        int rc = saved_snapshot(&archive.bus->memory, &text, &len, &err);
+        bool has_struck = fail_allocation(0);
+        cr_expect_eq(rc, has_struck ? EVBUS_ENOSPC : EVBUS_OK, "allocation %ld: %d", nth, rc);
+        if (rc == EVBUS_OK)
+            cr_expect_str_eq(text, whole, "allocation %ld", nth);
+        free(text);
+        if (!has_struck)
+            break;
+    }
+    clock_release();
+    free(whole);
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     evbus_unsubscribe(sub);
     end(&archive);
 }
