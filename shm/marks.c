@@ -55,7 +55,7 @@ static void term_name(struct term term, char out[64])
     snprintf(out, 64, "marks.%08" PRIx64 ".%06x", term.incarnation, term.number);
 }
 
-static bool is_marks(const char *name)
+bool marks_is(const char *name)
 {
     return strlen(name) == sizeof "marks.00000000.000000" - 1 && strncmp(name, "marks.", 6) == 0 && name[14] == '.' &&
            strspn(name + 6, "0123456789abcdef") == 8 && strspn(name + 15, "0123456789abcdef") == 6;
@@ -213,7 +213,7 @@ int marks_load(const char *folder, const uint8_t uuid[16], struct mark **out_mar
         return file_failed(err, folder, "cannot open it", errno);
     for (struct dirent *entry; (entry = file_next_name(dir, folder, &rc, err)) != NULL;) {
         char path[FILE_PATH_MAX];
-        if (!is_marks(entry->d_name))
+        if (!marks_is(entry->d_name))
             continue;
         file_path(path, folder, entry->d_name);
         rc = load_file(path, uuid, &list, err);
@@ -231,6 +231,41 @@ int marks_load(const char *folder, const uint8_t uuid[16], struct mark **out_mar
     *out_marks = list.marks;
     *out_n = list.n;
     return EVBUS_OK;
+}
+
+static int tell_damage(const char *path, uint64_t at, const char *what, uint64_t *out_at, struct error *err)
+{
+    *out_at = at;
+    return error_set(err, EVBUS_ECORRUPT, "%s at %" PRIu64 ": %s", path, at, what);
+}
+
+int marks_check(const char *path, const uint8_t uuid[16], uint64_t *out_at, struct error *err)
+{
+    struct list list = {.marks = NULL};
+    char *bytes;
+    size_t len;
+    int rc = file_read_all(path, BYTES_MAX, &bytes, &len, err);
+    *out_at = 0;
+    if (rc != EVBUS_OK)
+        return rc;
+    const struct marks_slot *header = (const struct marks_slot *)(const void *)bytes;
+    if (len < sizeof *header || header->magic != MARKS_MAGIC || header->crc32c != crc_of(*header))
+        rc = tell_damage(path, 0, "its header is damaged", out_at, err);
+    for (size_t at = sizeof *header; rc == EVBUS_OK && at < len && at < FIRST_ENTRY; at++)
+        if (bytes[at] != 0)
+            rc = tell_damage(path, at, "no evbus wrote this byte", out_at, err);
+    for (size_t at = FIRST_ENTRY; rc == EVBUS_OK && at < len; at += SLOT_BYTES) {
+        struct marks_slot slot;
+        memset(&slot, 0, sizeof slot);
+        memcpy(&slot, bytes + at, len - at < sizeof slot ? len - at : sizeof slot);
+        if (look_at(&slot, header->uuid) == SLOT_DAMAGED)
+            rc = tell_damage(path, at, "a damaged mark", out_at, err);
+    }
+    free(bytes);
+    if (rc == EVBUS_OK)
+        rc = load_file(path, uuid, &list, err);
+    free(list.marks);
+    return rc;
 }
 
 const struct mark *marks_find(const struct mark *marks, size_t n, const char *log, uint32_t partition)
@@ -251,7 +286,7 @@ int marks_drop_others(const char *folder, struct term term, struct error *err)
         return file_failed(err, folder, "cannot open it", errno);
     for (struct dirent *entry; (entry = file_next_name(dir, folder, &rc, err)) != NULL;) {
         char path[FILE_PATH_MAX];
-        if (!is_marks(entry->d_name) || strcmp(entry->d_name, keep) >= 0) /* a later term's is not ours to drop */
+        if (!marks_is(entry->d_name) || strcmp(entry->d_name, keep) >= 0) /* a later term's is not ours to drop */
             continue;
         file_path(path, folder, entry->d_name);
         if (unlink(path) != 0 && errno != ENOENT)

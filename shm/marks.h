@@ -41,6 +41,13 @@ int marks_write(struct marks *marks, uint32_t index, const struct mark *mark, bo
  * higher. EVBUS_ECORRUPT: an entry's slots both are, or a file has been cut. EVBUS_ECONFLICT: a file of another bus. */
 int marks_load(const char *folder, const uint8_t uuid[16], struct mark **out_marks, size_t *out_n, struct error *err);
 
+/* Is it the name of such a file? */
+bool marks_is(const char *name);
+
+/* Is every byte of this file as a keeper wrote it? EVBUS_ECORRUPT: *out_at is the first place that is not (a slot that is just being
+ * written looks so, too). EVBUS_ENOTFOUND; EVBUS_ECONFLICT; EVBUS_ELAYOUT. */
+int marks_check(const char *path, const uint8_t uuid[16], uint64_t *out_at, struct error *err);
+
 /* The mark of a partition, or NULL. */
 const struct mark *marks_find(const struct mark *marks, size_t n, const char *log, uint32_t partition);
 

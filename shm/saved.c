@@ -129,7 +129,7 @@ int saved_snapshot(const struct memory *memory, char **out_text, size_t *out_len
 
 /* --- files ------------------------------------------------------------------------------------------------------------------- */
 
-static bool is_saved(const char *name)
+bool saved_is(const char *name)
 {
     return strncmp(name, "groups.", 7) == 0 && strlen(name) == NAME_LEN &&
            strspn(name + 7, "0123456789abcdef.") == NAME_LEN - 7;
@@ -150,7 +150,7 @@ static int list(const char *folder, char (**out_names)[NAME_LEN + 1], size_t *ou
     if (dir == NULL)
         return file_failed(err, folder, "cannot open it", errno);
     for (struct dirent *entry; (entry = file_next_name(dir, folder, &rc, err)) != NULL;) {
-        if (!is_saved(entry->d_name))
+        if (!saved_is(entry->d_name))
             continue;
         void *more = realloc(names, (n + 1) * sizeof *names);
         if (more == NULL) {
@@ -299,6 +299,33 @@ static int restore_group(struct memory *memory, const json_t *saved, struct save
     return EVBUS_OK;
 }
 
+/* One file's tree. */
+static int read_tree(const char *path, const uint8_t uuid[16], json_t **out_root, struct error *err)
+{
+    char *text;
+    size_t len;
+    int rc = sealed_read(path, WHAT, uuid, &text, &len, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    json_t *root = json_loadb(text, len, 0, NULL);
+    free(text);
+    if (!json_is_array(json_object_get(root, "groups"))) {
+        json_decref(root);
+        return error_set(err, EVBUS_ECORRUPT, "%s: it is not what evbus writes there", path);
+    }
+    *out_root = root;
+    return EVBUS_OK;
+}
+
+int saved_check(const char *path, const uint8_t uuid[16], struct error *err)
+{
+    json_t *root;
+    int rc = read_tree(path, uuid, &root, err);
+    if (rc == EVBUS_OK)
+        json_decref(root);
+    return rc;
+}
+
 /* The newest file that is whole. */
 static int load(const struct memory *memory, void (*each)(void *context, const char *what), void *context,
                 json_t **out_root, struct error *err)
@@ -314,20 +341,9 @@ static int load(const struct memory *memory, void (*each)(void *context, const c
     for (size_t i = 0; i < n && root == NULL; i++) {
         char path[FILE_PATH_MAX];
         char aside[FILE_PATH_MAX + 16];
-        char *text;
-        size_t len;
         file_path(path, folder, names[i]);
-        rc = sealed_read(path, WHAT, memory->control->uuid, &text, &len, err);
-        if (rc == EVBUS_OK) {
-            root = json_loadb(text, len, 0, NULL);
-            free(text);
-            rc = json_is_array(json_object_get(root, "groups"))
-                     ? EVBUS_OK
-                     : error_set(err, EVBUS_ECORRUPT, "%s: it is not what evbus writes there", path);
-        }
+        rc = read_tree(path, memory->control->uuid, &root, err);
         if (rc == EVBUS_ECORRUPT) {
-            json_decref(root);
-            root = NULL;
             each(context, err->text);
             snprintf(aside, sizeof aside, "%s.damaged", path);
             rename(path, aside);

@@ -13,6 +13,10 @@ int saved_snapshot(const struct memory *memory, char **out_text, size_t *out_len
 int saved_write(const struct memory *memory, struct term term, uint32_t n, const char *text, size_t len,
                 struct error *err);
 
+/* Is it the name of such a file? And is this one whole? As sealed_read(). */
+bool saved_is(const char *name);
+int saved_check(const char *path, const uint8_t uuid[16], struct error *err);
+
 /* How a restart went. */
 struct saved_report {
     uint32_t n_groups;

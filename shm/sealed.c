@@ -8,10 +8,12 @@
 
 #include "frame.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uuid.h>
 
 #define SEALED_VERSION 1
@@ -101,4 +103,21 @@ int sealed_read(const char *path, const char *what, const uint8_t uuid[16], char
     *out_bytes = all;
     *out_len = len - line;
     return EVBUS_OK;
+}
+
+bool sealed_whose(const char *path, const char *what, uint8_t out_uuid[16])
+{
+    char line[LINE_MAX_BYTES] = "", said[32] = "", id[40] = "";
+    uuid_t found;
+    size_t n;
+    int fd;
+    if (file_open(path, O_RDONLY, &fd, NULL) != EVBUS_OK)
+        return false;
+    int rc = file_read(fd, path, line, sizeof line - 1, 0, &n, NULL);
+    close(fd);
+    if (rc != EVBUS_OK || sscanf(line, "evbus %31s %*u %39s", said, id) != 2 || strcmp(said, what) != 0 ||
+        uuid_parse(id, found) != 0)
+        return false;
+    memcpy(out_uuid, found, sizeof found);
+    return true;
 }

@@ -20,4 +20,7 @@ char *sealed_text(const json_t *value, size_t *out_len);
 int sealed_read(const char *path, const char *what, const uint8_t uuid[16], char **out_bytes, size_t *out_len,
                 struct error *err);
 
+/* Whose it says it is, whole or not. false: its first line is not what evbus writes there. */
+bool sealed_whose(const char *path, const char *what, uint8_t out_uuid[16]);
+
 #endif

@@ -85,18 +85,23 @@ static int write_slot(int fd, const char *path, const struct state_identity *ide
     return rc == EVBUS_OK ? file_sync(fd, path, err) : rc;
 }
 
-static int read_slots(int fd, const char *path, struct state_identity *out, struct error *err)
+static int read_slots(int fd, const char *path, struct state_identity *out, uint64_t *out_damaged, struct error *err)
 {
+    static const struct state_slot zero;
     struct state_slot slots[2];
     bool found = false;
     memset(slots, 0, sizeof slots);
+    *out_damaged = UINT64_MAX;
     for (int i = 0; i < 2; i++) {
         size_t n;
         int rc = file_read(fd, path, &slots[i], sizeof slots[i], (uint64_t)i * SLOT_BYTES, &n, err);
         if (rc != EVBUS_OK)
             return rc;
-        if (n < sizeof slots[i] || slots[i].magic != STATE_MAGIC || slots[i].crc32c != crc_of(slots[i]))
+        if (n < sizeof slots[i] || slots[i].magic != STATE_MAGIC || slots[i].crc32c != crc_of(slots[i])) {
+            if (memcmp(&slots[i], &zero, sizeof zero) != 0 && *out_damaged == UINT64_MAX)
+                *out_damaged = (uint64_t)i * SLOT_BYTES;
             continue;
+        }
         if (slots[i].version > STATE_VERSION)
             return error_set(err, EVBUS_ELAYOUT, "%s is of format %u, this build reads %u: use a newer evbus", path,
                              slots[i].version, STATE_VERSION);
@@ -234,7 +239,7 @@ int state_open(struct state *out_state, const char *folder, bool alone, struct s
     if (rc == EVBUS_OK && !has_name(fd, path))
         rc = error_set(err, EVBUS_EBUSY, "%s has just been removed: try again", folder);
     if (rc == EVBUS_OK)
-        rc = read_slots(fd, path, out_identity, err);
+        rc = read_slots(fd, path, out_identity, &(uint64_t){0}, err);
     close(fd);
     if (rc != EVBUS_OK) {
         state_close(&state);
@@ -242,6 +247,19 @@ int state_open(struct state *out_state, const char *folder, bool alone, struct s
     }
     *out_state = state;
     return EVBUS_OK;
+}
+
+int state_look(const char *folder, struct state_identity *out_identity, uint64_t *out_damaged, struct error *err)
+{
+    char path[FILE_PATH_MAX];
+    int fd;
+    file_path(path, folder, "bus");
+    int rc = file_open(path, O_RDONLY, &fd, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    rc = read_slots(fd, path, out_identity, out_damaged, err);
+    close(fd);
+    return rc;
 }
 
 int state_count_up(const struct state *state, struct state_identity *identity, struct error *err)

@@ -29,6 +29,10 @@ int state_create(struct state *out_state, const char *folder, const struct state
 int state_open(struct state *out_state, const char *folder, bool alone, struct state_identity *out_identity,
                struct error *err);
 
+/* Which bus remembers there, for who only looks: without the lock. *out_damaged: where in the file `bus` a damaged slot begins (just
+ * being written, it looks so, too), UINT64_MAX: none; set with EVBUS_OK and EVBUS_ECORRUPT. EVBUS_ENOTFOUND: there is none. */
+int state_look(const char *folder, struct state_identity *out_identity, uint64_t *out_damaged, struct error *err);
+
 /* Another life begins; on disk on return. */
 int state_count_up(const struct state *state, struct state_identity *identity, struct error *err);
 

@@ -38,6 +38,43 @@ EVBUS_API int evbus_find(struct evbus *bus, const uint8_t id[16],
  *  Returns  as evbus_find(). Since 0.1. */
 EVBUS_API int evbus_why(struct evbus *bus, const uint8_t id[16],
                         int (*each)(void *context, const struct evbus_record *record), void *context);
+struct evbus_journal_options {
+    size_t size;
+    const char *bus; /**< NULL: $EVBUS_BUS, else "lomash" */
+    const char *dir; /**< a bus's folder itself, e.g. a copy or a backup; NULL: the one where the bus remembers */
+    bool
+        verify; /**< read every frame and every byte that says of itself whether it is whole; else names, sizes, headers */
+    const char *log;    /**< this log alone; NULL: all, and what belongs to none */
+    bool has_partition; /**< `partition` is set */
+    uint32_t partition; /**< this partition of each log */
+};
+
+/** Show what stands in the folder where a bus remembers: its files, how far they go, and what in them is damaged. Opens them for
+ *  reading and does nothing else: no slot, no lock. So it may be called while the bus is in use, when its memory is gone, and on a
+ *  copy. Records (struct evbus_record) are:
+ *
+ *      bus          folder, uuid, incarnation (its how-manieth life)
+ *      catalogue    a file: `file`, `bytes`, `changed`, `damaged`
+ *      marks        likewise: how far positions are in use and on disk
+ *      groups       likewise: what the groups have done
+ *      aside        likewise: what a keeper found damaged, and kept under another name
+ *      partition    log, partition, `files`; `first` and `last`: its positions; bytes; `created` of its first file; `ceiling`, `synced`: as
+ *                   the marks have them
+ *        segment    a file of it: `position`, `until`: from where to where; bytes, created, `closed`: the next one is begun; with
+ *                   verify also frames, events, `gaps`: cells of which it was written that they are lost, and `until` is where the last whole
+ *                   frame ends. `damaged`: cannot be told without verify, unless its header is
+ *        damaged    what is not as it was written, in a sentence: `what`; `file`; of a log also its partition, `position` and `until`;
+ *                   `at`: the byte in the file, where it can be told. Stands before the segment that it is in
+ *
+ *  What stands behind the last whole frame of a partition is being written, or was torn when the power went, and is no damage: unless
+ *  the marks say that it was on disk. While the bus is in use, what looks damaged is looked at again before it is told.
+ *
+ *  each     gets one record after the other; what it is shown lives until it returns. A non-zero answer ends it and is returned
+ *  Returns  EVBUS_OK, also where damage was found; EVBUS_ENOBUS (no bus remembers there); EVBUS_ENOTFOUND (no such log, partition);
+ *           EVBUS_ESTALE (it was removed meanwhile); EVBUS_ECORRUPT (nothing there tells which bus it is); EVBUS_ELAYOUT (a newer evbus
+ *           wrote it); EVBUS_EPERM; EVBUS_EIO; EVBUS_ENOSPC (memory); EVBUS_EINVAL. Since 0.1. */
+EVBUS_API int evbus_journal(const struct evbus_journal_options *options,
+                            int (*each)(void *context, const struct evbus_record *record), void *context);
 
 #ifdef __cplusplus
 }
