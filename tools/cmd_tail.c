@@ -10,6 +10,7 @@
  * in (19.99 stays 19.99); only a raw CR or LF between its tokens becomes a blank, so that a line is an event. */
 #include "commands.h"
 #include "event.h"
+#include "past.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ struct tail {
     struct evbus_reader *reader;
     struct event_printer printer;
     struct samples samples;
+    struct past past; /* begun when the deadline has passed */
     uint64_t n_events;
 };
 
@@ -105,34 +107,27 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* How many events the bus holds at most. When the deadline has passed, what is there is still printed, so that `--from
- * earliest --timeout 0` prints all that is in memory; but no more than this, or a busy bus would never let us go. */
-static uint64_t events_held(const struct tail *tail)
-{
-    struct evbus_stat stat = {.size = sizeof stat};
-    uint64_t n_cells = 0;
-    if (evbus_stat(tail->bus, &stat) != EVBUS_OK)
-        return 0;
-    for (size_t i = 0; i < stat.n_partitions; ++i)
-        n_cells += stat.partitions[i].capacity;
-    return n_cells;
-}
-
+/* When the deadline has passed, what is there is still printed, so that `--from earliest --timeout 0` prints all of history; but
+ * nothing that came later, or a busy bus would never let us go. */
 static int follow(struct tail *tail)
 {
     const struct args *args = tail->args;
     uint64_t deadline_ns = args->timeout_ns == ARG_ABSENT ? UINT64_MAX : monotonic_ns() + args->timeout_ns;
-    uint64_t last_event = UINT64_MAX; /* number of the last that may be printed, once the deadline has passed */
+    bool is_late = false; /* the deadline has passed */
     struct evbus_delivery delivery = {.size = sizeof delivery};
     unsigned n_corrupt = 0; /* in a row */
     int exit_code = EXIT_DONE;
-    while (tail->n_events < args->count && tail->n_events < last_event && !is_stopping() && !output_is_closed()) {
-        int rc = evbus_reader_next(tail->reader, &delivery, 0);
+    while (tail->n_events < args->count && !past_is_over(&tail->past) && !is_stopping() && !output_is_closed()) {
         uint64_t now_ns = deadline_ns == UINT64_MAX ? 0 : monotonic_ns();
-        if (now_ns >= deadline_ns && rc == EVBUS_ETIMEOUT)
+        if (now_ns >= deadline_ns && !is_late) {
+            int begun = past_begin(&tail->past, tail->bus);
+            if (begun != EXIT_DONE)
+                return begun;
+            is_late = true;
+        }
+        int rc = evbus_reader_next(tail->reader, &delivery, 0);
+        if (is_late && rc == EVBUS_ETIMEOUT)
             break;
-        if (now_ns >= deadline_ns && last_event == UINT64_MAX)
-            last_event = tail->n_events + events_held(tail);
         if (rc == EVBUS_ETIMEOUT) {
             output_flush();
             if (output_has_hung_up())
@@ -141,12 +136,12 @@ static int follow(struct tail *tail)
         }
         if (rc == EVBUS_OK) {
             n_corrupt = 0;
-            int printed = print_event(tail, &delivery);
+            int printed = is_late && !past_has(&tail->past, &delivery) ? EXIT_DONE : print_event(tail, &delivery);
             if (printed != EXIT_DONE)
                 return printed;
         } else if (rc == EVBUS_ECORRUPT) {
             exit_code = complain_of(rc, BLAME_DATA); /* the next call goes on behind it */
-            if (++n_corrupt > CORRUPT_MAX && now_ns >= deadline_ns)
+            if (++n_corrupt > CORRUPT_MAX && is_late)
                 break;
             if (n_corrupt > CORRUPT_MAX)
                 (void)wait_for(-1, earlier(SLICE_NS, deadline_ns - now_ns));
@@ -184,6 +179,7 @@ static int run(const struct args *args)
     evbus_reader_close(tail.reader);
     evbus_close(tail.bus);
     event_printer_end(&tail.printer);
+    past_end(&tail.past);
     free(tail.samples.ns);
     return exit_code;
 }
