@@ -46,6 +46,8 @@ struct args {
     uint64_t words;
     bool all;
     uint64_t frame;
+    const char *dir;
+    uint64_t to_ns; /* 0: not given */
 
     const char **operands; /* what is no option, in order, without the command */
     size_t n_operands;

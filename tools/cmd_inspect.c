@@ -1,8 +1,8 @@
 /* cmd_inspect.c: what stands in a bus, or in copies of its files: also what no other command can open.
  *
- * How a record is printed: records.c. Checked by tests/cli/test_inspect.sh. */
+ * How a record is printed: fields.c. Checked by tests/cli/test_inspect.sh. */
 #include "commands.h"
-#include "records.h"
+#include "fields.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +31,7 @@ static int run(const struct args *args)
         return complain(EXIT_USAGE, "--words is 0; it is a number from 1 on");
     if (!args->all)
         options.words = args->words == ARG_ABSENT ? 0 : args->words < UINT32_MAX ? (uint32_t)args->words : UINT32_MAX;
-    int rc = evbus_inspect(&options, args->json ? records_print_object : records_print_line, NULL);
+    int rc = evbus_inspect(&options, args->json ? fields_print_json : fields_print_line, NULL);
     return rc >= 0 ? EXIT_DONE : complain_of(rc, BLAME_COMMAND_LINE);
 }
 

@@ -1,8 +1,8 @@
 /* cmd_why.c: what became of an event: who published it, and how far each group is with it.
  *
- * How a record is printed: records.c. Checked by tests/cli/test_history.sh. */
+ * How a record is printed: fields.c. Checked by tests/cli/test_history.sh. */
 #include "commands.h"
-#include "records.h"
+#include "fields.h"
 
 #include <evbus/history.h>
 
@@ -17,7 +17,7 @@ static int run(const struct args *args)
         exit_code = open_bus(args, EVBUS_KEEPER_NEVER, &bus);
     if (exit_code != EXIT_DONE)
         return exit_code;
-    int rc = evbus_why(bus, id, args->json ? records_print_object : records_print_line, NULL);
+    int rc = evbus_why(bus, id, args->json ? fields_print_json : fields_print_line, NULL);
     exit_code = rc < 0 ? complain_of(rc, BLAME_COMMAND_LINE) : EXIT_DONE;
     evbus_close(bus);
     return exit_code;

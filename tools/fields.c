@@ -1,16 +1,16 @@
-/* records.c: what the library tells record by record, as lines.
+/* fields.c: what the library shows in records, for all who print them. See <evbus/admin.h>.
  *
  * A record is a line. For people: its kind, where it stands (LOG/PARTITION@POSITION, as everywhere), then name=value; what
  * belongs to the line above stands further to the right; what is not as it should be begins with "!". For programs: an object
  * with all of it. */
-#include "records.h"
+#include "fields.h"
 #include "output.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-static const struct evbus_field *find(const struct evbus_record *record, const char *name)
+const struct evbus_field *fields_find(const struct evbus_record *record, const char *name)
 {
     for (size_t i = 0; i < record->n_fields; ++i)
         if (strcmp(record->fields[i].name, name) == 0)
@@ -18,7 +18,23 @@ static const struct evbus_field *find(const struct evbus_record *record, const c
     return NULL;
 }
 
-/* --- for people --------------------------------------------------------------------------------------------------- */
+uint64_t fields_number(const struct evbus_record *record, const char *name)
+{
+    const struct evbus_field *field = fields_find(record, name);
+    return field != NULL ? field->number : 0;
+}
+
+const char *fields_text(const struct evbus_record *record, const char *name)
+{
+    const struct evbus_field *field = fields_find(record, name);
+    return field != NULL && field->text != NULL ? field->text : "";
+}
+
+bool fields_has(const struct evbus_record *record, const char *name)
+{
+    const struct evbus_field *field = fields_find(record, name);
+    return field != NULL && field->kind != EVBUS_FIELD_NONE;
+}
 
 /* As it is, where no blank, quote or "=" is in it; else in quotes. */
 static void print_text(const char *text)
@@ -36,7 +52,7 @@ static void print_text(const char *text)
     (void)printf("%s", is_plain ? "" : "\"");
 }
 
-static void print_value(const struct evbus_field *field)
+void fields_print_value(const struct evbus_field *field)
 {
     char time[32];
     switch (field->kind) {
@@ -68,7 +84,7 @@ static size_t print_place(const struct evbus_record *record)
 {
     static const char *const names[] = {"log", "partition", "position"};
     static const char *const before[] = {" ", "/", "@"};
-    const struct evbus_field *log = find(record, "log");
+    const struct evbus_field *log = fields_find(record, "log");
     size_t at = log != NULL ? (size_t)(log - record->fields) : 0;
     size_t n = 0;
     if (log == NULL || log->kind != EVBUS_FIELD_TEXT)
@@ -78,12 +94,12 @@ static size_t print_place(const struct evbus_record *record)
         if (n == 0)
             print_plain(log->text, strlen(log->text));
         else
-            print_value(&record->fields[at + n]);
+            fields_print_value(&record->fields[at + n]);
     }
     return n;
 }
 
-int records_print_line(void *context, const struct evbus_record *record)
+int fields_print_line(void *context, const struct evbus_record *record)
 {
     (void)context;
     (void)printf("%*s", (int)record->depth * 4, "");
@@ -95,20 +111,18 @@ int records_print_line(void *context, const struct evbus_record *record)
     }
     (void)printf("%s", record->kind);
     size_t n_placed = print_place(record);
-    const struct evbus_field *placed = n_placed > 0 ? find(record, "log") : NULL;
+    const struct evbus_field *placed = n_placed > 0 ? fields_find(record, "log") : NULL;
     for (const struct evbus_field *field = record->fields; field < record->fields + record->n_fields; ++field) {
         if (placed != NULL && field >= placed && field < placed + n_placed)
             continue;
         (void)printf(" %s=", field->name);
-        print_value(field);
+        fields_print_value(field);
     }
     (void)printf("\n");
     return output_is_closed();
 }
 
-/* --- for programs ------------------------------------------------------------------------------------------------- */
-
-int records_print_object(void *context, const struct evbus_record *record)
+int fields_print_json(void *context, const struct evbus_record *record)
 {
     (void)context;
     (void)printf("{\"record\":\"%s\"", record->kind);
@@ -131,7 +145,7 @@ int records_print_object(void *context, const struct evbus_record *record)
         case EVBUS_FIELD_TIME:
         case EVBUS_FIELD_HEX:
             (void)printf("\"");
-            print_value(field);
+            fields_print_value(field);
             (void)printf("\"");
             break;
         }
