@@ -11,11 +11,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define COPY_BYTES (1u << 20) /* a piece */
 
 void file_path(char out_path[FILE_PATH_MAX], const char *folder, const char *name)
 {
@@ -122,6 +125,25 @@ int file_read(int fd, const char *path, void *bytes, size_t len, uint64_t offset
     }
     *out_len = at;
     return EVBUS_OK;
+}
+
+int file_copy(int from, const char *from_path, int to, const char *to_path, uint64_t at, uint64_t until,
+              struct error *err)
+{
+    size_t room = COPY_BYTES;
+    char *buffer = malloc(room);
+    int rc = buffer != NULL ? EVBUS_OK : error_no_memory(err, "a copy of %s", from_path);
+    while (rc == EVBUS_OK && at < until) {
+        size_t n = 0;
+        rc = file_read(from, from_path, buffer, until - at < room ? until - at : room, at, &n, err);
+        if (rc == EVBUS_OK && n == 0)
+            rc = error_set(err, EVBUS_EIO, "%s: it has been cut at %" PRIu64, from_path, at);
+        if (rc == EVBUS_OK)
+            rc = file_write(to, to_path, buffer, n, at, err);
+        at += n;
+    }
+    free(buffer);
+    return rc;
 }
 
 int file_sync(int fd, const char *path, struct error *err)

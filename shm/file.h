@@ -29,6 +29,10 @@ int file_write(int fd, const char *path, const void *bytes, size_t len, uint64_t
 /* As many bytes as are there, at most len. */
 int file_read(int fd, const char *path, void *bytes, size_t len, uint64_t offset, size_t *out_len, struct error *err);
 
+/* Bytes [at, until) of one file to the same place in another, in pieces. EVBUS_EIO where the first one ends before. */
+int file_copy(int from, const char *from_path, int to, const char *to_path, uint64_t at, uint64_t until,
+              struct error *err);
+
 /* On disk, with what is needed to read it again. */
 int file_sync(int fd, const char *path, struct error *err);
 

@@ -172,6 +172,20 @@ static int list(const char *folder, char (**out_names)[NAME_LEN + 1], size_t *ou
     return EVBUS_OK;
 }
 
+static void name_of(struct term term, uint32_t n, char out[64])
+{
+    snprintf(out, 64, "groups.%08" PRIx64 ".%06x.%08x", term.incarnation, term.number, n);
+}
+
+int saved_put(const char *folder, const uint8_t uuid[16], struct term term, uint32_t n, const char *text, size_t len,
+              struct error *err)
+{
+    char name[64], path[FILE_PATH_MAX];
+    name_of(term, n, name);
+    file_path(path, folder, name);
+    return sealed_write(path, WHAT, uuid, text, len, err);
+}
+
 int saved_write(const struct memory *memory, struct term term, uint32_t n, const char *text, size_t len,
                 struct error *err)
 {
@@ -180,9 +194,8 @@ int saved_write(const struct memory *memory, struct term term, uint32_t n, const
     size_t n_names;
     if (memory_is_retired(memory))
         return error_set(err, EVBUS_ESTALE, "bus %s was removed", memory->bus);
-    snprintf(name, sizeof name, "groups.%08" PRIx64 ".%06x.%08x", term.incarnation, term.number, n);
-    file_path(path, memory->state.folder, name);
-    int rc = sealed_write(path, WHAT, memory->control->uuid, text, len, err);
+    name_of(term, n, name);
+    int rc = saved_put(memory->state.folder, memory->control->uuid, term, n, text, len, err);
     if (rc != EVBUS_OK || list(memory->state.folder, &names, &n_names, NULL) != EVBUS_OK)
         return rc;
     for (size_t i = 0, n_lower = 0; i < n_names; i++) {

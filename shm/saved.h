@@ -16,6 +16,9 @@ int saved_write(const struct memory *memory, struct term term, uint32_t n, const
 /* Is it the name of such a file? And is this one whole? As sealed_read(). */
 bool saved_is(const char *name);
 int saved_check(const char *path, const uint8_t uuid[16], struct error *err);
+/* The same text into any folder, as the n-th of a term. */
+int saved_put(const char *folder, const uint8_t uuid[16], struct term term, uint32_t n, const char *text, size_t len,
+              struct error *err);
 
 /* How a restart went. */
 struct saved_report {

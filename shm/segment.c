@@ -58,7 +58,7 @@ void segment_path(const struct segment_place *place, uint64_t base, char out_pat
     snprintf(out_path, FILE_PATH_MAX, "%.*s/%016" PRIx64 ".seg", FILE_PATH_MAX - 32, place->folder, base);
 }
 
-static uint64_t offset_of(const struct segment *segment, uint64_t pos)
+uint64_t segment_offset(const struct segment *segment, uint64_t pos)
 {
     return segment->header_bytes + (pos - segment->base) * CELL_BYTES;
 }
@@ -221,14 +221,15 @@ int segment_names(const struct segment *segment, char **out_text, size_t *out_le
 
 int segment_write(const struct segment *segment, uint64_t pos, const uint64_t *cells, size_t n_cells, struct error *err)
 {
-    return file_write(segment->fd, segment->path, cells, n_cells * CELL_BYTES, offset_of(segment, pos), err);
+    return file_write(segment->fd, segment->path, cells, n_cells * CELL_BYTES, segment_offset(segment, pos), err);
 }
 
 int segment_read(const struct segment *segment, uint64_t pos, uint64_t *cells, size_t n_cells, size_t *out_n_cells,
                  struct error *err)
 {
     size_t len;
-    int rc = file_read(segment->fd, segment->path, cells, n_cells * CELL_BYTES, offset_of(segment, pos), &len, err);
+    int rc = file_read(segment->fd, segment->path, cells, n_cells * CELL_BYTES, segment_offset(segment, pos), &len,
+                       err);
     if (rc == EVBUS_OK)
         *out_n_cells = len / CELL_BYTES;
     return rc;
@@ -237,24 +238,6 @@ int segment_read(const struct segment *segment, uint64_t pos, uint64_t *cells, s
 int segment_sync(const struct segment *segment, struct error *err)
 {
     return file_sync(segment->fd, segment->path, err);
-}
-
-static int copy_bytes(const struct segment *from, const struct segment *to, uint64_t len, struct error *err)
-{
-    size_t room = 1 << 20;
-    char *buffer = malloc(room);
-    int rc = buffer != NULL ? EVBUS_OK : error_no_memory(err, "a segment's copy");
-    for (uint64_t at = 0; rc == EVBUS_OK && at < len;) {
-        size_t n = 0;
-        rc = file_read(from->fd, from->path, buffer, len - at < room ? len - at : room, at, &n, err);
-        if (rc == EVBUS_OK && n == 0)
-            rc = error_set(err, EVBUS_EIO, "%s: it has been cut at %" PRIu64, from->path, at);
-        if (rc == EVBUS_OK)
-            rc = file_write(to->fd, to->path, buffer, n, at, err);
-        at += n;
-    }
-    free(buffer);
-    return rc;
 }
 
 int segment_draft(struct segment *out_draft, const struct segment *of, struct error *err)
@@ -268,7 +251,7 @@ int segment_draft(struct segment *out_draft, const struct segment *of, struct er
 
 int segment_copy(const struct segment *draft, const struct segment *of, uint64_t until, struct error *err)
 {
-    return copy_bytes(of, draft, offset_of(of, until), err);
+    return file_copy(of->fd, of->path, draft->fd, draft->path, 0, segment_offset(of, until), err);
 }
 
 int segment_take_place(struct segment *draft, struct segment *segment, int rc, struct error *err)

@@ -32,6 +32,9 @@ uint64_t segment_cells(uint64_t ring_cells);
 /* The path of the segment that begins at base. */
 void segment_path(const struct segment_place *place, uint64_t base, char out_path[FILE_PATH_MAX]);
 
+/* Where in the file the cell of a position stands, bytes. */
+uint64_t segment_offset(const struct segment *segment, uint64_t pos);
+
 /* Makes the segment that begins at base, with what its ids mean (a JSON text), on disk with its name; opens it for writing. If it
  * is there already, that one is opened. */
 int segment_create(struct segment *out_segment, const struct segment_place *place, uint64_t base, uint64_t prev_end,

@@ -279,6 +279,19 @@ int state_count_up(const struct state *state, struct state_identity *identity, s
     return rc;
 }
 
+int state_put(const char *folder, const struct state_identity *identity, struct error *err)
+{
+    char path[FILE_PATH_MAX];
+    int fd;
+    file_path(path, folder, "bus");
+    int rc = file_open(path, O_RDWR | O_CREAT | O_EXCL, &fd, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    rc = write_slot(fd, path, identity, err);
+    close(fd);
+    return rc == EVBUS_OK ? file_sync_folder(folder, err) : rc;
+}
+
 bool state_is_writable(const struct state *state)
 {
     char path[FILE_PATH_MAX];
@@ -288,8 +301,8 @@ bool state_is_writable(const struct state *state)
 
 /* --- the end --------------------------------------------------------------------------------------------------------------- */
 
-/* A folder and all in it; `bus` last of its own, so that a remove that is killed is done again. */
-static int remove_folder(const char *folder, struct error *err)
+/* `bus` last of its own, so that a remove that is killed is done again. */
+int state_remove_folder(const char *folder, struct error *err)
 {
     DIR *dir = opendir(folder);
     if (dir == NULL)
@@ -302,7 +315,7 @@ static int remove_folder(const char *folder, struct error *err)
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || strcmp(entry->d_name, "bus") == 0)
             continue;
         if (lstat(path, &found) == 0 && S_ISDIR(found.st_mode))
-            rc = strlen(path) < FILE_PATH_MAX ? remove_folder(path, err) : EVBUS_OK;
+            rc = strlen(path) < FILE_PATH_MAX ? state_remove_folder(path, err) : EVBUS_OK;
         else if (unlink(path) != 0 && errno != ENOENT)
             rc = file_failed(err, path, "cannot remove it", errno);
     }
@@ -332,7 +345,7 @@ static void clear_removed(const char *folder)
         if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0)
             continue;
         file_path(path, above, entry->d_name);
-        remove_folder(path, NULL);
+        state_remove_folder(path, NULL);
     }
     if (dir != NULL)
         closedir(dir);
@@ -381,7 +394,7 @@ int state_remove(const char *folder, struct error *err)
     snprintf(away, sizeof away, "%.*s.removed-%d", FILE_PATH_MAX - 32, folder, (int)getpid());
     if (rename(folder, away) != 0)
         return file_failed(err, folder, "cannot remove it (rename)", errno);
-    return remove_folder(away, err);
+    return state_remove_folder(away, err);
 }
 
 bool state_use(struct state *state)

@@ -56,6 +56,11 @@ void state_used(struct state *state);
 /* What remembers there was retired: the lock goes, so that it can be brought back, but not while a thread writes there: then the next
  * call does it. Any thread, more than once. */
 void state_let_go(struct state *state);
+/* A folder and all in it, by its path. */
+int state_remove_folder(const char *folder, struct error *err);
+
+/* The file that says which bus a folder is, of a copy that nobody uses yet; on disk on return. */
+int state_put(const char *folder, const struct state_identity *identity, struct error *err);
 
 void state_close(struct state *state);  /* fine on a zeroed one */
 void state_forget(struct state *state); /* in a forked child, which has no mapping */

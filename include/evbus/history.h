@@ -75,6 +75,28 @@ struct evbus_journal_options {
  *           wrote it); EVBUS_EPERM; EVBUS_EIO; EVBUS_ENOSPC (memory); EVBUS_EINVAL. Since 0.1. */
 EVBUS_API int evbus_journal(const struct evbus_journal_options *options,
                             int (*each)(void *context, const struct evbus_record *record), void *context);
+struct evbus_backup_options {
+    size_t size;
+    const char *dir; /**< where the copy goes: DIR/<bus>. It is made where it is not there */
+    /** How far it is; may be NULL. In the calling thread, about every 4 MiB; bytes_all may grow meanwhile. A non-zero answer ends
+     *  the backup, which leaves nothing, and is returned. */
+    int (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_all);
+    void *context;
+};
+
+/** Copy what a bus remembers to DIR/<bus>, while all runs: nobody waits for it. With EVBUS_STATE_DIR=DIR, and its memory gone, the
+ *  bus comes back from there. In the copy is whatever was published before the call, in logs with a journal, and of each group what it
+ *  had done by then, or a little later; never an event as done that is not there itself, or without what its handler published.
+ *  Bytes that are rotten are copied as they are.
+ *
+ *  The copy has its name when all of it is on disk: whoever finds DIR/<bus> finds it whole. What a backup that was killed has left
+ *  (DIR/<bus>.tmp-*) is removed by the next one. The handle stays open until the call returns; other threads may use it.
+ *  Threads  any.
+ *  Returns  EVBUS_OK; EVBUS_EDUPLICATE (DIR/<bus> is there: a backup is never written over); EVBUS_EINVAL (DIR lies in the bus's own
+ *           folder); EVBUS_ENOTFOUND (no log has a journal); EVBUS_ENOSPC, EVBUS_EPERM, EVBUS_EIO (the message names the file;
+ *           nothing is left behind); EVBUS_EIO, too, where events are in memory that the keeper cannot bring to disk; EVBUS_EBUSY
+ *           (the catalogue changes, or old files go, faster than it copies); EVBUS_ESTALE; EVBUS_EFORKED. Since 0.1. */
+EVBUS_API int evbus_backup(struct evbus *bus, const struct evbus_backup_options *options);
 
 #ifdef __cplusplus
 }
