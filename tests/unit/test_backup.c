@@ -4,6 +4,7 @@
 #include "await.h"
 #include "clock.h"
 #include "marks.h"
+#include "partition.h"
 #include "retention.h"
 
 #include <evbus/history.h>
@@ -397,12 +398,39 @@ static void drain(struct evbus *bus, const unsigned n[2], unsigned out_first[2])
                   "the group ends at %u, the log at %u", next[k], n[k]);
 }
 
+/* The last file of a log ends where the mark says that all is on disk: nobody had cut it there, and nothing is torn. */
+static void ends_at_its_mark(const struct archive *archive, const struct folder *copies, const char *log)
+{
+    struct segment_place place;
+    struct segment segment;
+    struct mark *marks;
+    uint64_t *bases;
+    size_t n_marks, n;
+    char folder[FILE_PATH_MAX];
+    partition_place(&archive->bus->memory, archive_ring(archive->bus, log), &place);
+    snprintf(folder, sizeof folder, "%s/%s", copies->path, archive->name);
+    snprintf(place.folder, sizeof place.folder, "%.300s/%.100s/0", folder, log);
+    cr_assert_eq(marks_load(folder, place.uuid, &marks, &n_marks, NULL), EVBUS_OK);
+    const struct mark *mark = marks_find(marks, n_marks, log, 0);
+    cr_assert_not_null(mark);
+    cr_assert_eq(journal_list(&place, &bases, &n, NULL), EVBUS_OK);
+    if (n > 0) {
+        cr_assert_eq(segment_open(&segment, &place, bases[n - 1], false, NULL), EVBUS_OK);
+        cr_expect_eq(folder_len(segment.path), segment_offset(&segment, mark->synced), "%s", segment.path);
+        segment_close(&segment);
+    }
+    cr_expect_geq(mark->ceiling, mark->synced);
+    free(bases);
+    free(marks);
+}
+
 static void storm_once(unsigned round)
 {
     static struct storm storm;
+    static const char *const rings[] = {"64KiB", "16KiB", "1MiB"};
     struct folder copies;
     storm = (struct storm){.failed = NULL};
-    storm.archive = make((struct archive_options){.ring = "64KiB", .keeper = true}, &copies);
+    storm.archive = make((struct archive_options){.ring = rings[round % 3], .keeper = true}, &copies);
     struct producer producers[2] = {{&storm, 0}, {&storm, 1}};
     pthread_t threads[3];
     for (unsigned k = 0; k < 2; k++)
@@ -422,6 +450,8 @@ static void storm_once(unsigned round)
         pthread_join(threads[i], NULL);
     cr_assert_eq(rc, EVBUS_OK, "%s", evbus_message(storm.archive.bus));
     cr_assert_null(storm.failed, "%s failed", storm.failed);
+    ends_at_its_mark(&storm.archive, &copies, "test.a");
+    ends_at_its_mark(&storm.archive, &copies, "test.b");
     come_back_from(&storm.archive, &copies);
     read_all(storm.archive.bus, "test.a.one", false, n);
     read_all(storm.archive.bus, "test.b.one", true, n_outputs);
