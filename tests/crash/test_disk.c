@@ -5,6 +5,8 @@
 #include "child.h"
 #include "clock.h"
 
+#include <evbus/history.h>
+
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -169,6 +171,40 @@ static int on_a_full_disk(void *context)
 Test(disk, that_is_full_fills_the_rings_and_all_goes_on_by_itself, .timeout = 100)
 {
     run(on_a_full_disk);
+}
+
+/* The bus is on a disk that has room, its copies are to go to one that has none. */
+static int copy_to_a_full_disk(void *context)
+{
+    (void)context;
+    char copies[300];
+    snprintf(copies, sizeof copies, "%s/copies", folder.path);
+    struct evbus_backup_options options = {.size = sizeof options, .dir = copies};
+    if (!own_mounts() || mkdir(copies, 0755) != 0 || mount("tmpfs", copies, "tmpfs", 0, "size=1m") != 0)
+        return CANNOT;
+    struct evbus *bus = made();
+    for (unsigned n = 0; n < 1500; n++)
+        must(publish(bus, n, EVBUS_ACK_LOG, 5 * CLOCK_NS_PER_S) == EVBUS_OK);
+    must(evbus_backup(bus, &options) == EVBUS_ENOSPC);
+    must(strstr(evbus_message(bus), "No space left on device") != NULL);
+    must(strstr(evbus_message(bus), copies) != NULL && strstr(evbus_message(bus), ".seg") != NULL);
+    struct folder of_copies;
+    snprintf(of_copies.path, sizeof of_copies.path, "%.250s", copies);
+    must(folder_count(&of_copies, "") == 0);
+    must(umount(copies) == 0 && mount("tmpfs", copies, "tmpfs", 0, "size=32m") == 0);
+    must(evbus_backup(bus, &options) == EVBUS_OK);
+    must(mount(NULL, copies, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) == 0);
+    snprintf(copies, sizeof copies, "%s/copies/more", folder.path);
+    must(evbus_backup(bus, &options) == EVBUS_EPERM);
+    must(strstr(evbus_message(bus), copies) != NULL);
+    evbus_close(bus);
+    must(evbus_remove(name) == EVBUS_OK);
+    return 0;
+}
+
+Test(disk, that_is_full_has_nothing_of_a_backup_and_its_message_names_the_file, .timeout = 100)
+{
+    run(copy_to_a_full_disk);
 }
 
 static bool make_read_only(void)
