@@ -22,7 +22,8 @@
  * (memory_open_state()); of later lives the ceilings tell (writer_open()).
  *
  * No lock is taken but the draft's, no word of the bus is written: producers, members, an apply and the keeper never wait for a backup, and
- * one that is stopped holds up nobody. Rules J1-J3. Checked by tests/unit/test_backup.c. */
+ * one that is stopped holds up nobody. Rules J1-J3. Checked by tests/unit/test_backup.c
+ * and tests/crash/test_backup.c. */
 #include <evbus/history.h>
 
 #include "bus.h"

@@ -175,6 +175,30 @@ Test(file, what_is_written_is_read_back_from_any_offset)
     close(fd);
 }
 
+Test(file, what_is_copied_stands_at_the_same_place_and_a_file_that_ends_before_is_told)
+{
+    static char bytes[3 << 20], read[sizeof bytes];
+    char other[FILE_PATH_MAX];
+    size_t len;
+    int from, to;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)(i * 7 + i / 1000);
+    file_path(other, folder.path, "other");
+    cr_assert_eq(file_open(path, O_RDWR | O_CREAT, &from, &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(file_open(other, O_RDWR | O_CREAT, &to, &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(file_write(from, path, bytes, sizeof bytes, 0, &err), EVBUS_OK, "%s", err.text);
+    cr_expect_eq(file_copy(from, path, to, other, 1000, sizeof bytes - 5, &err), EVBUS_OK, "%s", err.text);
+    cr_expect_eq(folder_len(other), sizeof bytes - 5);
+    cr_expect_eq(file_read(to, other, read, sizeof read, 0, &len, &err), EVBUS_OK);
+    cr_expect_eq(memcmp(read + 1000, bytes + 1000, sizeof bytes - 1005), 0);
+    cr_expect(read[0] == 0 && memcmp(read, read + 1, 999) == 0, "nothing is written before");
+    cr_expect_eq(file_copy(from, path, to, other, 50, 50, &err), EVBUS_OK, "nothing is as well as something");
+    cr_expect_eq(file_copy(from, path, to, other, 0, sizeof bytes + 1, &err), EVBUS_EIO);
+    cr_expect_not_null(strstr(err.text, "it has been cut at 3145728"), "%s", err.text);
+    close(from);
+    close(to);
+}
+
 Test(file, a_write_goes_on_until_all_is_there)
 {
     static const size_t longest[] = {1, 2, 7, 29, 30};
