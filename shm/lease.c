@@ -1,18 +1,21 @@
 /* lease.c: which member has which partition of a group.
  *
- *     CAS lease {e, nobody or dead} -> {e+1, me}; stamp the cursor with e+1, then all 64 words, empty ones too; only then read
+ *     CAS lease {e, nobody or dead} -> {e+1, me}; stamp the cursor with e+1, then all 64 words, empty ones too; is it still ours?
+ *     Only then read
  *
  * Why that is enough. Whoever held it before (dead, or slow and fenced) still stores by CAS with its own epoch, and after the
  * stamp each of those fails: so from the first read on nothing changes but by us [P3] [keeps ONE-HOLDER]. The words are
  * stamped after the cursor: an entry that the old holder stores between the two lies at or beyond our cursor, and is dropped.
  * The dead are told by two loads (slot.c): a takeover waits for no undertaker.
+ * Who is stopped between the CAS and his stamps, and taken from, stamps words that are another's: so he looks at the lease again
+ * behind them, and goes without it. The other finds that he is fenced, as by a damaged word, and takes it again.
  *
  * What a takeover finds
  *   at or beyond the cursor     was never in a handler: dropped, it is taken again [P4]
  *   TAKEN                       likewise never in a handler: WAIT, uncharged
  *   RUN                         was in a handler, perhaps with others: WAIT, and it runs alone next time [P7]
  *   SOLO                        was in a handler alone: it counts; spent: DEAD, crashed
- * Checked by tests/model/lease.pml, tests/unit/test_lease.c. */
+ * Checked by tests/model/lease.pml, tests/unit/test_lease.c, tests/crash/test_takeover.c. */
 #include "lease.h"
 
 #include "slot.h"
@@ -40,6 +43,8 @@ bool lease_take(struct group_part *part, const struct slot *slots, uint32_t slot
     stamp(&part->cursor, 0xffff, epoch);
     for (uint32_t i = 0; i < PENDING_MAX; i++)
         stamp(&part->pending[i], UINT64_C(0xffff) << 8, (uint64_t)epoch << 8);
+    if (!lease_is_held(part, epoch, slot)) /* behind the stamps: whoever takes it from now on stamps behind us */
+        return false;
     *out_epoch = epoch;
     return true;
 }

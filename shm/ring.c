@@ -510,7 +510,7 @@ void ring_pin_move(struct ring *ring, uint32_t index, uint64_t pos, bool idle)
 void ring_stamp_low(struct ring *ring, uint32_t index, uint16_t tag)
 {
     uint64_t word = atomic_load_explicit(&ring->head->lows[index], memory_order_acquire);
-    while (LOW_BEHIND(word) != 0 &&
+    while (LOW_BEHIND(word) != 0 && LOW_TAG(word) != tag &&
            !atomic_compare_exchange_weak_explicit(&ring->head->lows[index], &word, LOW_WORD(tag, LOW_BEHIND(word) - 1),
                                                   memory_order_acq_rel, memory_order_acquire)) {
     }

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "deadletter.h"
+#include "group.h"
 #include "json.h"
 #include "notes.h"
 #include "point.h"
@@ -83,12 +84,16 @@ bool share_has_news(const struct share *share, bool idle)
 
 void share_tell_low(struct share *share, bool idle)
 {
+    uint32_t low = group_low_index(share->of->group);
     if (!move_cursor(share, cursor_pos(&share->cursor)))
-        return; /* fenced: it is the next holder's to tell */
+        return;                                     /* fenced: it is the next holder's to tell */
+    ring_stamp_low(share->ring, low, share->epoch); /* who was fenced before us may have stamped it late */
+    if (!lease_is_held(share->part, share->epoch, share->of->slot))
+        return; /* behind the stamp: else it is another's that we move */
     share->n_since_low = 0;
     share->told = share->moved_to;
     share->low = low_of(share);
-    ring_move_low(share->ring, PINS_MAX + share->of->group, share->epoch, share->low, idle);
+    ring_move_low(share->ring, low, share->epoch, share->low, idle);
 }
 
 /* --- what the group cannot read is told ---------------------------------------------------------------------------------- */
