@@ -134,6 +134,8 @@ static int make_parts(const struct memory *memory, struct memory_log *log, uint3
         uint16_t epoch = (uint16_t)(LEASE_EPOCH(atomic_load_explicit(&part->lease, memory_order_relaxed)) + 1);
         for (uint32_t i = 0; i < PENDING_MAX; i++)
             atomic_store_explicit(&part->pending[i], (uint64_t)epoch << 8, memory_order_relaxed);
+        atomic_store_explicit(&part->seek, SEEK_NONE(epoch), memory_order_relaxed);
+        atomic_store_explicit(&part->start, CURSOR_WORD(start, epoch), memory_order_relaxed);
         atomic_store_explicit(&part->lease, LEASE_WORD(epoch, 0), memory_order_relaxed);
         ring_stamp_low(ring, group_low_index(group), epoch);
         atomic_store_explicit(&part->n_done, 0, memory_order_relaxed);
@@ -249,14 +251,19 @@ static void ring_members(struct memory *memory, uint32_t group)
         doorbell_ring_slot(&memory->control->slots[slots[i]]);
 }
 
+void group_tell_members(struct memory *memory, uint32_t group)
+{
+    atomic_fetch_add_explicit(&entry_of(memory, group)->changes, 1, memory_order_release);
+    ring_members(memory, group);
+}
+
 int group_remove(struct memory *memory, uint32_t group, struct error *err)
 {
     if (!group_is_live(memory, group))
         return error_set(err, EVBUS_ENOTFOUND, "there is no such group");
     struct group_entry *entry = entry_of(memory, group);
     atomic_store_explicit(&entry->state, GROUP_MAKING, memory_order_release); /* half done: cleared whoever dies */
-    atomic_fetch_add_explicit(&entry->changes, 1, memory_order_release);
-    ring_members(memory, group);
+    group_tell_members(memory, group);
     clear(memory, group);
     return EVBUS_OK;
 }

@@ -54,6 +54,9 @@ void group_leave(struct memory *memory, uint32_t group, uint32_t member, uint32_
 /* The living members' slots, in their order; at most MEMBERS_MAX. Returns how many. */
 uint32_t group_members(const struct memory *memory, uint32_t group, uint32_t out_slots[MEMBERS_MAX]);
 
+/* Members and leases have changed: its members look. */
+void group_tell_members(struct memory *memory, uint32_t group);
+
 /* Counts up whenever members or leases have changed. */
 static inline uint32_t group_changes(const struct memory *memory, uint32_t group)
 {

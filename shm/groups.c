@@ -1,6 +1,7 @@
-/* groups.c: groups in numbers, made and forgotten by hand. For the CLI and dashboards.
- * Checked by tests/unit/test_subscribe.c, test_apply.c. */
+/* groups.c: groups in numbers, made, moved and forgotten by hand. For the CLI and dashboards.
+ * Checked by tests/unit/test_subscribe.c, test_apply.c, test_seek.c. */
 #include <evbus/admin.h>
+#include <evbus/history.h>
 
 #include "bus.h"
 #include "clock.h"
@@ -8,6 +9,7 @@
 #include "group.h"
 #include "partition.h"
 #include "pending.h"
+#include "seek.h"
 #include "slot.h"
 #include "stat.h"
 
@@ -205,5 +207,93 @@ EVBUS_API int evbus_group_remove(struct evbus *bus, const char *name)
              ? group_remove(&bus->memory, group, err)
              : error_set(err, EVBUS_ENOTFOUND, "there is no group %s; `evbus group ls` lists them", name);
     group_unlock(&bus->memory, thread->claim.slot);
+    return rc;
+}
+
+/* --- seek ------------------------------------------------------------------------------------------------------------ */
+
+static int check_seek(const struct evbus_seek_options *options, struct error *err)
+{
+    if (options->group == NULL)
+        return error_set(err, EVBUS_EINVAL, "options.group is missing");
+    if ((unsigned)options->from > EVBUS_FROM_POSITION)
+        return error_set(err, EVBUS_EINVAL, "options.from is %d, which is no enum evbus_from", (int)options->from);
+    if (options->has_partition && options->log == NULL)
+        return error_set(err, EVBUS_EINVAL, "options.partition is one of a log: options.log is missing");
+    if (options->from == EVBUS_FROM_POSITION && !options->has_partition)
+        return error_set(err, EVBUS_EINVAL, "a position is one of a partition: options.log and partition are missing");
+    return EVBUS_OK;
+}
+
+static enum group_from place_of(enum evbus_from from)
+{
+    static const enum group_from places[] = {[EVBUS_FROM_LATEST] = GROUP_LATEST,
+                                             [EVBUS_FROM_EARLIEST] = GROUP_EARLIEST,
+                                             [EVBUS_FROM_TIME] = GROUP_TIME,
+                                             [EVBUS_FROM_POSITION] = GROUP_POSITION};
+    return places[from];
+}
+
+static int show_part(const struct seek_part *part, int (*each)(void *context, const struct evbus_seek_part *part),
+                     void *context)
+{
+    struct evbus_seek_part shown = {
+        .size = sizeof shown,
+        .log = part->log->name,
+        .partition = part->partition,
+        .from_position = part->from,
+        .to_position = part->to,
+        .way = part->to > part->from   ? EVBUS_SEEK_SKIPS
+               : part->to < part->from ? EVBUS_SEEK_AGAIN
+                                       : EVBUS_SEEK_STAYS,
+        .cells = part->cells,
+        .n_in_hand = part->n_in_hand,
+        .n_dropped = part->n_dropped,
+        .is_oldest = part->is_oldest,
+    };
+    return each(context, &shown);
+}
+
+EVBUS_API int evbus_group_seek(struct evbus *bus, const struct evbus_seek_options *given,
+                               int (*each)(void *context, const struct evbus_seek_part *part), void *context)
+{
+    struct error *err = error_of_thread();
+    struct evbus_seek_options options = {0};
+    struct bus_thread *thread = NULL;
+    struct seek_part *parts = NULL;
+    size_t n = 0;
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && given != NULL)
+        rc = bus_take_struct(&options, sizeof options, given, given->size, "struct evbus_seek_options", err);
+    if (rc == EVBUS_OK)
+        rc = check_seek(&options, err);
+    if (rc == EVBUS_OK && options.dry_run)
+        rc = memory_map_new_logs(&bus->memory, err);
+    if (rc == EVBUS_OK && !options.dry_run)
+        rc = bus_thread(bus, &thread, err);
+    if (rc == EVBUS_OK && !options.dry_run)
+        rc = group_lock(&bus->memory, thread->claim.slot, true, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    struct seek_plan plan = {
+        .group = group_find(&bus->memory, options.group),
+        .to = place_of(options.from),
+        .value = options.from == EVBUS_FROM_POSITION ? options.from_position : options.from_time_ns,
+        .log = options.log,
+        .has_partition = options.has_partition,
+        .partition = options.partition,
+        .force = options.force,
+    };
+    if (plan.group == GROUP_NONE)
+        rc = error_set(err, EVBUS_ENOTFOUND, "there is no group %s; `evbus group ls` lists them", options.group);
+    else if (options.dry_run)
+        rc = seek_look(&bus->memory, &plan, &parts, &n, err);
+    else
+        rc = seek_move(&bus->memory, thread->claim.slot, &plan, &parts, &n, err);
+    if (!options.dry_run)
+        group_unlock(&bus->memory, thread->claim.slot);
+    for (size_t i = 0; each != NULL && rc == EVBUS_OK && i < n; i++)
+        rc = show_part(&parts[i], each, context);
+    free(parts);
     return rc;
 }

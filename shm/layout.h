@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 3 /* counts what offsets cannot show: a field that changes its meaning */
+#define LAYOUT_VERSION 4 /* counts what offsets cannot show: a field that changes its meaning */
 
 #define CELL_BYTES     64
 #define CELL_WORDS     8 /* of 8 bytes */
@@ -137,13 +137,16 @@ struct pending_side {
     _Atomic uint64_t note;    /* {position of its last NOTE + 1:48, cause:8, is solo:1} */
 };
 
-/* One group's state in one partition. Every store to cursor and pending is a CAS that carries the lease's epoch [P3]. */
+/* One group's state in one partition. Every store to cursor, seek, start and pending is a CAS that carries the lease's epoch [P3]. */
 struct group_part {
     /* holder: {position:48, epoch:16}: everything before it has been taken, skipped, or is another group's */
     alignas(64) _Atomic uint64_t cursor;
     _Atomic uint64_t lease;                         /* {epoch:16, slot:10}: members (CAS), burial */
     _Atomic uint64_t n_done, n_redelivered, n_dead; /* counters */
     _Atomic uint64_t n_takeovers;                   /* likewise: leases that were taken, not given */
+    /* who seeks, with the lease: {position + 1:48, epoch:16}: where the cursor is to go before all else; 0: it stays [P12] */
+    _Atomic uint64_t seek;
+    _Atomic uint64_t start; /* as cursor: where the group began here, or was moved to last */
     /* {position:40, epoch:16, attempts:4, state:3, followers:1} */
     alignas(64) _Atomic uint64_t pending[PENDING_MAX];
     struct pending_side side[PENDING_MAX];
@@ -153,6 +156,8 @@ struct group_part {
 #define LEASE_EPOCH(word)       ((uint16_t)((word) >> 10))
 #define LEASE_WORD(epoch, slot) ((uint64_t)(uint16_t)(epoch) << 10 | (slot))
 static_assert(sizeof(struct group_part) == 128 + PENDING_MAX * 32, "a group and partition: 2176 bytes");
+static_assert(offsetof(struct group_part, seek) == 48, "the holder's words lie on one line");
+static_assert(offsetof(struct group_part, pending) == 64, "and the entries behind it");
 
 /* What one thread at a time holds: {number:22, slot:10}; slot 0: nobody. */
 #define HOLD_SLOT(word)         ((word) & ((1u << WORD_SLOT_BITS) - 1))

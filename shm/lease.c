@@ -1,7 +1,7 @@
 /* lease.c: which member has which partition of a group.
  *
- *     CAS lease {e, nobody or dead} -> {e+1, me}; stamp the cursor with e+1, then all 64 words, empty ones too; is it still ours?
- *     Only then read
+ *     CAS lease {e, nobody or dead} -> {e+1, me}; stamp cursor, seek, start with e+1, then all 64 words, empty ones too; is it still
+ *     ours? Finish a seek that was begun; only then read
  *
  * Why that is enough. Whoever held it before (dead, or slow and fenced) still stores by CAS with its own epoch, and after the
  * stamp each of those fails: so from the first read on nothing changes but by us [P3] [keeps ONE-HOLDER]. The words are
@@ -10,15 +10,21 @@
  * Who is stopped between the CAS and his stamps, and taken from, stamps words that are another's: so he looks at the lease again
  * behind them, and goes without it. The other finds that he is fenced, as by a damaged word, and takes it again.
  *
+ * A seek that was begun (seek.c) is finished by whoever takes the lease next, before anything else: entries emptied, cursor, start,
+ * and `seek` last. So killed at any step it is done again from the first, and nobody sees the cursor moved and old entries, or the
+ * entries gone and the cursor where it was [P12].
+ *
  * What a takeover finds
  *   at or beyond the cursor     was never in a handler: dropped, it is taken again [P4]
  *   TAKEN                       likewise never in a handler: WAIT, uncharged
  *   RUN                         was in a handler, perhaps with others: WAIT, and it runs alone next time [P7]
  *   SOLO                        was in a handler alone: it counts; spent: DEAD, crashed
- * Checked by tests/model/lease.pml, tests/unit/test_lease.c, tests/crash/test_takeover.c. */
+ * Checked by tests/model/lease.pml, tests/unit/test_lease.c, tests/crash/test_takeover.c, tests/crash/test_seek.c. */
 #include "lease.h"
 
 #include "slot.h"
+
+#define TRIES_MAX 8 /* at a seek whose words others stamp meanwhile */
 
 static void stamp(_Atomic uint64_t *word, uint64_t clear, uint64_t set)
 {
@@ -28,7 +34,37 @@ static void stamp(_Atomic uint64_t *word, uint64_t clear, uint64_t set)
     }
 }
 
-bool lease_take(struct group_part *part, const struct slot *slots, uint32_t slot, uint32_t from, uint16_t *out_epoch)
+/* What a seek began, or was killed at. false: a word has been stamped by another since we did. */
+static bool finish_seek(struct group_part *part, uint16_t epoch)
+{
+    uint64_t seek = atomic_load_explicit(&part->seek, memory_order_acquire);
+    uint64_t target = CURSOR_WORD(SEEK_TARGET(seek), epoch);
+    if (!SEEK_IS_SET(seek))
+        return true;
+    if (CURSOR_EPOCH(seek) != epoch)
+        return false;
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        uint64_t word = atomic_load_explicit(&part->pending[i], memory_order_acquire);
+        if ((uint16_t)(word >> 8) != epoch ||
+            !atomic_compare_exchange_strong_explicit(&part->pending[i], &word, (uint64_t)epoch << 8,
+                                                     memory_order_acq_rel, memory_order_relaxed))
+            return false;
+    }
+    uint64_t cursor = atomic_load_explicit(&part->cursor, memory_order_acquire);
+    if (CURSOR_EPOCH(cursor) != epoch ||
+        !atomic_compare_exchange_strong_explicit(&part->cursor, &cursor, target, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return false;
+    uint64_t start = atomic_load_explicit(&part->start, memory_order_acquire);
+    if (CURSOR_EPOCH(start) != epoch || !atomic_compare_exchange_strong_explicit(
+                                            &part->start, &start, target, memory_order_acq_rel, memory_order_relaxed))
+        return false;
+    return atomic_compare_exchange_strong_explicit(&part->seek, &seek, SEEK_NONE(epoch), memory_order_acq_rel,
+                                                   memory_order_relaxed); /* last */
+}
+
+static bool take_once(struct group_part *part, const struct slot *slots, uint32_t slot, uint32_t from,
+                      uint16_t *out_epoch)
 {
     uint64_t word = atomic_load_explicit(&part->lease, memory_order_acquire);
     uint32_t holder = LEASE_SLOT(word);
@@ -41,12 +77,28 @@ bool lease_take(struct group_part *part, const struct slot *slots, uint32_t slot
     if (holder != 0 && holder != slot) /* else it was given, or its burial has counted it */
         atomic_fetch_add_explicit(&part->n_takeovers, 1, memory_order_relaxed);
     stamp(&part->cursor, 0xffff, epoch);
+    stamp(&part->seek, 0xffff, epoch);
+    stamp(&part->start, 0xffff, epoch);
     for (uint32_t i = 0; i < PENDING_MAX; i++)
         stamp(&part->pending[i], UINT64_C(0xffff) << 8, (uint64_t)epoch << 8);
-    if (!lease_is_held(part, epoch, slot)) /* behind the stamps: whoever takes it from now on stamps behind us */
-        return false;
     *out_epoch = epoch;
-    return true;
+    return lease_is_held(part, epoch, slot); /* behind the stamps: whoever takes it from now on stamps behind us */
+}
+
+bool lease_take(struct group_part *part, const struct slot *slots, uint32_t slot, uint32_t from, uint16_t *out_epoch)
+{
+    for (int i = 0; i < TRIES_MAX; i++) {
+        uint16_t epoch;
+        if (!take_once(part, slots, slot, i == 0 ? from : slot, &epoch))
+            return false;
+        if (finish_seek(part, epoch)) {
+            *out_epoch = epoch;
+            return true;
+        }
+        if (i == TRIES_MAX - 1)
+            lease_give(part, epoch, slot);
+    }
+    return false;
 }
 
 void lease_give(struct group_part *part, uint16_t epoch, uint32_t slot)

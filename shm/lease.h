@@ -5,7 +5,7 @@
 #include "pending.h"
 
 /* Takes the lease if nobody has it, or the dead, or `from` (a holder whose handler takes too long; 0: nobody). All words have
- * our epoch then. */
+ * our epoch then, and a seek that was begun is done. */
 bool lease_take(struct group_part *part, const struct slot *slots, uint32_t slot, uint32_t from, uint16_t *out_epoch);
 
 /* Gives it back: nothing of it may be in a handler. */

@@ -12,7 +12,9 @@
  * word before the cursor: after a crash between them the entry lies at or beyond the cursor and is simply taken again; the
  * other order would lose it [P4]. The followers bit is in the word, and before the cursor: so no finish can miss that somebody
  * waits behind it [P1, P2]. low reads the cursor first: an event is either before what was read, or its entry is seen [P5].
- * [keeps ORDER] Rules P1-P6. Checked by tests/model/pending.pml and tests/unit/test_pending.c. */
+ * Who looks at all of it reads the word `seek` before and behind: a seek changes it twice, under two epochs, so one that is the
+ * same saw no step of any. One that is set stands for what the seek will have made [P12].
+ * [keeps ORDER] Rules P1-P6 P12. Checked by tests/model/pending.pml and tests/unit/test_pending.c. */
 #include "pending.h"
 
 #define POSITION_LOW_BITS 40
@@ -72,4 +74,21 @@ uint64_t pending_low(const struct group_part *part)
             low = pending.pos;
     }
     return low;
+}
+
+void pending_look(const struct group_part *part, struct pending_view *out)
+{
+    uint64_t before;
+    uint64_t behind = atomic_load_explicit(&part->seek, memory_order_acquire);
+    do {
+        before = behind;
+        out->cursor = pending_cursor(part); /* before the words [P5] */
+        out->start = pending_start(part);
+        for (uint32_t i = 0; i < PENDING_MAX; i++) /* acquire: whose step we see, his `seek` we see, too */
+            out->words[i] = atomic_load_explicit(&part->pending[i], memory_order_acquire);
+        behind = atomic_load_explicit(&part->seek, memory_order_acquire);
+    } while (behind != before);
+    if (!SEEK_IS_SET(behind))
+        return;
+    *out = (struct pending_view){.cursor = SEEK_TARGET(behind), .start = SEEK_TARGET(behind)};
 }

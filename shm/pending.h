@@ -38,6 +38,12 @@ uint64_t pending_pack(const struct pending *pending);
 #define CURSOR_EPOCH(word)           ((uint16_t)(word))
 #define CURSOR_WORD(position, epoch) ((uint64_t)(position) << 16 | (uint16_t)(epoch))
 
+/* Where a seek wants the cursor. Not set: nowhere, it stays [P12]. */
+#define SEEK_IS_SET(word)        (CURSOR_POSITION(word) != 0)
+#define SEEK_TARGET(word)        (CURSOR_POSITION(word) - 1)
+#define SEEK_WORD(target, epoch) CURSOR_WORD((target) + 1, epoch)
+#define SEEK_NONE(epoch)         CURSOR_WORD(UINT64_C(0), epoch)
+
 static inline uint64_t pending_cursor(const struct group_part *part)
 {
     return CURSOR_POSITION(atomic_load_explicit(&part->cursor, memory_order_acquire));
@@ -56,6 +62,20 @@ bool pending_move_cursor(struct group_part *part, uint16_t epoch, uint64_t from,
 
 /* The least position that the group still needs: its cursor, read first, or an entry's [P5]. */
 uint64_t pending_low(const struct group_part *part);
+
+/* Where the group began in the partition, or was moved to last. */
+static inline uint64_t pending_start(const struct group_part *part)
+{
+    return CURSOR_POSITION(atomic_load_explicit(&part->start, memory_order_acquire));
+}
+
+/* What a partition's state is, for who is not its holder: as it was before a seek or as it is behind it [P12]. */
+struct pending_view {
+    uint64_t cursor;
+    uint64_t start;
+    uint64_t words[PENDING_MAX];
+};
+void pending_look(const struct group_part *part, struct pending_view *out);
 
 /* side.note taken apart */
 #define NOTE_POSITION(note)          ((note) >> 16) /* + 1; 0: none */

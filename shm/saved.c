@@ -5,13 +5,15 @@
  *
  *   order    snapshot in memory; all journals synced; the file written beside, synced, renamed; older ones removed [J3]
  *   snapshot of a partition: the cursor first, then the words, as `low` is read [P5]: what is taken meanwhile lies at or beyond
- *            that cursor, and is taken again
+ *            that cursor, and is taken again. Of a seek it is before or behind, never in the middle: `seek` is read before the cursor
+ *            and behind the words, until both are the same; one that is set stands for the seek's end, target and nothing
+ *            pending, as whoever takes the lease next will make it (pending_look) [P12]
  *   restart  cursors of what is not there any more go to where this life begins; what was in a handler when the host went down was not
  *            at fault: its attempt is not charged. What waited waits on
  *
  * Why that is enough. A saved state says done only of what was done before the snapshot, and what its handlers had published by then is on
  * disk before the state is [J3, P10]. Of several files the highest counts; a keeper that was deposed writes lower ones [J4g].
- * [keeps DURABLE] Rules J3 J4 P10. Checked by tests/unit/test_saved.c and tests/crash/test_power.c. */
+ * [keeps DURABLE] Rules J3 J4 P10 P12. Checked by tests/unit/test_saved.c and tests/crash/test_power.c. */
 #include "saved.h"
 
 #include "clock.h"
@@ -52,11 +54,13 @@ static json_t *whole_or_none(json_t *value, bool is_whole)
 
 static json_t *snapshot_part(const struct group_part *part, uint64_t mono_ns, uint64_t wall_ns)
 {
-    uint64_t cursor = pending_cursor(part); /* first [P5] */
+    struct pending_view view;
+    pending_look(part, &view);
+    uint64_t cursor = view.cursor;
     json_t *pending = json_array();
     bool is_whole = true;
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
-        struct pending found = pending_load(part, i, cursor);
+        struct pending found = pending_unpack(view.words[i], cursor);
         const struct pending_side *side = &part->side[i];
         uint64_t note = atomic_load_explicit(&side->note, memory_order_relaxed);
         uint64_t time_ns = atomic_load_explicit(&side->time_ns, memory_order_relaxed);
@@ -69,7 +73,7 @@ static json_t *snapshot_part(const struct group_part *part, uint64_t mono_ns, ui
                                                    (int)found.state, (int)found.followers, (json_int_t)note,
                                                    (json_int_t)(waits ? due_ms(time_ns, mono_ns, wall_ns) : 0))) == 0;
     }
-    return json_pack("{s:I,s:I,s:I,s:I,s:o}", "cursor", (json_int_t)cursor, "done",
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:o}", "cursor", (json_int_t)cursor, "start", (json_int_t)view.start, "done",
                      (json_int_t)atomic_load_explicit(&part->n_done, memory_order_relaxed), "redelivered",
                      (json_int_t)atomic_load_explicit(&part->n_redelivered, memory_order_relaxed), "dead",
                      (json_int_t)atomic_load_explicit(&part->n_dead, memory_order_relaxed), "pending",
@@ -229,6 +233,10 @@ static void restore_part(const struct memory_log *log, uint32_t p, uint32_t grou
         cursor = ring->head->start;
     else if (cursor < ring_oldest(ring))
         cursor = ring_oldest(ring);
+    uint64_t start = (uint64_t)json_integer_value(json_object_get(saved, "start")); /* older files: 0 */
+    if (start > cursor)
+        start = cursor;
+    atomic_store_explicit(&part->start, CURSOR_WORD(start, epoch), memory_order_relaxed);
     atomic_store_explicit(&part->cursor, CURSOR_WORD(cursor, epoch), memory_order_relaxed);
     uint32_t n = 0;
     const json_t *pending = json_object_get(saved, "pending");

@@ -89,7 +89,7 @@ void share_tell_low(struct share *share, bool idle)
         return;                                     /* fenced: it is the next holder's to tell */
     ring_stamp_low(share->ring, low, share->epoch); /* who was fenced before us may have stamped it late */
     if (!lease_is_held(share->part, share->epoch, share->of->slot))
-        return; /* behind the stamp: else it is another's that we move */
+        return; /* behind the stamp: else it is another's that we move, whom a seek may have sent back [P12] */
     share->n_since_low = 0;
     share->told = share->moved_to;
     share->low = low_of(share);

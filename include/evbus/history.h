@@ -38,6 +38,7 @@ EVBUS_API int evbus_find(struct evbus *bus, const uint8_t id[16],
  *  Returns  as evbus_find(). Since 0.1. */
 EVBUS_API int evbus_why(struct evbus *bus, const uint8_t id[16],
                         int (*each)(void *context, const struct evbus_record *record), void *context);
+
 struct evbus_journal_options {
     size_t size;
     const char *bus; /**< NULL: $EVBUS_BUS, else "lomash" */
@@ -75,6 +76,7 @@ struct evbus_journal_options {
  *           wrote it); EVBUS_EPERM; EVBUS_EIO; EVBUS_ENOSPC (memory); EVBUS_EINVAL. Since 0.1. */
 EVBUS_API int evbus_journal(const struct evbus_journal_options *options,
                             int (*each)(void *context, const struct evbus_record *record), void *context);
+
 struct evbus_backup_options {
     size_t size;
     const char *dir; /**< where the copy goes: DIR/<bus>. It is made where it is not there */
@@ -97,6 +99,56 @@ struct evbus_backup_options {
  *           nothing is left behind); EVBUS_EIO, too, where events are in memory that the keeper cannot bring to disk; EVBUS_EBUSY
  *           (the catalogue changes, or old files go, faster than it copies); EVBUS_ESTALE; EVBUS_EFORKED. Since 0.1. */
 EVBUS_API int evbus_backup(struct evbus *bus, const struct evbus_backup_options *options);
+
+/** Where a group is to go on. */
+struct evbus_seek_options {
+    size_t size;
+    const char *group;
+    enum evbus_from from;   /**< LATEST: what is published from now on; EARLIEST: the oldest that is kept */
+    uint64_t from_time_ns;  /**< for EVBUS_FROM_TIME: the first event that is not older; what has none: its tail */
+    uint64_t from_position; /**< for EVBUS_FROM_POSITION: the first event at or behind it; needs log and partition */
+    const char *log;        /**< this log alone; NULL: all logs of the group */
+    bool has_partition;     /**< `partition` is set */
+    uint32_t partition;     /**< this partition of `log` alone */
+    bool dry_run;           /**< change nothing, show what would be */
+    bool force;             /**< also while members live, and where events that are not done are skipped */
+};
+
+enum evbus_seek_way {
+    EVBUS_SEEK_STAYS = 0, /**< it is there already */
+    EVBUS_SEEK_SKIPS = 1, /**< forward: what lies between is never given to the group */
+    EVBUS_SEEK_AGAIN = 2  /**< back: what lies between comes again, done or not */
+};
+
+/** What became of one partition, or would. */
+struct evbus_seek_part {
+    size_t size;
+    const char *log;
+    uint32_t partition;
+    uint64_t from_position; /**< of the next event that the group would have taken */
+    uint64_t to_position;
+    enum evbus_seek_way way;
+    uint64_t cells;     /**< of 64 bytes, between the two: of all topics of the log */
+    uint32_t n_in_hand; /**< events that were taken and not finished: let go of, those from to_position on come again */
+    uint32_t n_dropped; /**< of those: before to_position; they never come, nor what waited behind them for its key */
+    bool is_oldest;     /**< from_position is not kept any more; it goes on at the oldest that is */
+};
+
+/** A group goes on at another position: back, and events come again in order per key, done or not; forward, and they are skipped.
+ *  Events in hand are let go of. Refused while the group has a living member, and where what is not done would be skipped, unless
+ *  `force` is set. Then members are fenced and go on from the new position by themselves; an event that is in a handler at that
+ *  moment is finished by nobody (evbus_finish() says EVBUS_EFENCED): it may come again, and while that handler still runs.
+ *
+ *  Each partition moves as a whole, whoever is killed: it is where it was, or where it is to be, and nothing from there on is lost.
+ *  Of several some may have moved then: repeat it. As all that groups do it is on disk within a second or two.
+ *
+ *  each     may be NULL: called for each partition, when all have been moved; a non-zero answer ends the calls and is returned
+ *  Threads  any; not from a handler of the group
+ *  Returns  EVBUS_OK; EVBUS_EBUSY (refused, nothing was moved: the message says who lives or how much would be skipped; or somebody
+ *           else changes groups); EVBUS_ENOTFOUND (no such group, or it does not read that log); EVBUS_EINVAL (no such partition; a
+ *           position beyond the tail, which the message tells); EVBUS_EIO (the journal cannot be read). Since 0.1. */
+EVBUS_API int evbus_group_seek(struct evbus *bus, const struct evbus_seek_options *options,
+                               int (*each)(void *context, const struct evbus_seek_part *part), void *context);
 
 #ifdef __cplusplus
 }
