@@ -166,6 +166,22 @@ static bool read_position(const char *text, uint64_t *out_position)
     return *text != '\0' && read_digits(&text, out_position) && *text == '\0';
 }
 
+/* A receipt as `pub` prints it: lomash.orders/2@123456. */
+static bool read_receipt(const char *text, struct args *args)
+{
+    size_t len = strcspn(text, "/@");
+    uint64_t partition = 0;
+    if (len == 0 || len >= sizeof args->to.log || text[len] != '/')
+        return false;
+    memcpy(args->to.log, text, len);
+    args->to.log[len] = '\0';
+    text += len + 1;
+    if (!read_digits(&text, &partition) || partition > UINT32_MAX || *text != '@')
+        return false;
+    args->to.partition = (uint32_t)partition;
+    return read_position(text + 1, &args->to.position);
+}
+
 /* 0 to 65535 without leading zeros, moving *text behind it. */
 static bool read_part(const char **text, uint64_t *out_part)
 {
@@ -259,6 +275,22 @@ static int store(struct args *args, const struct arg_option *option, const char 
             args->from.where = EVBUS_FROM_TIME;
             if (!read_time(value, &args->from.time_ns))
                 expected = "earliest, latest, @POSITION or a time as in RFC 3339, e.g. 2026-02-01T09:30:00Z";
+        }
+        break;
+    case ARG_TO:
+        args->to.is_given = true;
+        args->to.where = EVBUS_FROM_LATEST;
+        if (strcmp(value, "earliest") == 0) {
+            args->to.where = EVBUS_FROM_EARLIEST;
+        } else if (strchr(value, '@') != NULL) {
+            args->to.where = EVBUS_FROM_POSITION;
+            if (!read_receipt(value, args))
+                expected = "a position as receipts tell it, e.g. lomash.orders/2@123456";
+        } else if (strcmp(value, "latest") != 0) {
+            args->to.where = EVBUS_FROM_TIME;
+            if (!read_time(value, &args->to.time_ns))
+                expected = "earliest, latest, LOG/PARTITION@POSITION or a time as in RFC 3339, e.g. "
+                           "2026-02-01T09:30:00Z";
         }
         break;
     case ARG_UUID:

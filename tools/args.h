@@ -34,6 +34,16 @@ struct args {
         uint64_t time_ns;
         uint64_t position;
     } from;
+    struct {
+        bool is_given;
+        enum evbus_from where;
+        uint64_t time_ns;
+        uint64_t position; /* with log and partition */
+        char log[128];
+        uint32_t partition;
+    } to;
+    bool dry_run;
+    bool force;
     bool latency;
     bool pin;
     bool watch;
@@ -53,7 +63,18 @@ struct args {
     size_t n_operands;
 };
 
-enum arg_kind { ARG_FLAG, ARG_TEXT, ARG_COUNT, ARG_DURATION, ARG_TIME, ARG_FROM, ARG_UUID, ARG_VERSION, ARG_MODE };
+enum arg_kind {
+    ARG_FLAG,
+    ARG_TEXT,
+    ARG_COUNT,
+    ARG_DURATION,
+    ARG_TIME,
+    ARG_FROM,
+    ARG_TO,
+    ARG_UUID,
+    ARG_VERSION,
+    ARG_MODE
+};
 
 /* One row of a table of options; a row without a name ends the table. */
 struct arg_option {

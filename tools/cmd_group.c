@@ -1,9 +1,10 @@
-/* cmd_group.c: look at groups, make one, forget one.
+/* cmd_group.c: look at groups, make one, move one (group_seek.c), forget one.
  *
  * A group is a claim on memory: what it has not done is kept for it, members or none. So `rm` says first what it would
  * throw away; a script says --yes, and a script that does not is refused instead of asked.
  * Checked by tests/cli/test_groups.sh. */
 #include "commands.h"
+#include "group_seek.h"
 #include "groups.h"
 
 #include <inttypes.h>
@@ -13,7 +14,8 @@
 
 static const char usage[] =
     "group ls\ngroup show GROUP\ngroup add GROUP PATTERN... [--from earliest|latest|TIME|@POSITION]\n"
-    "group rm GROUP [--yes]";
+    "group rm GROUP [--yes]\n"
+    "group seek GROUP --to earliest|latest|TIME|LOG/PARTITION@POSITION [--dry-run] [--force]";
 
 /* Looks for one group: what to do when it is found, and what came of it. */
 struct search {
@@ -218,6 +220,7 @@ static const struct verb {
     {"show", "which GROUP? usage: evbus group show GROUP", 2, 2, show},
     {"add", "which GROUP, of which topics? usage: evbus group add GROUP PATTERN...", 3, SIZE_MAX, add},
     {"rm", "which GROUP? usage: evbus group rm GROUP", 2, 2, remove_group},
+    {"seek", "which GROUP, where to? usage: evbus group seek GROUP --to WHERE", 2, 2, group_seek},
 };
 
 static int run(const struct args *args)
@@ -226,7 +229,7 @@ static int run(const struct args *args)
     size_t best_distance = 0;
     struct evbus *bus;
     if (args->n_operands == 0)
-        return complain(EXIT_USAGE, "ls, show, add or rm? evbus group --help tells them");
+        return complain(EXIT_USAGE, "ls, show, add, rm or seek? evbus group --help tells them");
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; ++i) {
         const struct verb *verb = &verbs[i];
         args_nearest(args->operands[0], verb->name, &best, &best_distance);
@@ -245,12 +248,18 @@ static int run(const struct args *args)
     }
     if (best != NULL)
         return complain(EXIT_USAGE, "unknown command \"group %s\"; did you mean group %s?", args->operands[0], best);
-    return complain(EXIT_USAGE, "unknown command \"group %s\"; there are ls, show, add and rm", args->operands[0]);
+    return complain(EXIT_USAGE, "unknown command \"group %s\"; there are ls, show, add, rm and seek",
+                    args->operands[0]);
 }
 
 static const struct arg_option options[] = {
     {"from", 0, ARG_FROM, offsetof(struct args, from), "WHERE",
      "add: earliest, latest (the default) or an RFC 3339 time"},
+    {"to", 0, ARG_TO, offsetof(struct args, to), "WHERE",
+     "seek: earliest, latest, an RFC 3339 time, or LOG/PARTITION@POSITION"},
+    {"dry-run", 0, ARG_FLAG, offsetof(struct args, dry_run), NULL, "seek: change nothing, print what would move"},
+    {"force", 0, ARG_FLAG, offsetof(struct args, force), NULL,
+     "seek: though members live, or what is not done is skipped"},
     {"yes", 'y', ARG_FLAG, offsetof(struct args, yes), NULL, "rm: do not ask"},
     {"names", 0, ARG_FLAG, offsetof(struct args, names), NULL, NULL}, /* for completion */
     {0},
@@ -258,17 +267,22 @@ static const struct arg_option options[] = {
 
 const struct command command_group = {
     .name = "group",
-    .summary = "look at consumer groups, make or forget one",
+    .summary = "look at consumer groups, make, move or forget one",
     .usage = usage,
     .text =
         "ls and show tell how far groups are behind (in cells of 64 bytes), what they have in hand, what was tried\n"
         "again, how many dead letters there are; show also topics and members. With --json one object a line. add\n"
         "makes a group that no catalogue has; from then on events are kept for it. rm forgets a group and all it has\n"
         "not done: it asks, or wants --yes where there is no terminal (exit 2; 1 when the answer was no).\n"
+        "seek moves a group: back, and events come again, or on, and they are skipped. It is refused (exit 75) while "
+        "a\n"
+        "member lives, and where what is not done would be skipped; --force does it, --dry-run only tells.\n"
         "An absent group costs disk alone; where \"journal\" is false it fills its logs: EVBUS_EFULL (exit 75). The\n"
         "log of dead letters releases nothing.",
     .examples = "evbus group ls\nevbus group show notification-service --json | jq .lag\n"
-                "evbus group add audit 'lomash.orders.*' --from earliest\nevbus group rm audit --yes",
+                "evbus group add audit 'lomash.orders.*' --from earliest\nevbus group rm audit --yes\n"
+                "evbus group seek audit --to 2026-02-01T09:30:00Z --dry-run\n"
+                "evbus group seek audit --to lomash.orders/2@123456",
     .options = options,
     .run = run,
 };

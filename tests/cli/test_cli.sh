@@ -802,7 +802,7 @@ it_completes_commands_options_topics_and_buses() {
     completes 'check show apply' catalogue ''
     completes 'ls verify export' journal ''
     completes '--dir' journal verify --d
-    completes 'ls show add rm' group ''
+    completes 'ls show add rm seek' group ''
     completes 'analytics mailer' group show ''
     completes 'mailer' group rm m
     completes '' group add m

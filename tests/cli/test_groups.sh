@@ -473,9 +473,9 @@ it_shows_a_group() {
 
 it_says_what_is_wrong_with_the_command_line_of_group() {
     make_bus
-    refused 2 'ls, show, add or rm?' group
+    refused 2 'ls, show, add, rm or seek?' group
     refused 2 'unknown command "group lst"; did you mean group ls?' group lst
-    refused 2 'unknown command "group x"; there are ls, show, add and rm' group x
+    refused 2 'unknown command "group x"; there are ls, show, add, rm and seek' group x
     refused 2 'which GROUP?' group show
     refused 2 'which GROUP?' group rm
     refused 2 'which GROUP, of which topics?' group add

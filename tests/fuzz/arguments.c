@@ -21,6 +21,7 @@ static const struct arg_option kinds[] = {
     {"mode", 0, ARG_MODE, offsetof(struct args, mode), "N", ""},
     {"timeout", 0, ARG_DURATION, offsetof(struct args, timeout_ns), "D", ""},
     {"from", 0, ARG_FROM, offsetof(struct args, from), "WHERE", ""},
+    {"to", 0, ARG_TO, offsetof(struct args, to), "WHERE", ""},
     {"time", 0, ARG_TIME, offsetof(struct args, time_ns), "T", ""},
     {"id", 0, ARG_UUID, offsetof(struct args, id), "UUID", ""},
     {"version", 0, ARG_VERSION, offsetof(struct args, payload_version), "V", ""},
