@@ -62,6 +62,8 @@ static void compare_value(char *value)
     must(!takes("timeout", value, &args) || args.timeout_ns <= INT64_MAX, "--timeout %s", value);
     must(!takes("mode", value, &args) || (args.mode != 0 && args.mode <= 0777), "--mode %s", value);
     must(!takes("from", value, &args) || args.from.is_given, "--from %s", value);
+    must(!takes("to", value, &args) || (args.to.is_given && strlen(args.to.log) < sizeof args.to.log), "--to %s",
+         value);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
