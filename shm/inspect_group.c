@@ -96,6 +96,12 @@ static void show_lease(const struct remains_ring *ring, uint32_t group, struct r
     if (CURSOR_EPOCH(cursor) != LEASE_EPOCH(lease))
         record_differs(out, 2, "%s/%u, group %s: the cursor's epoch is %u, the lease's %u: a takeover was cut short",
                        log, ring->partition, name, CURSOR_EPOCH(cursor), LEASE_EPOCH(lease));
+    uint64_t seek = remains_u64(&part.seek);
+    if (SEEK_IS_SET(seek))
+        record_differs(out, 2,
+                       "%s/%u, group %s: a seek to %" PRIu64
+                       " was cut short: whoever takes the lease next finishes it, and what is pending here is dropped",
+                       log, ring->partition, name, SEEK_TARGET(seek));
     show_pending(ring, &part, name, out);
 }
 

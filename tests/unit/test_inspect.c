@@ -645,6 +645,8 @@ Test(inspect, what_differs_is_told_and_the_rest_is_shown)
         {"a header", log, ring + sizeof(struct ring_head) + 64 * 8 + offsetof(struct frame_header, position), noise, 8,
          "no evbus wrote its header", "\nword log=test.a"},
         {"an epoch", log, ring + sizeof(struct ring_head) + 64 * 72, 0, 2, "a takeover was cut short", "\nlease "},
+        {"a seek", log, ring + sizeof(struct ring_head) + 64 * 72 + offsetof(struct group_part, seek),
+         UINT64_C(7) << 16, 8, "a seek to 6 was cut short", "\nlease "},
     };
     for (size_t i = 0; i < N(rows); i++) {
         unsigned char *bytes = malloc(rows[i].copy->len);
