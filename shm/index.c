@@ -74,10 +74,8 @@ int index_begin(struct index_draft *out_draft, const struct segment_place *place
 {
     struct index_draft *draft = out_draft;
     *draft = (struct index_draft){.place = *place, .segment = SEGMENT_NONE, .pos = base};
-    int rc = segment_open(&draft->segment, place, base, false, err);
-    if (rc == EVBUS_OK)
-        journal_reader_init(&draft->reader, &draft->place);
-    return rc;
+    journal_reader_init(&draft->reader, &draft->place);
+    return segment_open(&draft->segment, place, base, false, err);
 }
 
 static int add(struct index_draft *draft, const struct frame_header *header, struct error *err)

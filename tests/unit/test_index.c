@@ -201,3 +201,18 @@ Test(index, leaves_out_what_is_damaged_in_the_segment)
     cr_expect_eq(find(&segment, id, &found), 1u, "its neighbour of the same front alone");
     segment_close(&segment);
 }
+
+Test(index, of_a_segment_that_is_gone_leaves_no_descriptor_open_or_shut)
+{
+    struct index_draft draft;
+    struct segment segment = make_segment(0, 10);
+    int n = folder_descriptors();
+    cr_expect_eq(index_begin(&draft, &place, CELLS, &err), EVBUS_ENOTFOUND);
+    index_end(&draft);
+    cr_expect_eq(folder_descriptors(), n);
+    cr_assert_eq(index_begin(&draft, &place, 0, &err), EVBUS_OK);
+    cr_assert_eq(index_go_on(&draft, UINT64_MAX, &err), 1);
+    index_end(&draft);
+    cr_expect_eq(folder_descriptors(), n);
+    segment_close(&segment);
+}
