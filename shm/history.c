@@ -364,7 +364,7 @@ static void show_place(struct why *why, const struct seen *seen, const struct gr
         record_word(record, "state", "held");
         record_position(record, "behind", behind);
     } else {
-        record_word(record, "state", "done");
+        record_word(record, "state", seen->pos < pending_start(part) ? "before" : "done");
     }
 }
 

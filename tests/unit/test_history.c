@@ -360,3 +360,27 @@ Test(history, why_tells_of_a_handler_that_took_too_long)
     evbus_unsubscribe(sub);
     fixture_end(&f);
 }
+
+Test(history, why_tells_that_an_event_was_published_before_the_group_began)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = true});
+    const char *pattern = "test.a.one";
+    struct evbus_receipt first = publish(archive.bus, "k", "1");
+    cr_assert_eq(evbus_group_add(archive.bus, &(struct evbus_group_options){.size = sizeof(struct evbus_group_options),
+                                                                            .group = "late",
+                                                                            .patterns = &pattern,
+                                                                            .n_patterns = 1,
+                                                                            .from = EVBUS_FROM_LATEST}),
+                 EVBUS_OK, "%s", evbus_message(archive.bus));
+    struct evbus_receipt second = publish(archive.bus, "k", "2");
+    EXPECT(why(archive.bus, first.id), "group group=late state=before\n");
+    EXPECT(why(archive.bus, second.id), "group group=late state=waiting ahead=0\n");
+    cr_assert_eq(evbus_group_seek(archive.bus,
+                                  &(struct evbus_seek_options){.size = sizeof(struct evbus_seek_options),
+                                                               .group = "late",
+                                                               .from = EVBUS_FROM_EARLIEST},
+                                  NULL, NULL),
+                 EVBUS_OK, "%s", evbus_message(archive.bus));
+    EXPECT(why(archive.bus, first.id), "group group=late state=waiting ahead=");
+    evbus_close(archive.bus);
+}
