@@ -474,7 +474,11 @@ static void miss_files(struct survey *it, const struct part *part, size_t at)
     char what[FILE_PATH_MAX + 128], path[FILE_PATH_MAX];
     if (file->rc != EVBUS_OK || until <= file->limit)
         return;
+    path_of(part, file, path);
+    bool is_retired = access(path, F_OK) != 0; /* then the next one may have been retired while names were read */
     segment_path(&part->place, file->limit, path);
+    if (is_retired || access(path, F_OK) == 0) /* or it was made then */
+        return;
     snprintf(what, sizeof what, "%s at %" PRIu64 ": the file is lost; what was written went to %" PRIu64, path,
              file->limit, until);
     tell(it, &(struct damage){.log = part->place.log,
