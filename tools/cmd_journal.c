@@ -190,7 +190,8 @@ static int print_event(struct export *export, const struct evbus_delivery *deliv
                        "%" PRIu64 " cells of %s/%" PRIu32 " before position %" PRIu64
                        " are gone: they were retired meanwhile",
                        delivery->lost, delivery->log, delivery->partition, delivery->position);
-    if (!past_has(&export->past, delivery) || (export->args.to_ns != 0 && delivery->timestamp_ns > export->args.to_ns))
+    uint64_t to_ms = export->args.to_ns / 1000000; /* times are printed so: what is told of an event finds it again */
+    if (!past_has(&export->past, delivery) || (to_ms != 0 && delivery->timestamp_ns / 1000000 > to_ms))
         return EXIT_DONE;
     return event_print(&export->printer, &export->args, delivery);
 }

@@ -59,8 +59,8 @@ print(next(json.loads(line)["payload"]["n"] for line in open("out") if json.load
 it_is_let_go_by_a_bus_that_is_busy() {
     make_bus
     fill 1 2000
-    yes '{"n":0}' | "$EVBUS" pub lomash.content.blog.published --stdin --as editor >/dev/null 2>&1 &
-    await stat_says 'logs["lomash.content"]["tail"] > "9"'
+    yes '{"n":0}' | head -n 100000 | "$EVBUS" pub lomash.content.blog.published --stdin --as editor >/dev/null 2>&1 &
+    await stat_says 'int(logs["lomash.content"]["tail"]) > 1000'
     works tail --from earliest --timeout 0 --json 'lomash.orders.*'
     prints_numbers 1 2000
     works tail --from earliest --timeout 0 --json
@@ -142,11 +142,11 @@ it_verifies_a_whole_bus_and_a_copy() {
 }
 
 it_names_each_damage_and_exports_all_else() {
-    local first last at position
+    local first newest at position
     make_bus
     fill 1 3000
     end_keeper
-    first=$(segments | head -n 1) last=$(segments | tail -n 1)
+    first=$(segments | head -n 1) newest=$(segments | tail -n 1)
     at=$(frames "$first" | cut -d' ' -f10)
     position=$(((at - 4096) / 64))
     flip "$first" $((at + 70))
@@ -162,13 +162,13 @@ it_names_each_damage_and_exports_all_else() {
     exits 70
     says "$first at $position"
     cmp -s <(numbers) <(seq 1 3000 | sed 10d) || fail "not all but the tenth: $(numbers | wc -l)"
-    flip "$last" 60
+    flip "$newest" 60
     run journal verify
     exits 1
-    prints "$last: its header is damaged"
+    prints "$newest: its header is damaged"
     run journal ls
     exits 0
-    prints "! $last: its header is damaged"
+    prints "! $newest: its header is damaged"
 }
 
 it_exports_what_tail_prints() {
@@ -215,9 +215,9 @@ it_ends_on_a_busy_bus_and_finds_nothing_damaged_there() {
     make_bus
     fill 1 2000
     "$EVBUS" tail >/dev/null 2>&1 &
-    yes '{"n":0}' | "$EVBUS" pub lomash.content.blog.published --stdin --as editor >/dev/null 2>&1 &
+    yes '{"n":0}' | head -n 100000 | "$EVBUS" pub lomash.content.blog.published --stdin --as editor >/dev/null 2>&1 &
     await stat_says 'int(logs["lomash.content"]["tail"]) > 1000'
-    for i in 1 2 3 4 5 6 7 8 9 10; do
+    for i in 1 2 3; do
         works journal verify
         works journal ls
         works journal export
