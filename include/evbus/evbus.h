@@ -235,7 +235,8 @@ struct evbus_delivery {
     const char *log;
     uint32_t partition;
     uint64_t position;
-    /** Cells of this partition that were overwritten before we could read them, right before this event; 0: none. */
+    /** Cells of this partition that were overwritten, retired or damaged before we could read them, right before this event; 0: none. Of
+     *  a group always 0: its handle's log tells of them. */
     uint64_t lost;
     uint32_t attempt; /**< a group's: this is the how-manieth time that a handler gets it, from 1; a reader's: 0 */
     void *token;      /**< a group's: for evbus_finish(); not yours to look at */
