@@ -355,7 +355,8 @@ Test(history, why_tells_of_a_handler_that_took_too_long)
     const char *text = why(f.bus, receipt.id);
     EXPECT(text, "state=retrying attempts=1 due=");
     EXPECT(text, "attempt n=1 at=");
-    EXPECT(text, " member=tester ms=31000 cause=timeout error=\n");
+    EXPECT(text, " member=tester ms=31");
+    EXPECT(text, " cause=timeout error=\n");
     clock_release();
     evbus_unsubscribe(sub);
     fixture_end(&f);
