@@ -99,8 +99,8 @@ MUTANTS = [
     ("P7 a crash charges all that ran", "shm/lease.c", "bool is_spent = found.state == PENDING_SOLO && found.attempts",
      "bool is_spent = found.attempts", [("unit-lease", "lease/*"), ("unit-share", "share/*")]),
     ("P8 a slow handler's entry is not fenced", "shm/share.c",
-     "    if (!pending_step(share->part, i, running, &next))\n        return false;\n    set_side(share, i, now_ns + retry_wait_ns",
-     "    if (next.pos != UINT64_MAX)\n        return false;\n    set_side(share, i, now_ns + retry_wait_ns", [("unit-share", "share/*"), ("unit-subscribe", "subscribe/*")]),
+     "    if (!pending_step(share->part, i, running, &next))\n        return false;\n    uint64_t note = NOTE(",
+     "    if (next.pos != UINT64_MAX)\n        return false;\n    uint64_t note = NOTE(", [("unit-share", "share/*"), ("unit-subscribe", "subscribe/*")]),
     ("B6 death is a mutex away", "shm/slot.h",
      "    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid ||\n"
      "           slot_is_gone(slot);",
