@@ -123,6 +123,23 @@ unsigned archive_read(struct evbus *bus, uint64_t *out_lost)
     return n;
 }
 
+struct evbus_subscription *archive_join(struct evbus *bus, const char *group)
+{
+    struct evbus_subscription *sub = NULL;
+    cr_assert_eq(evbus_subscribe(
+                     &sub, bus,
+                     &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options), .group = group}),
+                 EVBUS_OK, "%s", evbus_message(bus));
+    return sub;
+}
+
+unsigned archive_receive(struct evbus_subscription *sub, struct evbus_delivery *out)
+{
+    *out = (struct evbus_delivery){.size = sizeof *out};
+    cr_assert_eq(evbus_receive(sub, out, 10 * CLOCK_NS_PER_S), EVBUS_OK, "%s", evbus_message(NULL));
+    return archive_seq(out->payload);
+}
+
 struct ring *archive_ring(const struct evbus *bus, const char *log)
 {
     for (uint32_t l = 0; l < memory_n_logs(&bus->memory); l++)

@@ -37,6 +37,10 @@ unsigned archive_seq(const char *payload);
  * is missing. */
 unsigned archive_read(struct evbus *bus, uint64_t *out_lost);
 
+/* A member of a group; and the next event for it, within 10 s: its seq. */
+struct evbus_subscription *archive_join(struct evbus *bus, const char *group);
+unsigned archive_receive(struct evbus_subscription *sub, struct evbus_delivery *out);
+
 /* Its first ring. */
 struct ring *archive_ring(const struct evbus *bus, const char *log);
 

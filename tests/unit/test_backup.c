@@ -67,20 +67,10 @@ static void publish(struct archive *archive, const char *topic, unsigned from, u
         cr_assert_eq(archive_publish(archive->bus, topic, i, 300), EVBUS_OK, "%s", evbus_message(archive->bus));
 }
 
-static struct evbus_subscription *join(struct evbus *bus, const char *group)
-{
-    struct evbus_subscription *sub = NULL;
-    cr_assert_eq(evbus_subscribe(
-                     &sub, bus,
-                     &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options), .group = group}),
-                 EVBUS_OK, "%s", evbus_message(bus));
-    return sub;
-}
-
 /* Handles n events, which must come as seq `from` and so on. */
 static void handle(struct evbus *bus, unsigned from, unsigned n)
 {
-    struct evbus_subscription *sub = join(bus, "team");
+    struct evbus_subscription *sub = archive_join(bus, "team");
     for (unsigned i = from; i < from + n; i++) {
         struct evbus_delivery event = {.size = sizeof event};
         cr_assert_eq(evbus_receive(sub, &event, 10 * CLOCK_NS_PER_S), EVBUS_OK, "%s", evbus_message(bus));
@@ -373,7 +363,7 @@ static void read_all(struct evbus *bus, const char *topic, bool may_repeat, unsi
 /* What the group is given now: of each key the first seq, then one after the other up to n. out_first: n where nothing comes. */
 static void drain(struct evbus *bus, const unsigned n[2], unsigned out_first[2])
 {
-    struct evbus_subscription *sub = join(bus, "team");
+    struct evbus_subscription *sub = archive_join(bus, "team");
     unsigned next[2] = {UINT32_MAX, UINT32_MAX};
     out_first[0] = n[0];
     out_first[1] = n[1];
@@ -614,7 +604,7 @@ Test(backup, begins_again_where_a_group_had_still_needed_what_went)
     cr_assert_eq(backup(archive.bus, copies.path, on_progress, &meanwhile), EVBUS_OK, "%s", evbus_message(archive.bus));
     cr_assert_geq(meanwhile.n_calls, 3);
     come_back_from(&archive, &copies);
-    struct evbus_subscription *sub = join(archive.bus, "team");
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     cr_expect_eq(evbus_receive(sub, &event, CLOCK_NS_PER_S / 5), EVBUS_ETIMEOUT,
                  "seq %u: the group had done all that is not there any more", archive_seq(event.payload));
     evbus_unsubscribe(sub);
@@ -652,7 +642,7 @@ Test(backup, is_of_one_catalogue_where_another_is_applied_meanwhile)
         cr_expect_eq(archive_read(archive.bus, NULL), 1001, "at call %u: test.a.zero is not taken for test.a.one", at);
         struct ring *c = archive_ring(archive.bus, "test.c");
         cr_expect_gt(c->head->prev_end, 10, "at call %u: events of the new log", at);
-        struct evbus_subscription *sub = join(archive.bus, "late");
+        struct evbus_subscription *sub = archive_join(archive.bus, "late");
         cr_assert_eq(evbus_receive(sub, &event, 10 * CLOCK_NS_PER_S), EVBUS_OK);
         cr_expect_eq(archive_seq(event.payload), 1000, "at call %u: it was made behind 999, and is given %u", at,
                      archive_seq(event.payload));

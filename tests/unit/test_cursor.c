@@ -216,23 +216,6 @@ Test(cursor, from_a_time_begins_with_the_file_of_that_time)
 
 /* --- groups ------------------------------------------------------------------------------------------------------------------ */
 
-static struct evbus_subscription *join(struct evbus *bus)
-{
-    struct evbus_subscription *sub = NULL;
-    cr_assert_eq(evbus_subscribe(&sub, bus,
-                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
-                                                                   .group = "team"}),
-                 EVBUS_OK, "%s", evbus_message(bus));
-    return sub;
-}
-
-static unsigned receive(struct evbus_subscription *sub, struct evbus_delivery *out)
-{
-    *out = (struct evbus_delivery){.size = sizeof *out};
-    cr_assert_eq(evbus_receive(sub, out, 10 * CLOCK_NS_PER_S), EVBUS_OK, "%s", evbus_message(NULL));
-    return archive_seq(out->payload);
-}
-
 Test(cursor, of_a_group_that_was_absent_reads_all_of_it_and_holds_up_no_producer)
 {
     struct archive archive = archive_make((struct archive_options){0});
@@ -240,9 +223,9 @@ Test(cursor, of_a_group_that_was_absent_reads_all_of_it_and_holds_up_no_producer
     struct evbus_delivery event;
     publish(&archive, writer, 0, 2000);
     cr_expect_eq(atomic_load(&archive_ring(archive.bus, "test.a")->head->full), 0);
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     for (unsigned i = 0; i < 2000; i++) {
-        cr_assert_eq(receive(sub, &event), i);
+        cr_assert_eq(archive_receive(sub, &event), i);
         cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     }
     evbus_unsubscribe(sub);
@@ -253,22 +236,22 @@ Test(cursor, of_a_group_finds_a_held_keys_events_across_the_border_of_files_and_
 {
     struct archive archive = archive_make((struct archive_options){0});
     struct writer *writer = archive_writer(archive.bus, 1);
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     struct evbus_delivery event;
     publish(&archive, writer, 0, 5);
     clock_freeze();
-    cr_assert_eq(receive(sub, &event), 0);
+    cr_assert_eq(archive_receive(sub, &event), 0);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_RETRY, "later"), EVBUS_OK); /* all have one key: it holds them */
     publish(&archive, writer, 5, 600);
     struct evbus_delivery none = {.size = sizeof none};
     cr_expect_eq(evbus_receive(sub, &none, 0), EVBUS_ETIMEOUT, "the key is held");
     cr_assert_gt(ring_released(archive_ring(archive.bus, "test.a")), 1000, "the first one has left the ring");
     clock_advance(2 * CLOCK_NS_PER_S);
-    cr_assert_eq(receive(sub, &event), 0);
+    cr_assert_eq(archive_receive(sub, &event), 0);
     cr_expect_eq(event.attempt, 2);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     for (unsigned i = 1; i < 605; i++) {
-        cr_assert_eq(receive(sub, &event), i);
+        cr_assert_eq(archive_receive(sub, &event), i);
         cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     }
     clock_release();
@@ -280,15 +263,15 @@ Test(cursor, of_a_group_takes_over_what_stands_in_files_alone)
 {
     struct archive archive = archive_make((struct archive_options){0});
     struct writer *writer = archive_writer(archive.bus, 1);
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     struct evbus_delivery event;
     publish(&archive, writer, 0, 5);
-    cr_assert_eq(receive(sub, &event), 0);
+    cr_assert_eq(archive_receive(sub, &event), 0);
     publish(&archive, writer, 5, 600);
     evbus_unsubscribe(sub); /* releases what it had in hand */
-    sub = join(archive.bus);
+    sub = archive_join(archive.bus, "team");
     for (unsigned i = 0; i < 605; i++) {
-        cr_assert_eq(receive(sub, &event), i);
+        cr_assert_eq(archive_receive(sub, &event), i);
         cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     }
     evbus_unsubscribe(sub);
@@ -306,14 +289,14 @@ Test(cursor, of_a_group_waits_for_a_file_that_cannot_be_read_and_drops_nothing)
     cr_assert_eq(rename(path, away), 0);
     cr_assert_eq(mkdir(path, 0700), 0);
     clock_freeze();
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     struct evbus_delivery none = {.size = sizeof none};
     cr_expect_eq(evbus_receive(sub, &none, 0), EVBUS_ETIMEOUT);
     cr_assert_eq(rmdir(path), 0);
     cr_assert_eq(rename(away, path), 0);
     clock_advance(2 * CLOCK_NS_PER_S);
     for (unsigned i = 0; i < 100; i++) {
-        cr_assert_eq(receive(sub, &event), i);
+        cr_assert_eq(archive_receive(sub, &event), i);
         cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     }
     clock_release();
@@ -354,7 +337,7 @@ Test(cursor, of_a_group_begins_where_it_is_asked_to_in_the_files_too)
                      EVBUS_OK, "%s", evbus_message(archive.bus));
         if (rows[i].from == EVBUS_FROM_LATEST)
             publish(&archive, writer, 900, 1);
-        cr_expect_eq(receive(sub, &event), rows[i].first, "%s", rows[i].label);
+        cr_expect_eq(archive_receive(sub, &event), rows[i].first, "%s", rows[i].label);
         evbus_unsubscribe(sub);
     }
     end(&archive, writer);
@@ -447,10 +430,10 @@ Test(cursor, of_a_group_tells_what_is_damaged_by_position)
     publish(&archive, writer, 0, 400);
     folder_flip(path_of(&archive, "0000000000000000.seg", path), 4096 + 64 * 1000, 4);
     struct evbus *bus = open_heard(&archive);
-    struct evbus_subscription *sub = join(bus);
+    struct evbus_subscription *sub = archive_join(bus, "team");
     struct evbus_delivery event;
     for (unsigned i = 0; i < 399; i++) {
-        receive(sub, &event);
+        archive_receive(sub, &event);
         cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     }
     cr_expect_eq(n_said, 1, "%u lines", n_said);
@@ -465,19 +448,19 @@ Test(cursor, of_a_group_tells_an_event_that_was_to_be_tried_again_and_is_damaged
     struct archive archive = archive_make((struct archive_options){0});
     struct writer *writer = archive_writer(archive.bus, 1);
     struct evbus *bus = open_heard(&archive);
-    struct evbus_subscription *sub = join(bus);
+    struct evbus_subscription *sub = archive_join(bus, "team");
     struct evbus_delivery event;
     char path[FILE_PATH_MAX], wanted[64];
     publish(&archive, writer, 0, 5);
     clock_freeze();
-    cr_assert_eq(receive(sub, &event), 0);
+    cr_assert_eq(archive_receive(sub, &event), 0);
     uint64_t at = event.position;
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_RETRY, "later"), EVBUS_OK);
     publish(&archive, writer, 5, 600);
     cr_assert_gt(ring_released(archive_ring(archive.bus, "test.a")), at, "it has left the ring");
     folder_flip(path_of(&archive, "0000000000000000.seg", path), 4096 + 64 * at + 70, 4);
     clock_advance(2 * CLOCK_NS_PER_S);
-    cr_assert_eq(receive(sub, &event), 1, "its key goes on");
+    cr_assert_eq(archive_receive(sub, &event), 1, "its key goes on");
     snprintf(wanted, sizeof wanted, "position=%llu ", (unsigned long long)at);
     cr_expect_eq(n_said, 1, "%u lines", n_said);
     cr_expect_not_null(strstr(said[0], wanted), "%s", said[0]);
@@ -497,7 +480,7 @@ Test(cursor, of_a_group_tells_once_that_a_file_cannot_be_read_and_once_that_it_c
     hide(&archive, true);
     struct evbus *bus = open_heard(&archive);
     clock_freeze();
-    struct evbus_subscription *sub = join(bus);
+    struct evbus_subscription *sub = archive_join(bus, "team");
     for (unsigned i = 0; i < 3; i++) {
         cr_expect_eq(evbus_receive(sub, &event, 0), EVBUS_ETIMEOUT);
         clock_advance(2 * CLOCK_NS_PER_S);
@@ -506,7 +489,7 @@ Test(cursor, of_a_group_tells_once_that_a_file_cannot_be_read_and_once_that_it_c
     cr_expect_not_null(strstr(said[0], "state=unreadable group=team log=test.a partition=0 reason="), "%s", said[0]);
     hide(&archive, false);
     clock_advance(2 * CLOCK_NS_PER_S);
-    cr_expect_eq(receive(sub, &event), 0);
+    cr_expect_eq(archive_receive(sub, &event), 0);
     cr_expect_eq(n_said, 2, "%u lines", n_said);
     cr_expect_not_null(strstr(said[1], "state=readable group=team log=test.a partition=0"), "%s", said[1]);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
@@ -520,15 +503,15 @@ Test(cursor, of_a_group_takes_a_lease_once_a_second_where_its_files_cannot_be_re
 {
     struct archive archive = archive_make((struct archive_options){0});
     struct writer *writer = archive_writer(archive.bus, 1);
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     struct evbus_delivery event = {.size = sizeof event};
     publish(&archive, writer, 0, 5);
-    cr_assert_eq(receive(sub, &event), 0);
+    cr_assert_eq(archive_receive(sub, &event), 0);
     publish(&archive, writer, 5, 600);
     evbus_unsubscribe(sub); /* what it had in hand stays, and stands in files alone */
     hide(&archive, true);
     clock_freeze();
-    sub = join(archive.bus);
+    sub = archive_join(archive.bus, "team");
     struct group_part *part = memory_part(&archive.bus->memory.logs[0], 0, group_find(&archive.bus->memory, "team"));
     cr_expect_eq(evbus_receive(sub, &event, 0), EVBUS_ETIMEOUT);
     uint16_t epoch = LEASE_EPOCH(atomic_load(&part->lease));
@@ -537,7 +520,7 @@ Test(cursor, of_a_group_takes_a_lease_once_a_second_where_its_files_cannot_be_re
     cr_expect_eq(LEASE_EPOCH(atomic_load(&part->lease)), epoch, "there are only 65536 of them");
     hide(&archive, false);
     clock_advance(2 * CLOCK_NS_PER_S);
-    cr_expect_eq(receive(sub, &event), 0);
+    cr_expect_eq(archive_receive(sub, &event), 0);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     clock_release();
     evbus_unsubscribe(sub);

@@ -7,6 +7,7 @@
 #include "fixture.h"
 #include "index.h"
 #include "partition.h"
+#include "shown.h"
 #include "uuid7.h"
 
 #include <criterion/criterion.h>
@@ -211,40 +212,13 @@ Test(history, the_keeper_makes_the_indexes_of_files_that_are_finished)
 
 /* --- why ----------------------------------------------------------------------------------------------------------------- */
 
-/* What was told, a line a record: kind name=value ... */
-static char told[8192];
+static struct shown told;
 
-static int tell(void *context, const struct evbus_record *record)
+static const struct shown *why(struct evbus *bus, const uint8_t id[16])
 {
-    (void)context;
-    size_t at = strlen(told);
-    at += (size_t)snprintf(told + at, sizeof told - at, "%s", record->kind);
-    for (size_t i = 0; i < record->n_fields; i++) {
-        const struct evbus_field *field = &record->fields[i];
-        if (field->kind == EVBUS_FIELD_TEXT)
-            at += (size_t)snprintf(told + at, sizeof told - at, " %s=%s", field->name, field->text);
-        else
-            at += (size_t)snprintf(told + at, sizeof told - at, " %s=%" PRIu64, field->name, field->number);
-    }
-    snprintf(told + at, sizeof told - at, "\n");
-    return EVBUS_OK;
-}
-
-static const char *why(struct evbus *bus, const uint8_t id[16])
-{
-    told[0] = '\0';
-    cr_assert_eq(evbus_why(bus, id, tell, NULL), EVBUS_OK, "%s", evbus_message(bus));
-    return told;
-}
-
-static struct evbus_subscription *join(struct evbus *bus)
-{
-    struct evbus_subscription *sub = NULL;
-    cr_assert_eq(evbus_subscribe(&sub, bus,
-                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
-                                                                   .group = "team"}),
-                 EVBUS_OK, "%s", evbus_message(bus));
-    return sub;
+    shown_forget(&told);
+    cr_assert_eq(evbus_why(bus, id, shown_keep, &told), EVBUS_OK, "%s", evbus_message(bus));
+    return &told;
 }
 
 static struct evbus_delivery receive(struct evbus_subscription *sub)
@@ -265,7 +239,7 @@ static bool is_on_disk(const struct evbus *bus)
     return true;
 }
 
-#define EXPECT(text, part) cr_expect_not_null(strstr(text, part), "no \"%s\" in\n%s", part, told)
+#define EXPECT(shown, part) shown_expect(shown, "%s", part)
 
 Test(history, why_tells_who_published_an_event_and_how_far_each_group_is)
 {
@@ -275,14 +249,14 @@ Test(history, why_tells_who_published_an_event_and_how_far_each_group_is)
     struct evbus_receipt second = publish(archive.bus, "k", "2");
     struct evbus_receipt other = publish(archive.bus, "other", "3");
     gethostname(host, sizeof host - 1);
-    const char *text = why(archive.bus, first.id);
+    const struct shown *text = why(archive.bus, first.id);
     snprintf(wanted, sizeof wanted,
              "event topic=test.a.one log=test.a partition=0 position=%" PRIu64 " key=k timestamp=", first.position);
     EXPECT(text, wanted);
     snprintf(wanted, sizeof wanted, " service=tester host=%s pid=%d in_memory=1\n", host, (int)getpid());
     EXPECT(text, wanted);
     EXPECT(text, "group group=team state=waiting ahead=");
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     struct evbus_delivery delivery = receive(sub);
     struct evbus_delivery of_other = receive(sub);
     EXPECT(why(archive.bus, first.id), "group group=team state=running attempts=1 member=tester since=");
@@ -306,7 +280,7 @@ Test(history, why_tells_of_each_attempt_of_a_dead_event)
     struct archive archive = archive_make((struct archive_options){.keeper = true});
     char error[32], wanted[64];
     struct evbus_receipt receipt = publish(archive.bus, "k", "1");
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     clock_freeze();
     for (int i = 1; i <= 3; i++) {
         struct evbus_delivery delivery = {.size = sizeof delivery};
@@ -318,7 +292,7 @@ Test(history, why_tells_of_each_attempt_of_a_dead_event)
     struct evbus_delivery none = {.size = sizeof none};
     cr_assert_eq(evbus_receive(sub, &none, 0), EVBUS_ETIMEOUT);
     for (int life = 0; life < 2; life++) {
-        const char *text = why(archive.bus, receipt.id);
+        const struct shown *text = why(archive.bus, receipt.id);
         EXPECT(text, "group group=team state=dead deadLetterId=");
         for (int i = 1; i <= 3; i++) {
             snprintf(wanted, sizeof wanted, "attempt n=%d at=", i);
@@ -345,14 +319,14 @@ Test(history, why_tells_of_a_handler_that_took_too_long)
                      "[\"team\"]}},\"groups\":{\"team\":{\"handler_timeout\":\"30s\"}},\"defaults\":{\"partitions\":1,"
                      "\"ring\":\"64KiB\"}}"});
     struct evbus_receipt receipt = publish(f.bus, "k", "1");
-    struct evbus_subscription *sub = join(f.bus);
+    struct evbus_subscription *sub = archive_join(f.bus, "team");
     struct evbus_delivery delivery = receive(sub);
     struct evbus_delivery none = {.size = sizeof none};
     clock_freeze();
     clock_advance(31 * CLOCK_NS_PER_S);
     cr_assert_eq(evbus_receive(sub, &none, 0), EVBUS_ETIMEOUT);
     cr_expect_eq(delivery.position, receipt.position);
-    const char *text = why(f.bus, receipt.id);
+    const struct shown *text = why(f.bus, receipt.id);
     EXPECT(text, "state=retrying attempts=1 due=");
     EXPECT(text, "attempt n=1 at=");
     EXPECT(text, " member=tester ms=31");

@@ -7,6 +7,7 @@
 #include "group.h"
 #include "json.h"
 #include "pending.h"
+#include "shown.h"
 #include "slot.h"
 #include "trial.h"
 
@@ -27,94 +28,14 @@
 
 /* --- what is shown --------------------------------------------------------------------------------------------------- */
 
-struct shown {
-    char *text; /* "kind name=value name=value\n" each */
-    size_t len, cap;
-    unsigned n;
-    unsigned n_differs;
-    unsigned stop_after; /* records; 0: never */
-};
-
-static void add(struct shown *shown, const char *format, ...)
-{
-    va_list args;
-    char piece[8192];
-    va_start(args, format);
-    int len = vsnprintf(piece, sizeof piece, format, args);
-    va_end(args);
-    cr_assert(len >= 0 && (size_t)len < sizeof piece);
-    if (shown->len + (size_t)len + 1 > shown->cap) {
-        shown->cap = (shown->len + (size_t)len + 1) * 2;
-        shown->text = realloc(shown->text, shown->cap);
-        cr_assert_not_null(shown->text);
-    }
-    memcpy(shown->text + shown->len, piece, (size_t)len + 1);
-    shown->len += (size_t)len;
-}
-
-static int keep(void *context, const struct evbus_record *record)
-{
-    struct shown *shown = context;
-    cr_assert_eq(record->size, sizeof *record);
-    cr_assert(record->depth <= 2 && record->n_fields >= 1);
-    shown->n++;
-    shown->n_differs += strcmp(record->kind, "differs") == 0;
-    add(shown, "%s", record->kind);
-    for (size_t i = 0; i < record->n_fields; i++) {
-        const struct evbus_field *field = &record->fields[i];
-        switch (field->kind) {
-        case EVBUS_FIELD_TEXT:
-            cr_assert(json_is_utf8(field->text, strlen(field->text)), "%s of a %s", field->name, record->kind);
-            add(shown, " %s=%s", field->name, field->text);
-            shown->n_differs += strcmp(field->name, "differs") == 0;
-            break;
-        case EVBUS_FIELD_NONE:
-            add(shown, " %s=-", field->name);
-            break;
-        case EVBUS_FIELD_HEX:
-            add(shown, " %s=%#" PRIx64, field->name, field->number);
-            break;
-        default:
-            add(shown, " %s=%" PRIu64, field->name, field->number);
-        }
-    }
-    add(shown, "\n");
-    return shown->n == shown->stop_after ? 77 : 0;
-}
-
 static struct shown inspect(const char *bus, struct evbus_inspect_options options, int expected)
 {
     struct shown shown = {0};
     options.size = sizeof options;
     options.bus = bus;
-    add(&shown, "\n");
-    int rc = evbus_inspect(&options, keep, &shown);
+    int rc = evbus_inspect(&options, shown_keep, &shown);
     cr_assert_eq(rc, expected, "%d: %s", rc, evbus_message(NULL));
     return shown;
-}
-
-static void shows(const struct shown *shown, const char *format, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    cr_expect_not_null(strstr(shown->text, line), "nothing shows \"%s\" in:\n%s", line, shown->text);
-}
-
-static unsigned count(const struct shown *shown, const char *fragment)
-{
-    unsigned n = 0;
-    for (const char *at = shown->text; (at = strstr(at, fragment)) != NULL; at++)
-        n++;
-    return n;
-}
-
-static void forget(struct shown *shown)
-{
-    free(shown->text);
-    *shown = (struct shown){0};
 }
 
 /* --- copies ------------------------------------------------------------------------------------------------------------ */
@@ -308,55 +229,60 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
                         : 0;
     int pid = (int)getpid();
     cr_expect_eq(shown.n_differs, 0u, "%s", shown.text);
-    shows(&shown, "\nbus bus=%s folder=/dev/shm uuid=", scene.f.name);
-    shows(&shown,
-          " created=%" PRIu64 " layout=%#" PRIx64 " ready=1 retired=0 generation=1 logs=4 publishers=2 burials=0 "
-          "keeper=0 admin=0 ",
-          control->created_ns, LAYOUT_FINGERPRINT);
-    shows(&shown, "\nslot slot=%u service=doomed pid=%d thread=dead tid=%d ", scene.dead_slot, scene.dead_pid,
-          scene.dead_pid);
-    shows(&shown, "\nslot slot=%u service=tester pid=%d thread=alive ", slot, pid);
-    shows(&shown, "\nlog log=test.a file=evbus.%s.test.a bytes=%zu partitions=1 cells=64\n", scene.f.name,
-          memory->logs[0].region.len_bytes);
-    shows(&shown, "\ntopic log=test.a id=1 topic=test.a.one groups=mailer\n");
-    shows(&shown, "\npartition log=test.a partition=0 cells=64 tail=%" PRIu64 " released=0 ", ring_tail(ring));
-    shows(&shown, " used=%" PRIu64 " full=0 cancels=0 buried=0 fences=0 waited_for=0\n", ring_tail(ring));
-    shows(&shown, "\nlow log=test.a partition=0 position=0 behind=%" PRIu64 " pin=0 slot=%u service=tester",
-          ring_tail(ring), slot);
-    shows(&shown, "\nlow log=test.dlq partition=0 position=0 behind=");
-    shows(&shown, " pin=0 for_ever=1\n");
-    shows(&shown,
-          "\nword log=test.a partition=0 position=%" PRIu64 " state=claimed cells=2 slot=%u service=doomed pid=%d "
-          "thread=dead\n",
-          scene.dead_claim, scene.dead_slot, scene.dead_pid);
-    shows(&shown,
-          "\nword log=test.a partition=0 position=%" PRIu64 " state=claimed cells=2 slot=%u service=tester pid=%d "
-          "thread=alive\n",
-          scene.own_claim, slot, pid);
-    shows(&shown,
-          "\nword log=test.a partition=0 position=%" PRIu64 " state=committed cells=2 publisher=1 published_by=tester "
-          "kind=event topic=test.a.one timestamp=",
-          scene.in_hand_pos);
-    shows(&shown, "\ngroup group=mailer number=0 state=live made_by=catalogue was_joined=1 ");
-    shows(&shown, "\nmember group=mailer place=0 slot=%u service=tester pid=%d thread=alive ", slot, pid);
-    shows(&shown, "\nlease group=mailer log=test.a partition=0 cursor=%" PRIu64 " behind=", scene.dead_claim);
-    shows(&shown,
-          " low=%" PRIu64 " epoch=2 slot=%u service=tester pid=%d thread=alive done=0 redelivered=0 dead_letters=0 "
-          "takeovers=0\n",
-          scene.failed_pos, slot, pid);
-    shows(&shown,
-          "\npending group=mailer log=test.a partition=0 position=%" PRIu64 " state=run attempts=1 followers=0 ",
-          scene.in_hand_pos);
-    shows(&shown,
-          "\npending group=mailer log=test.a partition=0 position=%" PRIu64 " state=wait attempts=1 followers=1 ",
-          scene.failed_pos);
-    shows(&shown, " cause=failed alone=0 note=");
-    cr_expect_eq(count(&shown, "\npending "), 2u);
-    cr_expect_eq(count(&shown, "\nslot "), 2u);
-    cr_expect_eq(count(&shown, "\nmember "), 1u);
-    cr_expect_eq(count(&shown, "\npartition "), 4u);
-    cr_expect_eq(count(&shown, "\nlease "), 1u);
-    forget(&shown);
+    shown_expect(&shown, "\nbus bus=%s folder=/dev/shm uuid=", scene.f.name);
+    shown_expect(&shown,
+                 " created=%" PRIu64 " layout=%#" PRIx64
+                 " ready=1 retired=0 generation=1 logs=4 publishers=2 burials=0 "
+                 "keeper=0 admin=0 ",
+                 control->created_ns, LAYOUT_FINGERPRINT);
+    shown_expect(&shown, "\nslot slot=%u service=doomed pid=%d thread=dead tid=%d ", scene.dead_slot, scene.dead_pid,
+                 scene.dead_pid);
+    shown_expect(&shown, "\nslot slot=%u service=tester pid=%d thread=alive ", slot, pid);
+    shown_expect(&shown, "\nlog log=test.a file=evbus.%s.test.a bytes=%zu partitions=1 cells=64\n", scene.f.name,
+                 memory->logs[0].region.len_bytes);
+    shown_expect(&shown, "\ntopic log=test.a id=1 topic=test.a.one groups=mailer\n");
+    shown_expect(&shown, "\npartition log=test.a partition=0 cells=64 tail=%" PRIu64 " released=0 ", ring_tail(ring));
+    shown_expect(&shown, " used=%" PRIu64 " full=0 cancels=0 buried=0 fences=0 waited_for=0\n", ring_tail(ring));
+    shown_expect(&shown, "\nlow log=test.a partition=0 position=0 behind=%" PRIu64 " pin=0 slot=%u service=tester",
+                 ring_tail(ring), slot);
+    shown_expect(&shown, "\nlow log=test.dlq partition=0 position=0 behind=");
+    shown_expect(&shown, " pin=0 for_ever=1\n");
+    shown_expect(&shown,
+                 "\nword log=test.a partition=0 position=%" PRIu64
+                 " state=claimed cells=2 slot=%u service=doomed pid=%d "
+                 "thread=dead\n",
+                 scene.dead_claim, scene.dead_slot, scene.dead_pid);
+    shown_expect(&shown,
+                 "\nword log=test.a partition=0 position=%" PRIu64
+                 " state=claimed cells=2 slot=%u service=tester pid=%d "
+                 "thread=alive\n",
+                 scene.own_claim, slot, pid);
+    shown_expect(&shown,
+                 "\nword log=test.a partition=0 position=%" PRIu64
+                 " state=committed cells=2 publisher=1 published_by=tester "
+                 "kind=event topic=test.a.one timestamp=",
+                 scene.in_hand_pos);
+    shown_expect(&shown, "\ngroup group=mailer number=0 state=live made_by=catalogue was_joined=1 ");
+    shown_expect(&shown, "\nmember group=mailer place=0 slot=%u service=tester pid=%d thread=alive ", slot, pid);
+    shown_expect(&shown, "\nlease group=mailer log=test.a partition=0 cursor=%" PRIu64 " behind=", scene.dead_claim);
+    shown_expect(&shown,
+                 " low=%" PRIu64
+                 " epoch=2 slot=%u service=tester pid=%d thread=alive done=0 redelivered=0 dead_letters=0 "
+                 "takeovers=0\n",
+                 scene.failed_pos, slot, pid);
+    shown_expect(&shown,
+                 "\npending group=mailer log=test.a partition=0 position=%" PRIu64 " state=run attempts=1 followers=0 ",
+                 scene.in_hand_pos);
+    shown_expect(
+        &shown, "\npending group=mailer log=test.a partition=0 position=%" PRIu64 " state=wait attempts=1 followers=1 ",
+        scene.failed_pos);
+    shown_expect(&shown, " cause=failed alone=0 note=");
+    cr_expect_eq(shown_count(&shown, "\npending "), 2u);
+    cr_expect_eq(shown_count(&shown, "\nslot "), 2u);
+    cr_expect_eq(shown_count(&shown, "\nmember "), 1u);
+    cr_expect_eq(shown_count(&shown, "\npartition "), 4u);
+    cr_expect_eq(shown_count(&shown, "\nlease "), 1u);
+    shown_forget(&shown);
     scene_end(&scene);
 }
 
@@ -365,9 +291,9 @@ Test(inspect, cells_that_are_fenced_off_are_shown_with_whose_they_are)
     struct scene scene = scene_make();
     atomic_store(&scene.f.bus->memory.logs[0].rings[0].head->fences[3], FENCE_ENTRY(5, 2, scene.dead_slot, 1));
     struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){0}, EVBUS_OK);
-    shows(&shown, "\nfence log=test.a partition=0 cell=5 cells=2 slot=%u service=doomed pid=%d ", scene.dead_slot,
-          scene.dead_pid);
-    forget(&shown);
+    shown_expect(&shown, "\nfence log=test.a partition=0 cell=5 cells=2 slot=%u service=doomed pid=%d ",
+                 scene.dead_slot, scene.dead_pid);
+    shown_forget(&shown);
     scene_end(&scene);
 }
 
@@ -398,20 +324,20 @@ Test(inspect, all_words_are_shown_where_all_are_asked_for)
         pos += word_cells(word);
     }
     cr_expect_gt(n, 16u);
-    cr_expect_eq(count(&shown, "\nword "), n);
-    cr_expect_eq(count(&shown, "state=pad"), 1u, "the ring's end, where the frame did not fit");
-    cr_expect_eq(count(&shown, "\nleft_out "), 0u);
+    cr_expect_eq(shown_count(&shown, "\nword "), n);
+    cr_expect_eq(shown_count(&shown, "state=pad"), 1u, "the ring's end, where the frame did not fit");
+    cr_expect_eq(shown_count(&shown, "\nleft_out "), 0u);
     cr_expect_eq(shown.n_differs, 0u);
-    forget(&shown);
+    shown_forget(&shown);
     shown = inspect(f.name, (struct evbus_inspect_options){.log = "test.a", .words = 3}, EVBUS_OK);
-    cr_expect(count(&shown, "\nword ") >= 6 && count(&shown, "\nword ") <= 7, "3 at either end, and a pad:\n%s",
-              shown.text);
-    cr_expect_eq(count(&shown, "state=pad"), 1u);
+    cr_expect(shown_count(&shown, "\nword ") >= 6 && shown_count(&shown, "\nword ") <= 7,
+              "3 at either end, and a pad:\n%s", shown.text);
+    cr_expect_eq(shown_count(&shown, "state=pad"), 1u);
     unsigned n_out = 0;
     for (at = shown.text; (at = strstr(at, " frames=")) != NULL; at++)
         n_out += (unsigned)strtoul(at + strlen(" frames="), NULL, 10);
-    cr_expect_eq(n_out + count(&shown, "\nword "), n, "shown and left out make all:\n%s", shown.text);
-    forget(&shown);
+    cr_expect_eq(n_out + shown_count(&shown, "\nword "), n, "shown and left out make all:\n%s", shown.text);
+    shown_forget(&shown);
     fixture_end(&f);
 }
 
@@ -420,20 +346,21 @@ Test(inspect, a_frame_is_shown_with_its_key_and_the_front_of_its_payload)
     struct scene scene = scene_make();
     struct evbus_inspect_options options = {.has_frame = true, .frame = scene.in_hand_pos};
     struct shown shown = inspect(scene.f.name, options, EVBUS_OK);
-    shows(&shown, "\nframe log=test.a partition=0 position=%" PRIu64 " word=", scene.in_hand_pos);
-    shows(&shown,
-          " stamped=committed own_position=%" PRIu64 " format=1 kind=event flags=0 cells=2 topic_id=1 "
-          "topic=test.a.one publisher=1 published_by=tester id=",
-          scene.in_hand_pos);
-    shows(&shown, " key_hex=62 key=b version_major=1 version_minor=0 payload_len=11 payload_hex=7b227468697264223a337d "
-                  "payload={\"third\":3}\n");
-    cr_expect_eq(count(&shown, "\nframe "), 1u);
-    cr_expect_eq(count(&shown, "\nword "), 0u, "nothing else");
-    forget(&shown);
+    shown_expect(&shown, "\nframe log=test.a partition=0 position=%" PRIu64 " word=", scene.in_hand_pos);
+    shown_expect(&shown,
+                 " stamped=committed own_position=%" PRIu64 " format=1 kind=event flags=0 cells=2 topic_id=1 "
+                 "topic=test.a.one publisher=1 published_by=tester id=",
+                 scene.in_hand_pos);
+    shown_expect(&shown,
+                 " key_hex=62 key=b version_major=1 version_minor=0 payload_len=11 payload_hex=7b227468697264223a337d "
+                 "payload={\"third\":3}\n");
+    cr_expect_eq(shown_count(&shown, "\nframe "), 1u);
+    cr_expect_eq(shown_count(&shown, "\nword "), 0u, "nothing else");
+    shown_forget(&shown);
     options.frame = 5000;
     shown = inspect(scene.f.name, options, EVBUS_ENOTFOUND);
     cr_expect_not_null(strstr(evbus_message(NULL), "nothing of position 5000"));
-    forget(&shown);
+    shown_forget(&shown);
     scene_end(&scene);
 }
 
@@ -449,10 +376,10 @@ Test(inspect, a_long_payload_is_cut_and_its_length_is_told)
     struct shown shown = inspect(
         f.name, (struct evbus_inspect_options){.has_frame = true, .frame = receipt.position, .log = "test.a"},
         EVBUS_OK);
-    shows(&shown, " payload_len=4001 ");
-    shows(&shown, "=\"xxxxx");
+    shown_expect(&shown, " payload_len=4001 ");
+    shown_expect(&shown, "=\"xxxxx");
     cr_expect_lt(shown.len, 2000u);
-    forget(&shown);
+    shown_forget(&shown);
     fixture_end(&f);
 }
 
@@ -482,13 +409,13 @@ Test(inspect, what_is_asked_for_is_shown_and_nothing_else)
     };
     for (size_t i = 0; i < N(rows); i++) {
         struct shown shown = inspect(scene.f.name, rows[i].options, EVBUS_OK);
-        cr_expect_eq(count(&shown, "\nbus "), 1u, "%s", rows[i].label);
-        cr_expect_eq(count(&shown, "\nslot "), rows[i].n_slots, "%s", rows[i].label);
-        cr_expect_eq(count(&shown, "\npartition "), rows[i].n_partitions, "%s", rows[i].label);
-        cr_expect_eq(count(&shown, "\nlease "), rows[i].n_leases, "%s: %s", rows[i].label, shown.text);
-        cr_expect_eq(count(&shown, "\nword ") > 0, rows[i].has_words, "%s", rows[i].label);
-        cr_expect_eq(count(&shown, "\ngroup ") > 0, rows[i].has_group, "%s", rows[i].label);
-        forget(&shown);
+        cr_expect_eq(shown_count(&shown, "\nbus "), 1u, "%s", rows[i].label);
+        cr_expect_eq(shown_count(&shown, "\nslot "), rows[i].n_slots, "%s", rows[i].label);
+        cr_expect_eq(shown_count(&shown, "\npartition "), rows[i].n_partitions, "%s", rows[i].label);
+        cr_expect_eq(shown_count(&shown, "\nlease "), rows[i].n_leases, "%s: %s", rows[i].label, shown.text);
+        cr_expect_eq(shown_count(&shown, "\nword ") > 0, rows[i].has_words, "%s", rows[i].label);
+        cr_expect_eq(shown_count(&shown, "\ngroup ") > 0, rows[i].has_group, "%s", rows[i].label);
+        shown_forget(&shown);
     }
     scene_end(&scene);
 }
@@ -511,14 +438,15 @@ Test(inspect, what_is_not_there_or_makes_no_sense_is_named)
     for (size_t i = 0; i < N(rows); i++) {
         struct shown shown = inspect(f.name, rows[i].options, rows[i].code);
         cr_expect_not_null(strstr(evbus_message(NULL), rows[i].says), "%s: %s", rows[i].label, evbus_message(NULL));
-        forget(&shown);
+        shown_forget(&shown);
     }
     struct shown shown = {0};
     cr_expect_eq(evbus_inspect(NULL, NULL, NULL), EVBUS_EINVAL);
     cr_expect_str_eq(evbus_message(NULL), "each is NULL");
-    cr_expect_eq(evbus_inspect(&(struct evbus_inspect_options){.bus = "../x"}, keep, &shown), EVBUS_EINVAL);
-    cr_expect_eq(evbus_inspect(&(struct evbus_inspect_options){.size = 5000}, keep, &shown), EVBUS_EINVAL);
-    cr_expect_eq(evbus_inspect(&(struct evbus_inspect_options){.bus = "no-such-bus"}, keep, &shown), EVBUS_ENOBUS);
+    cr_expect_eq(evbus_inspect(&(struct evbus_inspect_options){.bus = "../x"}, shown_keep, &shown), EVBUS_EINVAL);
+    cr_expect_eq(evbus_inspect(&(struct evbus_inspect_options){.size = 5000}, shown_keep, &shown), EVBUS_EINVAL);
+    cr_expect_eq(evbus_inspect(&(struct evbus_inspect_options){.bus = "no-such-bus"}, shown_keep, &shown),
+                 EVBUS_ENOBUS);
     cr_expect_eq(shown.n, 0u);
     fixture_end(&f);
 }
@@ -529,12 +457,12 @@ Test(inspect, whoever_has_seen_enough_ends_it)
     struct shown all = inspect(scene.f.name, (struct evbus_inspect_options){0}, EVBUS_OK);
     for (unsigned n = 1; n <= all.n; n++) {
         struct shown shown = {.stop_after = n};
-        cr_assert_eq(evbus_inspect(&(struct evbus_inspect_options){.bus = scene.f.name}, keep, &shown), 77, "after %u",
-                     n);
+        cr_assert_eq(evbus_inspect(&(struct evbus_inspect_options){.bus = scene.f.name}, shown_keep, &shown), 77,
+                     "after %u", n);
         cr_assert_eq(shown.n, n);
-        forget(&shown);
+        shown_forget(&shown);
     }
-    forget(&all);
+    shown_forget(&all);
     scene_end(&scene);
 }
 
@@ -545,7 +473,7 @@ Test(inspect, not_a_byte_of_the_bus_changes)
     struct scene scene = scene_make();
     struct copies before = copy_bus(scene.f.name);
     struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){.words = UINT32_MAX}, EVBUS_OK);
-    forget(&shown);
+    shown_forget(&shown);
     shown = inspect(scene.f.name, (struct evbus_inspect_options){.has_frame = true, .frame = scene.in_hand_pos},
                     EVBUS_OK);
     for (unsigned i = 0; i < before.n; i++) {
@@ -556,7 +484,7 @@ Test(inspect, not_a_byte_of_the_bus_changes)
         cr_expect(len == before.of[i].len && memcmp(after, before.of[i].bytes, len) == 0, "%s", before.of[i].name);
         free(after);
     }
-    forget(&shown);
+    shown_forget(&shown);
     forget_copies(&before);
     scene_end(&scene);
 }
@@ -571,12 +499,12 @@ Test(inspect, looking_takes_no_memory_of_the_tmpfs)
     int fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
     cr_assert(fd >= 0 && ftruncate(fd, 1 << 20) == 0 && fstat(fd, &before) == 0);
     struct shown shown = inspect(f.name, (struct evbus_inspect_options){0}, EVBUS_OK);
-    shows(&shown, "\ndiffers what=test.c: it does not begin as a log does");
-    shows(&shown, "\ndiffers what=test.c: the control object does not name it");
+    shown_expect(&shown, "\ndiffers what=test.c: it does not begin as a log does");
+    shown_expect(&shown, "\ndiffers what=test.c: the control object does not name it");
     cr_assert_eq(fstat(fd, &after), 0);
     cr_expect_eq(after.st_blocks, before.st_blocks);
     close(fd);
-    forget(&shown);
+    shown_forget(&shown);
     fixture_end(&f);
 }
 
@@ -594,9 +522,9 @@ Test(inspect, copies_in_a_folder_show_the_same)
     const char *copied_rest = strchr(copied.text + 1, '\n');
     cr_assert(live_rest != NULL && copied_rest != NULL);
     cr_expect_str_eq(copied_rest, live_rest);
-    shows(&copied, " folder=%s ", copies.dir);
-    forget(&live);
-    forget(&copied);
+    shown_expect(&copied, " folder=%s ", copies.dir);
+    shown_forget(&live);
+    shown_forget(&copied);
     forget_copies(&copies);
 }
 
@@ -656,9 +584,9 @@ Test(inspect, what_differs_is_told_and_the_rest_is_shown)
         write_copy(&copies, rows[i].copy, bytes, rows[i].copy->len);
         struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){.dir = copies.dir}, EVBUS_OK);
         cr_expect_geq(shown.n_differs, 1u, "%s", rows[i].label);
-        shows(&shown, "%s", rows[i].says);
-        shows(&shown, "%s", rows[i].shows);
-        forget(&shown);
+        shown_expect(&shown, "%s", rows[i].says);
+        shown_expect(&shown, "%s", rows[i].shows);
+        shown_forget(&shown);
         free(bytes);
         write_copy(&copies, rows[i].copy, rows[i].copy->bytes, rows[i].copy->len);
     }
@@ -695,8 +623,8 @@ Test(inspect, a_length_that_leads_beyond_the_ring_is_damage)
         memcpy((char *)(head + 1) + rows[i].pos * 8, &word, 8);
         write_copy(&copies, log, bytes, log->len);
         struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){.dir = copies.dir}, EVBUS_OK);
-        shows(&shown, "%s", rows[i].says);
-        forget(&shown);
+        shown_expect(&shown, "%s", rows[i].says);
+        shown_forget(&shown);
     }
     free(bytes);
     forget_copies(&copies);
@@ -714,11 +642,12 @@ Test(inspect, of_another_build_only_the_heads_are_shown)
         write_copy(&copies, &copies.of[i], copies.of[i].bytes, copies.of[i].len);
     }
     struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){.dir = copies.dir}, EVBUS_OK);
-    shows(&shown, "\ndiffers what=another build of evbus made it: its layout is 0xf0e1d2c3b4a59687, this is ");
-    shows(&shown, "\nlog log=test.a file=evbus.%s.test.a bytes=%zu partitions=1 cells=64\n", scene.f.name,
-          copy_of(&copies, "test.a")->len);
-    cr_expect_eq(count(&shown, "\nslot ") + count(&shown, "\nword ") + count(&shown, "\ngroup "), 0u, "%s", shown.text);
-    forget(&shown);
+    shown_expect(&shown, "\ndiffers what=another build of evbus made it: its layout is 0xf0e1d2c3b4a59687, this is ");
+    shown_expect(&shown, "\nlog log=test.a file=evbus.%s.test.a bytes=%zu partitions=1 cells=64\n", scene.f.name,
+                 copy_of(&copies, "test.a")->len);
+    cr_expect_eq(shown_count(&shown, "\nslot ") + shown_count(&shown, "\nword ") + shown_count(&shown, "\ngroup "), 0u,
+                 "%s", shown.text);
+    shown_forget(&shown);
     forget_copies(&copies);
 }
 
@@ -735,13 +664,13 @@ Test(inspect, files_that_are_missing_are_named_and_the_rest_is_shown)
         cr_assert_eq(unlink(path), 0);
         struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){.dir = copies.dir}, EVBUS_OK);
         if (is_control)
-            shows(&shown, "\ndiffers what=its control object is not there");
+            shown_expect(&shown, "\ndiffers what=its control object is not there");
         else
-            shows(&shown, "\ndiffers what=its log %s is not there", part);
-        cr_expect_geq(count(&shown, "\nword log="), 3u);
-        cr_expect_eq(count(&shown, "\nslot "), is_control ? 0u : 2u);
-        cr_expect_eq(count(&shown, "\nlease "), strcmp(part, "test.a") == 0 ? 0u : 1u);
-        forget(&shown);
+            shown_expect(&shown, "\ndiffers what=its log %s is not there", part);
+        cr_expect_geq(shown_count(&shown, "\nword log="), 3u);
+        cr_expect_eq(shown_count(&shown, "\nslot "), is_control ? 0u : 2u);
+        cr_expect_eq(shown_count(&shown, "\nlease "), strcmp(part, "test.a") == 0 ? 0u : 1u);
+        shown_forget(&shown);
         write_copy(&copies, &copies.of[i], copies.of[i].bytes, copies.of[i].len);
     }
     forget_copies(&copies);
@@ -756,9 +685,9 @@ Test(inspect, what_is_no_file_is_named)
     snprintf(path, sizeof path, "%s/evbus.%s.test.pipe", copies.dir, scene.f.name);
     cr_assert_eq(mkfifo(path, 0600), 0); /* whoever opens it for reading and waits, waits for ever */
     struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){.dir = copies.dir}, EVBUS_OK);
-    shows(&shown, "\ndiffers what=evbus.%s.test.pipe: ", scene.f.name);
+    shown_expect(&shown, "\ndiffers what=evbus.%s.test.pipe: ", scene.f.name);
     cr_expect_eq(shown.n_differs, 1u);
-    forget(&shown);
+    shown_forget(&shown);
     forget_copies(&copies);
 }
 
@@ -791,7 +720,7 @@ Test(inspect, files_that_are_cut_anywhere_are_shown_as_far_as_they_go, .timeout 
             write_copy(&copies, copy, copy->bytes, len);
             struct shown shown = inspect(scene.f.name, (struct evbus_inspect_options){.dir = copies.dir}, EVBUS_OK);
             cr_assert_geq(shown.n_differs, 1u, "%s of %zu bytes: %s", copy->name, len, shown.text);
-            cr_assert_leq(count(&shown, "\ngroup "), 1u, "%s of %zu bytes: %s", copy->name, len, shown.text);
+            cr_assert_leq(shown_count(&shown, "\ngroup "), 1u, "%s of %zu bytes: %s", copy->name, len, shown.text);
             is_part_of(&shown, &whole, "\nslot ");
             is_part_of(&shown, &whole, is_control ? "\nword log=test.b " : "\ntopic ");
             is_part_of(&shown, &whole, "\npartition ");
@@ -799,13 +728,13 @@ Test(inspect, files_that_are_cut_anywhere_are_shown_as_far_as_they_go, .timeout 
             is_part_of(&shown, &whole, is_control ? "\npartition " : "\nlow ");
             is_part_of(&shown, &whole, is_control ? "\npartition " : "\nlease ");
             is_part_of(&shown, &whole, is_control ? "\npartition " : "\npending ");
-            forget(&shown);
+            shown_forget(&shown);
         }
         write_copy(&copies, copy, copy->bytes, copy->len);
     }
     cr_log_info("%u cuts", n);
     cr_expect_gt(n, 500u);
-    forget(&whole);
+    shown_forget(&whole);
     forget_copies(&copies);
 }
 
@@ -870,11 +799,11 @@ Test(inspect, any_bytes_are_shown_without_a_crash, .timeout = 200)
             .frame = trial_random(&seed) % 2 == 0 ? trial_random(&seed) % 64 : any_number(&seed),
         };
         struct shown shown = {0};
-        int rc = evbus_inspect(&options, keep, &shown);
+        int rc = evbus_inspect(&options, shown_keep, &shown);
         cr_assert(rc == EVBUS_OK || (rc == EVBUS_ENOTFOUND && options.has_frame), "round %" PRIu64 ": %d %s", round, rc,
                   evbus_message(NULL));
         n_told += shown.n_differs > 0;
-        forget(&shown);
+        shown_forget(&shown);
         free(bytes);
         if (trial_random(&seed) % 3 != 0) /* else its damage stays for the next rounds */
             write_copy(&copies, copy, copy->bytes, copy->len);
@@ -903,8 +832,8 @@ Test(inspect, a_bus_that_is_written_to_is_shown_without_a_crash, .timeout = 100)
     cr_assert(await_that(atomic_load(&told->slot) > 100));
     for (uint64_t i = trial_count(300, 50); i > 0; i--) {
         struct shown shown = inspect(told->f.name, (struct evbus_inspect_options){.words = UINT32_MAX}, EVBUS_OK);
-        cr_assert_geq(count(&shown, "\npartition "), 4u);
-        forget(&shown);
+        cr_assert_geq(shown_count(&shown, "\npartition "), 4u);
+        shown_forget(&shown);
     }
     atomic_store(&told->pos, 1);
     cr_expect_eq(child_join(&child), 0);

@@ -76,23 +76,6 @@ static void as_left(struct archive *archive)
     shell("d=%s/%s; cp -a $d.as-left $d", archive);
 }
 
-static struct evbus_subscription *join(struct evbus *bus)
-{
-    struct evbus_subscription *sub = NULL;
-    cr_assert_eq(evbus_subscribe(&sub, bus,
-                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
-                                                                   .group = "team"}),
-                 EVBUS_OK, "%s", evbus_message(bus));
-    return sub;
-}
-
-static unsigned receive(struct evbus_subscription *sub, struct evbus_delivery *out)
-{
-    *out = (struct evbus_delivery){.size = sizeof *out};
-    cr_assert_eq(evbus_receive(sub, out, 10 * CLOCK_NS_PER_S), EVBUS_OK, "%s", evbus_message(NULL));
-    return archive_seq(out->payload);
-}
-
 static void publish(struct archive *archive, const char *topic, unsigned from, unsigned n)
 {
     for (unsigned i = from; i < from + n; i++)
@@ -122,22 +105,22 @@ Test(recover, resumes_groups_with_what_they_had_in_hand_and_how_often)
 {
     struct archive archive = archive_make((struct archive_options){.keeper = true});
     struct evbus_delivery event;
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     publish(&archive, "test.a.one", 0, 10);
-    cr_assert_eq(receive(sub, &event), 0);
+    cr_assert_eq(archive_receive(sub, &event), 0);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
-    cr_assert_eq(receive(sub, &event), 1);
+    cr_assert_eq(archive_receive(sub, &event), 1);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_RETRY, "not now"),
                  EVBUS_OK); /* of the one key: it holds back the rest */
     evbus_unsubscribe(sub);
     shut_down(&archive);
     come_back(&archive, true);
-    sub = join(archive.bus);
-    cr_expect_eq(receive(sub, &event), 1, "what was done is not given again");
+    sub = archive_join(archive.bus, "team");
+    cr_expect_eq(archive_receive(sub, &event), 1, "what was done is not given again");
     cr_expect_eq(event.attempt, 2);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     for (unsigned i = 2; i < 10; i++) {
-        cr_assert_eq(receive(sub, &event), i);
+        cr_assert_eq(archive_receive(sub, &event), i);
         cr_expect_eq(event.attempt, 1);
         cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     }
@@ -149,12 +132,12 @@ Test(recover, does_not_charge_what_was_in_a_handler_when_the_host_went_down)
 {
     struct archive archive = archive_make((struct archive_options){.keeper = true});
     struct evbus_delivery event;
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     struct error err = {""};
     char *text;
     size_t len;
     publish(&archive, "test.a.one", 0, 3);
-    cr_assert_eq(receive(sub, &event), 0);
+    cr_assert_eq(archive_receive(sub, &event), 0);
     cr_assert(
         await_that(ring_synced(archive_ring(archive.bus, "test.a")) == ring_tail(archive_ring(archive.bus, "test.a"))));
     cr_assert_eq(saved_snapshot(&archive.bus->memory, &text, &len, &err), EVBUS_OK);
@@ -164,11 +147,11 @@ Test(recover, does_not_charge_what_was_in_a_handler_when_the_host_went_down)
     evbus_unsubscribe(sub);
     shut_down(&archive);
     come_back(&archive, true);
-    sub = join(archive.bus);
-    cr_expect_eq(receive(sub, &event), 0);
+    sub = archive_join(archive.bus, "team");
+    cr_expect_eq(archive_receive(sub, &event), 0);
     cr_expect_eq(event.attempt, 1);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
-    cr_expect_eq(receive(sub, &event), 1);
+    cr_expect_eq(archive_receive(sub, &event), 1);
     evbus_unsubscribe(sub);
     end(&archive);
 }
@@ -183,9 +166,9 @@ Test(recover, gives_a_group_that_no_file_tells_of_everything_that_is_kept)
     snprintf(command, sizeof command, "rm %s/%s/groups.*", archive.folder.path, archive.name);
     cr_assert_eq(system(command), 0);
     come_back(&archive, true);
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     for (unsigned i = 0; i < 5; i++) {
-        cr_assert_eq(receive(sub, &event), i);
+        cr_assert_eq(archive_receive(sub, &event), i);
         cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     }
     evbus_unsubscribe(sub);

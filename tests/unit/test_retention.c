@@ -9,16 +9,6 @@
 
 #define DAY_NS (UINT64_C(86400) * CLOCK_NS_PER_S)
 
-static struct evbus_subscription *join(struct evbus *bus)
-{
-    struct evbus_subscription *sub = NULL;
-    cr_assert_eq(evbus_subscribe(&sub, bus,
-                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
-                                                                   .group = "team"}),
-                 EVBUS_OK, "%s", evbus_message(bus));
-    return sub;
-}
-
 /* Five files of 256 KiB, on disk. */
 static struct writer *fill(struct archive *archive, const char *topic, const char *log)
 {
@@ -88,7 +78,7 @@ Test(retention, removes_nothing_that_a_group_has_not_done)
     size_t n = n_files(&archive, "test.a");
     look(&archive, "test.a", clock_wall_ns() + 400 * DAY_NS);
     cr_expect_eq(n_files(&archive, "test.a"), n, "the group has been absent, and needs all of it");
-    struct evbus_subscription *sub = join(archive.bus);
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
     unsigned seq = 0;
     for (uint64_t pos = 0; pos < 2 * 4096 + 100; seq++) {
         struct evbus_delivery event = {.size = sizeof event};
@@ -101,7 +91,7 @@ Test(retention, removes_nothing_that_a_group_has_not_done)
     look(&archive, "test.a", clock_wall_ns());
     cr_expect_eq(n_files(&archive, "test.a"), n - 2);
     cr_expect_eq(ring_oldest(archive_ring(archive.bus, "test.a")), 2 * 4096);
-    sub = join(archive.bus);
+    sub = archive_join(archive.bus, "team");
     struct evbus_delivery event = {.size = sizeof event};
     cr_assert_eq(evbus_receive(sub, &event, 0), EVBUS_OK);
     cr_expect_eq(archive_seq(event.payload), seq, "it goes on where it was");

@@ -5,6 +5,7 @@
 #include "await.h"
 #include "frame.h"
 #include "saved.h"
+#include "shown.h"
 
 #include <evbus/history.h>
 
@@ -50,74 +51,19 @@ ssize_t pread(int fd, void *bytes, size_t len, off_t offset)
 
 /* --- what is shown ------------------------------------------------------------------------------------------------------ */
 
-struct shown {
-    char *text; /* "kind name=value name=value\n" each */
-    size_t len, cap;
-    unsigned n, n_damaged;
-    uint64_t n_events, n_segments;
-    unsigned stop_after; /* records; 0: never */
-};
-
-static void add(struct shown *shown, const char *format, ...)
-{
-    va_list args;
-    char piece[8192];
-    va_start(args, format);
-    int len = vsnprintf(piece, sizeof piece, format, args);
-    va_end(args);
-    cr_assert(len >= 0 && (size_t)len < sizeof piece);
-    if (shown->len + (size_t)len + 1 > shown->cap) {
-        shown->cap = (shown->len + (size_t)len + 1) * 2;
-        shown->text = realloc(shown->text, shown->cap);
-        cr_assert_not_null(shown->text);
-    }
-    memcpy(shown->text + shown->len, piece, (size_t)len + 1);
-    shown->len += (size_t)len;
-}
-
-static int keep(void *context, const struct evbus_record *record)
-{
-    struct shown *shown = context;
-    cr_assert(record->size == sizeof *record && record->depth <= 2 && record->n_fields >= 1);
-    shown->n++;
-    shown->n_damaged += strcmp(record->kind, "damaged") == 0;
-    shown->n_segments += strcmp(record->kind, "segment") == 0;
-    add(shown, "%s", record->kind);
-    for (size_t i = 0; i < record->n_fields; i++) {
-        const struct evbus_field *field = &record->fields[i];
-        if (field->kind == EVBUS_FIELD_TEXT)
-            add(shown, " %s=%s", field->name, field->text);
-        else if (field->kind == EVBUS_FIELD_NONE)
-            add(shown, " %s=-", field->name);
-        else
-            add(shown, " %s=%" PRIu64, field->name, field->number);
-        if (strcmp(field->name, "events") == 0)
-            shown->n_events += field->number;
-    }
-    add(shown, "\n");
-    return shown->n == shown->stop_after ? 77 : 0;
-}
-
 static struct shown survey(struct evbus_journal_options options, int expected)
 {
     struct shown shown = {0};
     options.size = sizeof options;
-    add(&shown, "\n");
-    int rc = evbus_journal(&options, keep, &shown);
+    int rc = evbus_journal(&options, shown_keep, &shown);
     cr_assert_eq(rc, expected, "%d instead of %d: %s", rc, expected, evbus_message(NULL));
     return shown;
-}
-
-static void forget(struct shown *shown)
-{
-    free(shown->text);
-    *shown = (struct shown){0};
 }
 
 static void refused(struct evbus_journal_options options, int expected)
 {
     struct shown shown = survey(options, expected);
-    forget(&shown);
+    shown_forget(&shown);
 }
 
 static void expect_whole(struct evbus_journal_options options, const char *label)
@@ -125,7 +71,7 @@ static void expect_whole(struct evbus_journal_options options, const char *label
     options.verify = true;
     struct shown shown = survey(options, EVBUS_OK);
     cr_expect_eq(shown.n_damaged, 0, "%s:%s", label, shown.text);
-    forget(&shown);
+    shown_forget(&shown);
 }
 
 /* One damage alone, whose record begins so, and says this. */
@@ -137,17 +83,7 @@ static void expect_damage(const char *dir, const char *begin, const char *what, 
     cr_expect(line != NULL && strncmp(line + 1, begin, strlen(begin)) == 0, "%s: \"%s\" is not in:%s", label, begin,
               shown.text);
     cr_expect(line != NULL && strstr(line, what) != NULL, "%s: \"%s\" is not in:%s", label, what, shown.text);
-    forget(&shown);
-}
-
-static void shows(const struct shown *shown, const char *format, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    cr_expect_not_null(strstr(shown->text, line), "nothing shows \"%s\" in:\n%s", line, shown->text);
+    shown_forget(&shown);
 }
 
 /* --- a journal of the test's own ------------------------------------------------------------------------------------------ */
@@ -244,19 +180,20 @@ Test(survey, shows_all_files_of_a_whole_bus_and_each_event_in_them)
     cr_expect_eq(shown.n_damaged, 0, "%s", shown.text);
     cr_expect_eq(shown.n_events, scene.n, "%" PRIu64 " events of %u", shown.n_events, scene.n);
     cr_expect_eq(shown.n_segments, 5u);
-    shows(&shown, "bus folder=%s uuid=", scene.dir);
-    shows(&shown, "partition log=test.a partition=0 files=5 first=0 last=%" PRIu64 " bytes=",
-          ring_tail(archive_ring(scene.archive.bus, "test.a")));
-    shows(&shown, " synced=%" PRIu64 "\n", ring_tail(archive_ring(scene.archive.bus, "test.a")));
-    shows(&shown, "segment log=test.a partition=0 position=4096 until=8192 file=%s/0000000000001000.seg ", scene.log);
-    shows(&shown, " closed=0 ");
-    forget(&shown);
+    shown_expect(&shown, "bus folder=%s uuid=", scene.dir);
+    shown_expect(&shown, "partition log=test.a partition=0 files=5 first=0 last=%" PRIu64 " bytes=",
+                 ring_tail(archive_ring(scene.archive.bus, "test.a")));
+    shown_expect(&shown, " synced=%" PRIu64 "\n", ring_tail(archive_ring(scene.archive.bus, "test.a")));
+    shown_expect(&shown, "segment log=test.a partition=0 position=4096 until=8192 file=%s/0000000000001000.seg ",
+                 scene.log);
+    shown_expect(&shown, " closed=0 ");
+    shown_forget(&shown);
     shown = survey((struct evbus_journal_options){.bus = scene.archive.name, .verify = true}, EVBUS_OK);
     cr_expect_eq(shown.n_damaged, 0, "%s", shown.text);
-    shows(&shown, "catalogue file=%s/catalogue bytes=", scene.dir);
-    shows(&shown, "marks file=%s/marks.", scene.dir);
-    shows(&shown, "groups file=%s/groups.", scene.dir);
-    forget(&shown);
+    shown_expect(&shown, "catalogue file=%s/catalogue bytes=", scene.dir);
+    shown_expect(&shown, "marks file=%s/marks.", scene.dir);
+    shown_expect(&shown, "groups file=%s/groups.", scene.dir);
+    shown_forget(&shown);
     end(&scene);
 }
 
@@ -278,10 +215,10 @@ Test(survey, tells_as_much_when_the_memory_is_gone_and_of_a_copy)
     cr_expect_eq(copied.n, alive.n);
     cr_expect_eq(copied.n_events, alive.n_events);
     cr_expect_eq(copied.n_damaged, 0, "%s", copied.text);
-    shows(&copied, "bus folder=%s/copy uuid=", elsewhere.path);
-    forget(&alive);
-    forget(&gone);
-    forget(&copied);
+    shown_expect(&copied, "bus folder=%s/copy uuid=", elsewhere.path);
+    shown_forget(&alive);
+    shown_forget(&gone);
+    shown_forget(&copied);
     end(&scene);
 }
 
@@ -389,7 +326,7 @@ Test(survey, tells_the_byte_where_a_frame_is_damaged)
     expect_damage(scene.dir, "damaged log=test.a partition=0 ", at, "at");
     struct shown shown = survey((struct evbus_journal_options){.dir = scene.dir}, EVBUS_OK);
     cr_expect_eq(shown.n_damaged, 0, "frames are read where it is asked for:%s", shown.text);
-    forget(&shown);
+    shown_forget(&shown);
     end(&scene);
 }
 
@@ -422,9 +359,9 @@ Test(survey, tells_files_that_are_cut_or_lost_up_to_where_they_went)
     cr_assert_eq(unlink(last), 0); /* else there were two */
     cr_assert_eq(truncate(closed, (off_t)(HEADER_BYTES + (cut - 2 * FILE_CELLS) * CELL_BYTES + 70)), 0);
     struct shown shown = survey((struct evbus_journal_options){.dir = scene.dir, .verify = true}, EVBUS_OK);
-    shows(&shown, "\ndamaged log=test.a partition=0 position=%" PRIu64 " until=12288 file=%s", cut, closed);
+    shown_expect(&shown, "\ndamaged log=test.a partition=0 position=%" PRIu64 " until=12288 file=%s", cut, closed);
     cr_expect_eq(shown.n_damaged, 2, "%s", shown.text);
-    forget(&shown);
+    shown_forget(&shown);
     end(&scene);
 }
 
@@ -491,8 +428,8 @@ Test(survey, finds_nothing_between_two_lives_of_a_bus)
     struct shown shown = survey(
         (struct evbus_journal_options){.bus = scene.archive.name, .verify = true, .log = "test.a"}, EVBUS_OK);
     cr_expect_eq(shown.n_events, scene.n, "%" PRIu64 " of %u", shown.n_events, scene.n);
-    shows(&shown, " incarnation=4\n");
-    forget(&shown);
+    shown_expect(&shown, " incarnation=4\n");
+    shown_forget(&shown);
     end(&scene);
 }
 
@@ -506,9 +443,9 @@ Test(survey, checks_what_is_left_where_the_file_bus_does_not_tell_which_it_is)
     folder_flip(closed, HEADER_BYTES + 90, 1);
     struct shown shown = survey((struct evbus_journal_options){.dir = scene.dir, .verify = true}, EVBUS_OK);
     cr_expect_eq(shown.n_damaged, 2, "%s", shown.text);
-    shows(&shown, " incarnation=-\ndamaged log=- partition=- position=- until=- file=%s/bus ", scene.dir);
-    shows(&shown, "\ndamaged log=test.a partition=0 position=4096 until=");
-    forget(&shown);
+    shown_expect(&shown, " incarnation=-\ndamaged log=- partition=- position=- until=- file=%s/bus ", scene.dir);
+    shown_expect(&shown, "\ndamaged log=test.a partition=0 position=4096 until=");
+    shown_forget(&shown);
     end(&scene);
 }
 
@@ -565,9 +502,9 @@ Test(survey, shows_what_was_put_aside)
     folder_put(groups, 0, "what", 4);
     struct shown shown = survey((struct evbus_journal_options){.dir = scene.dir, .verify = true}, EVBUS_OK);
     cr_expect_eq(shown.n_damaged, 0, "%s", shown.text);
-    shows(&shown, "\naside file=%s bytes=11 changed=", path);
-    shows(&shown, "\naside file=%s bytes=4 changed=", groups);
-    forget(&shown);
+    shown_expect(&shown, "\naside file=%s bytes=11 changed=", path);
+    shown_expect(&shown, "\naside file=%s bytes=4 changed=", groups);
+    shown_forget(&shown);
     end(&scene);
 }
 
@@ -579,13 +516,13 @@ Test(survey, shows_what_is_asked_for)
     cr_expect_null(strstr(shown.text, "test.b"), "%s", shown.text);
     cr_expect_null(strstr(shown.text, "catalogue"), "%s", shown.text);
     cr_expect_eq(shown.n_segments, 5u);
-    forget(&shown);
+    shown_forget(&shown);
     one.partition = 1;
     shown = survey(one, EVBUS_ENOTFOUND);
-    forget(&shown);
+    shown_forget(&shown);
     shown = survey((struct evbus_journal_options){.dir = scene.dir, .log = "test.c"}, EVBUS_ENOTFOUND);
     cr_expect_not_null(strstr(evbus_message(NULL), "test.c"));
-    forget(&shown);
+    shown_forget(&shown);
     end(&scene);
 }
 
@@ -599,11 +536,11 @@ Test(survey, ends_where_it_is_told_to)
     for (unsigned n = 1; n <= all.n; n++) {
         struct shown shown = {.stop_after = n};
         struct evbus_journal_options options = {.dir = scene.dir, .verify = true};
-        cr_expect_eq(evbus_journal(&options, keep, &shown), 77, "after %u", n);
+        cr_expect_eq(evbus_journal(&options, shown_keep, &shown), 77, "after %u", n);
         cr_expect_eq(shown.n, n);
-        forget(&shown);
+        shown_forget(&shown);
     }
-    forget(&all);
+    shown_forget(&all);
     end(&scene);
 }
 
@@ -653,7 +590,7 @@ Test(survey, finds_no_damage_in_a_bus_that_is_written_at_full_speed, .timeout = 
         struct shown shown = survey((struct evbus_journal_options){.bus = load.archive.name, .verify = true}, EVBUS_OK);
         cr_expect_eq(shown.n_damaged, 0, "round %u:%s", n_rounds, shown.text);
         bool is_bad = shown.n_damaged > 0;
-        forget(&shown);
+        shown_forget(&shown);
         if (is_bad)
             break;
     }
