@@ -29,7 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define LOOKS    5 /* at what is written in place, before it is damaged */
 #define PAUSE_NS (20 * CLOCK_NS_PER_MS)
@@ -327,11 +326,32 @@ static int first_base(const struct part *part, uint64_t *out_base, struct error 
     return EVBUS_OK;
 }
 
-static int look_at_files(struct part *part, struct error *err)
+/* Its files, up to the last one that was there when we began. Who lists a folder may miss what is made meanwhile, and yet see what is
+ * made behind that; what was there before is seen the second time. */
+static int list_bases(const struct part *part, uint64_t **out_bases, size_t *out_n, struct error *err)
 {
     uint64_t *bases;
     size_t n;
     int rc = journal_list(&part->place, &bases, &n, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    uint64_t last = n > 0 ? bases[n - 1] : 0;
+    bool is_any = n > 0;
+    free(bases);
+    if ((rc = journal_list(&part->place, &bases, &n, err)) != EVBUS_OK)
+        return rc;
+    while (n > 0 && (!is_any || bases[n - 1] > last))
+        n--;
+    *out_bases = bases;
+    *out_n = n;
+    return EVBUS_OK;
+}
+
+static int look_at_files(struct part *part, struct error *err)
+{
+    uint64_t *bases;
+    size_t n;
+    int rc = list_bases(part, &bases, &n, err);
     if (rc != EVBUS_OK)
         return rc;
     part->files = calloc(n + 1, sizeof *part->files);
@@ -474,11 +494,7 @@ static void miss_files(struct survey *it, const struct part *part, size_t at)
     char what[FILE_PATH_MAX + 128], path[FILE_PATH_MAX];
     if (file->rc != EVBUS_OK || until <= file->limit)
         return;
-    path_of(part, file, path);
-    bool is_retired = access(path, F_OK) != 0; /* then the next one may have been retired while names were read */
     segment_path(&part->place, file->limit, path);
-    if (is_retired || access(path, F_OK) == 0) /* or it was made then */
-        return;
     snprintf(what, sizeof what, "%s at %" PRIu64 ": the file is lost; what was written went to %" PRIu64, path,
              file->limit, until);
     tell(it, &(struct damage){.log = part->place.log,
