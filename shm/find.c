@@ -130,12 +130,16 @@ int find_in(struct memory *memory, struct memory_log *log, uint32_t partition, c
     uint64_t *bases = NULL;
     size_t n = 0;
     uint64_t from = ring_released(find.ring);
+    uint64_t journaled = ring_journaled(
+        find.ring); /* before names are read: these may miss a file that is made meanwhile */
     find.buffer = malloc((size_t)find.ring->frame_cells_max * CELL_BYTES);
     int rc = find.buffer != NULL ? EVBUS_OK : error_no_memory(err, "a frame");
     if (rc == EVBUS_OK && find.ring->has_journal) {
         partition_place(memory, find.ring, &place);
         rc = journal_list(&place, &bases, &n, err);
     }
+    while (n > 0 && bases[n - 1] >= journaled)
+        n--;
     for (size_t i = 0; i + 1 < n && rc == EVBUS_OK; i++)
         rc = look_into(&find, &place, bases[i], err);
     if (n > 0)
