@@ -104,12 +104,6 @@ static uint64_t oldest_of(const struct part *part)
     return RELEASED_POSITION(atomic_load_explicit(&part->ring->head->oldest, memory_order_acquire));
 }
 
-static bool ends_with(const char *name, const char *ending)
-{
-    size_t len = strlen(name);
-    return len > strlen(ending) && strcmp(name + len - strlen(ending), ending) == 0;
-}
-
 /* --- the target ------------------------------------------------------------------------------------------------------------- */
 
 /* What is there of a path, in its one true form; to be freed. */
@@ -359,7 +353,7 @@ static int copy_damaged(struct backup *backup, const char *from, const char *to,
         char path[FILE_PATH_MAX], to_path[FILE_PATH_MAX];
         struct stat found;
         int fd;
-        if (!ends_with(entry->d_name, DAMAGED) || strlen(entry->d_name) > 128)
+        if (!file_has_ending(entry->d_name, DAMAGED) || strlen(entry->d_name) > 128)
             continue;
         file_path(path, from, entry->d_name);
         file_path(to_path, to, entry->d_name);

@@ -171,6 +171,12 @@ int file_sync_folder(const char *path, struct error *err)
     return rc;
 }
 
+bool file_has_ending(const char *name, const char *ending)
+{
+    size_t len = strlen(name), ending_len = strlen(ending);
+    return len > ending_len && strcmp(name + len - ending_len, ending) == 0;
+}
+
 struct dirent *file_next_name(DIR *dir, const char *path, int *inout_rc, struct error *err)
 {
     if (*inout_rc != EVBUS_OK)

@@ -39,6 +39,9 @@ int file_sync(int fd, const char *path, struct error *err);
 /* The names in a folder are on disk. */
 int file_sync_folder(const char *path, struct error *err);
 
+/* Does a name end so, with something before it? */
+bool file_has_ending(const char *name, const char *ending);
+
 /* The next name in a folder that is read, NULL: no more; or its code is in *inout_rc, with which nothing is done where it is one. */
 struct dirent *file_next_name(DIR *dir, const char *path, int *inout_rc, struct error *err);
 

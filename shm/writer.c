@@ -657,8 +657,7 @@ static void sweep(const struct part *part)
     if (dir == NULL)
         return;
     for (struct dirent *entry; (entry = file_next_name(dir, part->place.folder, &rc, NULL)) != NULL;) {
-        size_t len = strlen(entry->d_name);
-        if (len <= 4 || strcmp(entry->d_name + len - 4, ".tmp") != 0)
+        if (!file_has_ending(entry->d_name, ".tmp"))
             continue;
         file_path(path, part->place.folder, entry->d_name);
         unlink(path);
