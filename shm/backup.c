@@ -1,7 +1,5 @@
 /* backup.c: a copy of what a bus remembers, taken while all runs.
  *
- *     <dir>/<bus>.tmp-XXXXXX      the draft, locked by who makes it; renamed to <dir>/<bus> when all of it is on disk
- *
  *   a pass   1. `catalogue` is read                                    2. the groups' states: a snapshot in memory
  *            3. of each partition: its tail is awaited on the disk     4. its files are copied, up to `synced`, oldest first
  *            5. `catalogue` is read again
@@ -26,6 +24,7 @@
  * and tests/crash/test_backup.c. */
 #include <evbus/history.h>
 
+#include "backup_draft.h"
 #include "bus.h"
 #include "catalogue.h"
 #include "partition.h"
@@ -37,22 +36,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PASSES_MAX   16
-#define PIECE_BYTES  (UINT64_C(4) << 20) /* between two calls of progress() */
-#define DRAFT        ".tmp-"
-#define DRAFT_RANDOM "XXXXXX"
-#define DAMAGED      ".damaged"
-#define STOPPED      1 /* no code */
+#define PASSES_MAX  16
+#define PIECE_BYTES (UINT64_C(4) << 20) /* between two calls of progress() */
+#define DAMAGED     ".damaged"
+#define STOPPED     1 /* no code */
 
 /* One partition. */
 struct part {
     struct ring *ring;
     struct segment_place place;
-    char folder[FILE_PATH_MAX]; /* of its copy */
+    struct segment_place to; /* of its copy */
     bool has_folder;
     uint64_t needed; /* no group of the snapshot needs what lies before */
     uint64_t copied; /* the copy has all that there is up to here, from some file's beginning on; 0: nothing */
@@ -63,13 +59,7 @@ struct backup {
     struct evbus *bus;
     struct memory *memory;
     const struct evbus_backup_options *options;
-    char source[FILE_PATH_MAX];
-    char dir[FILE_PATH_MAX];
-    char target[FILE_PATH_MAX];
-    char draft[FILE_PATH_MAX]; /* "": none */
-    int draft_fd;              /* has its lock */
-    mode_t mode;               /* of the bus's folder; and its group */
-    gid_t group;
+    struct backup_draft draft;
     struct part *parts[LOGS_MAX]; /* NULL: it has no journal, or is not known yet */
     struct applied applied;
     char *groups; /* the snapshot */
@@ -104,135 +94,6 @@ static uint64_t oldest_of(const struct part *part)
     return RELEASED_POSITION(atomic_load_explicit(&part->ring->head->oldest, memory_order_acquire));
 }
 
-/* --- the target ------------------------------------------------------------------------------------------------------------- */
-
-/* What is there of a path, in its one true form; to be freed. */
-static char *real_of(const char *path)
-{
-    char above[FILE_PATH_MAX];
-    snprintf(above, sizeof above, "%s", path);
-    for (;;) {
-        char *real = realpath(above, NULL);
-        char *slash = strrchr(above, '/');
-        if (real != NULL || (errno != ENOENT && errno != ENOTDIR) || strcmp(above, "/") == 0 || strcmp(above, ".") == 0)
-            return real;
-        if (slash == NULL)
-            snprintf(above, sizeof above, ".");
-        else
-            slash[slash == above ? 1 : 0] = '\0';
-    }
-}
-
-static int check_is_elsewhere(const struct backup *backup, const char *dir, struct error *err)
-{
-    char *own = realpath(backup->source, NULL);
-    if (own == NULL)
-        return file_failed(err, backup->source, "cannot find it", errno);
-    char *real = real_of(dir);
-    int rc = real != NULL ? EVBUS_OK : file_failed(err, dir, "cannot find it", errno);
-    size_t len = strlen(own);
-    if (rc == EVBUS_OK && strncmp(real, own, len) == 0 && (real[len] == '/' || real[len] == '\0'))
-        rc = error_set(err, EVBUS_EINVAL, "%s lies in %s, which is to be copied: name a folder elsewhere", dir,
-                       backup->source);
-    free(real);
-    free(own);
-    return rc;
-}
-
-/* The folder that is given, made where it is not there. */
-static int find_dir(struct backup *backup, const char *given, struct error *err)
-{
-    char dir[FILE_PATH_MAX];
-    size_t len = strlen(given);
-    size_t len_max = FILE_PATH_MAX - 256 - sizeof backup->memory->bus - sizeof DRAFT DRAFT_RANDOM;
-    while (len > 1 && given[len - 1] == '/')
-        len--;
-    if (len >= len_max)
-        return error_set(err, EVBUS_EINVAL, "dir is %.60s..., of %zu bytes; %zu at most", given, len, len_max - 1);
-    memcpy(dir, given, len);
-    dir[len] = '\0';
-    int rc = check_is_elsewhere(backup, dir, err);
-    if (rc == EVBUS_OK)
-        rc = file_make_folder(dir, 0755, (gid_t)-1, err);
-    if (rc == EVBUS_OK) /* ".." behind what was not there may lead back */
-        rc = check_is_elsewhere(backup, dir, err);
-    if (rc != EVBUS_OK)
-        return rc;
-    char *real = realpath(dir, NULL); /* whoever changes the working directory meanwhile */
-    if (real == NULL)
-        return file_failed(err, dir, "cannot find it", errno);
-    len = strlen(real);
-    if (len < len_max)
-        memcpy(backup->dir, real, len + 1);
-    else
-        rc = error_set(err, EVBUS_EINVAL, "dir is %.60s..., of %zu bytes; %zu at most", real, len, len_max - 1);
-    free(real);
-    if (rc == EVBUS_OK)
-        file_path(backup->target, backup->dir, backup->memory->bus);
-    return rc;
-}
-
-static int check_is_free(const struct backup *backup, struct error *err)
-{
-    struct stat found;
-    if (lstat(backup->target, &found) != 0)
-        return errno == ENOENT ? EVBUS_OK : file_failed(err, backup->target, "cannot look at it", errno);
-    return error_set(err, EVBUS_EDUPLICATE,
-                     "%s is there: a backup is never written over. Name another folder, or move it away",
-                     backup->target);
-}
-
-/* Drafts whose makers are dead: their locks are free. */
-static void sweep(const struct backup *backup)
-{
-    char prefix[sizeof backup->memory->bus + sizeof DRAFT];
-    int rc = EVBUS_OK;
-    size_t len = (size_t)snprintf(prefix, sizeof prefix, "%s" DRAFT, backup->memory->bus);
-    DIR *dir = opendir(backup->dir);
-    for (struct dirent *entry; dir != NULL && (entry = file_next_name(dir, backup->dir, &rc, NULL)) != NULL;) {
-        char path[FILE_PATH_MAX];
-        int fd;
-        if (strncmp(entry->d_name, prefix, len) != 0 || strlen(entry->d_name) != len + sizeof DRAFT_RANDOM - 1)
-            continue;
-        file_path(path, backup->dir, entry->d_name);
-        if (file_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, &fd, NULL) != EVBUS_OK)
-            continue;
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-            state_remove_folder(path, NULL);
-        close(fd);
-    }
-    if (dir != NULL)
-        closedir(dir);
-}
-
-static int make_draft(struct backup *backup, struct error *err)
-{
-    char path[FILE_PATH_MAX], name[sizeof backup->memory->bus + sizeof DRAFT DRAFT_RANDOM];
-    struct stat of_bus, ours, named;
-    if (stat(backup->source, &of_bus) != 0)
-        return file_failed(err, backup->source, "cannot look at it", errno);
-    backup->mode = of_bus.st_mode & 0777;
-    backup->group = of_bus.st_gid;
-    snprintf(name, sizeof name, "%s" DRAFT DRAFT_RANDOM, backup->memory->bus);
-    file_path(path, backup->dir, name);
-    if (mkdtemp(path) == NULL)
-        return file_failed(err, backup->target, "cannot make a draft of it", errno);
-    memcpy(backup->draft, path, sizeof backup->draft);
-    int rc = file_open(path, O_RDONLY | O_DIRECTORY, &backup->draft_fd, err);
-    if (rc == EVBUS_OK && flock(backup->draft_fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        rc = EVBUS_EBUSY; /* where there are no locks nobody else can have it, nor take it for a dead one's */
-    if (rc == EVBUS_OK && (fstat(backup->draft_fd, &ours) != 0 || stat(path, &named) != 0 ||
-                           ours.st_ino != named.st_ino || ours.st_dev != named.st_dev))
-        rc = EVBUS_EBUSY;
-    if (rc == EVBUS_EBUSY || rc == EVBUS_ENOTFOUND)
-        return error_set(err, EVBUS_EBUSY, "%s: another backup has just cleared it away: try again", path);
-    if (rc == EVBUS_OK && chown(path, (uid_t)-1, backup->group) != 0)
-        rc = file_failed(err, path, "cannot set its group", errno);
-    if (rc == EVBUS_OK && chmod(path, backup->mode) != 0)
-        rc = file_failed(err, path, "cannot set its mode", errno);
-    return rc;
-}
-
 /* --- copying ------------------------------------------------------------------------------------------------------------------ */
 
 static int make_folder(const struct backup *backup, struct part *part, struct error *err)
@@ -240,10 +101,10 @@ static int make_folder(const struct backup *backup, struct part *part, struct er
     char log[FILE_PATH_MAX];
     if (part->has_folder)
         return EVBUS_OK;
-    file_path(log, backup->draft, part->ring->name);
-    int rc = file_make_folder(log, backup->mode, backup->group, err);
+    file_path(log, backup->draft.path, part->ring->name);
+    int rc = file_make_folder(log, backup->draft.mode, backup->draft.group, err);
     if (rc == EVBUS_OK)
-        rc = file_make_folder(part->folder, backup->mode, backup->group, err);
+        rc = file_make_folder(part->to.folder, backup->draft.mode, backup->draft.group, err);
     part->has_folder = rc == EVBUS_OK;
     return rc;
 }
@@ -255,7 +116,7 @@ static int drop(struct part *part, struct error *err)
         return EVBUS_OK;
     part->has_folder = false;
     part->copied = 0;
-    return state_remove_folder(part->folder, err);
+    return state_remove_folder(part->to.folder, err);
 }
 
 /* Bytes [at, until) of a file, on disk on return. */
@@ -285,13 +146,12 @@ static int copy_bytes(struct backup *backup, int from, const char *from_path, co
 /* The file that begins at base, as far as it goes below part->until. *out_is_gone: it is not there any more. */
 static int copy_segment(struct backup *backup, struct part *part, uint64_t base, bool *out_is_gone, struct error *err)
 {
-    char path[FILE_PATH_MAX], to_path[FILE_PATH_MAX], name[32];
+    char path[FILE_PATH_MAX], to_path[FILE_PATH_MAX];
     struct segment segment = SEGMENT_NONE;
     struct stat found;
     uint64_t at = 0, until = UINT64_MAX;
     segment_path(&part->place, base, path);
-    snprintf(name, sizeof name, "%016" PRIx64 ".seg", base);
-    file_path(to_path, part->folder, name);
+    segment_path(&part->to, base, to_path);
     int rc = segment_open(&segment, &part->place, base, false, err);
     if (rc == EVBUS_OK) {
         at = part->copied > base ? segment_offset(&segment, part->copied) : 0;
@@ -373,8 +233,8 @@ static int copy_damaged(struct backup *backup, const char *from, const char *to,
 
 static int finish_part(struct backup *backup, struct part *part, struct error *err)
 {
-    int rc = copy_damaged(backup, part->place.folder, part->folder, part, err);
-    return rc == EVBUS_OK && part->has_folder ? file_sync_folder(part->folder, err) : rc;
+    int rc = copy_damaged(backup, part->place.folder, part->to.folder, part, err);
+    return rc == EVBUS_OK && part->has_folder ? file_sync_folder(part->to.folder, err) : rc;
 }
 
 /* --- a pass ------------------------------------------------------------------------------------------------------------------- */
@@ -398,8 +258,9 @@ static int add_log(struct backup *backup, uint32_t l, struct error *err)
         char name[NAME_BYTES + 16];
         part->ring = &log->rings[p];
         partition_place(backup->memory, part->ring, &part->place);
+        part->to = part->place;
         snprintf(name, sizeof name, "%s/%u", log->name, p);
-        file_path(part->folder, backup->draft, name);
+        file_path(part->to.folder, backup->draft.path, name);
     }
     return EVBUS_OK;
 }
@@ -466,7 +327,7 @@ static int pass(struct backup *backup, struct error *err)
     applied_free(&backup->applied);
     free(backup->groups);
     backup->groups = NULL;
-    int rc = applied_read(backup->source, backup->memory->control->uuid, &backup->applied, err);
+    int rc = applied_read(backup->draft.source, backup->memory->control->uuid, &backup->applied, err);
     if (rc == EVBUS_OK)
         rc = add_logs(backup, err);
     if (rc == EVBUS_OK)
@@ -478,7 +339,7 @@ static int pass(struct backup *backup, struct error *err)
     if (rc == EVBUS_OK)
         rc = each_part(backup, copy_part, err);
     if (rc == EVBUS_OK)
-        rc = applied_read(backup->source, backup->memory->control->uuid, &since, err);
+        rc = applied_read(backup->draft.source, backup->memory->control->uuid, &since, err);
     if (rc != EVBUS_OK)
         return rc;
     bool has_changed = !is_same(&backup->applied, &since);
@@ -505,7 +366,7 @@ static int measure(struct backup *backup, struct part *part, struct error *err)
 
 static int copy_journals(struct backup *backup, struct error *err)
 {
-    int rc = applied_read(backup->source, backup->memory->control->uuid, &backup->applied, err);
+    int rc = applied_read(backup->draft.source, backup->memory->control->uuid, &backup->applied, err);
     if (rc == EVBUS_OK)
         rc = add_logs(backup, err);
     if (rc == EVBUS_OK)
@@ -542,7 +403,7 @@ static int put_marks(struct backup *backup, struct term term, struct error *err)
 {
     struct marks marks = MARKS_NONE;
     uint32_t index = 0;
-    int rc = marks_create(&marks, backup->draft, backup->memory->control->uuid, term, count_marks(backup), err);
+    int rc = marks_create(&marks, backup->draft.path, backup->memory->control->uuid, term, count_marks(backup), err);
     for (uint32_t l = 0; l < memory_n_logs(backup->memory); l++)
         for (uint32_t p = 0; rc == EVBUS_OK && backup->parts[l] != NULL && p < backup->memory->logs[l].n_partitions;
              p++) {
@@ -570,30 +431,14 @@ static int put_rest(struct backup *backup, struct error *err)
     memcpy(identity.uuid, uuid, sizeof identity.uuid);
     int rc = each_part(backup, finish_part, err);
     if (rc == EVBUS_OK)
-        rc = copy_damaged(backup, backup->source, backup->draft, NULL, err);
+        rc = copy_damaged(backup, backup->draft.source, backup->draft.path, NULL, err);
     if (rc == EVBUS_OK)
         rc = put_marks(backup, term, err);
     if (rc == EVBUS_OK)
-        rc = saved_put(backup->draft, uuid, term, 1, backup->groups, backup->groups_len, err);
+        rc = saved_put(backup->draft.path, uuid, term, 1, backup->groups, backup->groups_len, err);
     if (rc == EVBUS_OK)
-        rc = applied_write(backup->draft, uuid, &backup->applied, err);
-    return rc == EVBUS_OK ? state_put(backup->draft, &identity, err) : rc;
-}
-
-static int give_name(struct backup *backup, struct error *err)
-{
-    int rc = check_is_free(backup, err);
-    if (rc == EVBUS_OK && rename(backup->draft, backup->target) != 0)
-        rc = errno == ENOTEMPTY || errno == EEXIST ? check_is_free(backup, err)
-                                                   : file_failed(err, backup->target, "cannot give it its name", errno);
-    if (rc != EVBUS_OK)
-        return rc;
-    if ((rc = file_sync_folder(backup->dir, err)) == EVBUS_OK)
-        backup->draft[0] = '\0';
-    else if (rename(backup->target, backup->draft) !=
-             0) /* what may not be there after a power cut must not look whole */
-        memcpy(backup->draft, backup->target, sizeof backup->draft);
-    return rc;
+        rc = applied_write(backup->draft.path, uuid, &backup->applied, err);
+    return rc == EVBUS_OK ? state_put(backup->draft.path, &identity, err) : rc;
 }
 
 static int run(struct backup *backup, struct error *err)
@@ -605,14 +450,7 @@ static int run(struct backup *backup, struct error *err)
         return error_set(err, EVBUS_ENOTFOUND,
                          "no log of bus %s has a journal: there is nothing on disk that could be copied",
                          backup->memory->bus);
-    memcpy(backup->source, backup->memory->state.folder, sizeof backup->source);
-    int rc = find_dir(backup, dir, err);
-    if (rc == EVBUS_OK)
-        rc = check_is_free(backup, err);
-    if (rc != EVBUS_OK)
-        return rc;
-    sweep(backup);
-    rc = make_draft(backup, err);
+    int rc = backup_draft_make(&backup->draft, backup->memory->bus, backup->memory->state.folder, dir, err);
     if (rc == EVBUS_OK)
         rc = copy_journals(backup, err);
     if (rc == EVBUS_OK)
@@ -620,7 +458,7 @@ static int run(struct backup *backup, struct error *err)
     if (rc == EVBUS_OK)
         rc = bus_check(backup->bus, err); /* removed meanwhile: nobody knows what we found in its folder */
     if (rc == EVBUS_OK)
-        rc = give_name(backup, err);
+        rc = backup_draft_give_name(&backup->draft, err);
     if (rc == EVBUS_OK) {
         backup->all = backup->done;
         tell(backup); /* it is there, whatever the answer */
@@ -630,10 +468,7 @@ static int run(struct backup *backup, struct error *err)
 
 static void end(struct backup *backup)
 {
-    if (backup->draft[0] != '\0')
-        state_remove_folder(backup->draft, NULL);
-    if (backup->draft_fd >= 0)
-        close(backup->draft_fd);
+    backup_draft_end(&backup->draft);
     for (uint32_t l = 0; l < LOGS_MAX; l++)
         free(backup->parts[l]);
     applied_free(&backup->applied);
@@ -658,7 +493,7 @@ EVBUS_API int evbus_backup(struct evbus *bus, const struct evbus_backup_options 
     backup->bus = bus;
     backup->memory = &bus->memory;
     backup->options = &options;
-    backup->draft_fd = -1;
+    backup->draft.fd = -1;
     rc = run(backup, err);
     int answer = backup->answer;
     end(backup);
