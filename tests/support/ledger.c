@@ -227,8 +227,9 @@ void ledger_letter(struct ledger *ledger, const struct evbus_delivery *letter)
     }
     unsigned meant = ledger->meant[p][n];
     unsigned attempts = (unsigned)(ledger->starts[p][n] + ledger->uncounted[p][n] - ledger->released[p][n]);
-    bool is_crashed = strstr(text, "\"cause\":\"crashed\"") != NULL;
-    bool is_spent = strstr(text, "\"cause\":\"failed\"") != NULL;
+    const char *cause = strstr(text, "\"cause\":\""); /* the letter's own stands before its attempts' */
+    bool is_crashed = cause != NULL && strncmp(cause + 9, "crashed\"", 8) == 0;
+    bool is_spent = cause != NULL && strncmp(cause + 9, "failed\"", 7) == 0;
     bool is_right = meant == EVBUS_REJECT + 1;
     if (is_crashed) /* before a handler had begun, perhaps: then its holder is not entered */
         is_right = ledger->doomed[ledger->holder[p][n]] != 0 || attempts < ledger->attempts_max;
