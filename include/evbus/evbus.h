@@ -174,7 +174,8 @@ struct evbus_receipt {
  *  Cost     without that, no system call unless somebody sleeps or the ring is full, but one per 64 ids that we make (getrandom), and once a
  *           second a look whether the bus still has its names; no memory is allocated after a thread's first call.
  *  Returns  EVBUS_OK; EVBUS_EINVAL (evbus_message() names the field); EVBUS_EDENIED (who may is in the message);
- *           EVBUS_ENOTFOUND (no such topic); EVBUS_EFULL (nothing was published); EVBUS_EIO (see Disk); EVBUS_ESTALE; EVBUS_EFORKED;
+ *           EVBUS_ENOTFOUND (no such topic); EVBUS_EFULL (nothing was published); EVBUS_EIO (see Disk); EVBUS_ESTALE (a bus that
+ *           remembers may have the event when it comes back: open, and publish it again with the same id); EVBUS_EFORKED;
  *           EVBUS_ELIMIT (no slot left); EVBUS_EEXHAUSTED; EVBUS_ECORRUPT (run `evbus doctor`).
  *  Source   ADR 003, "Event Envelope Schema". Since 0.1. */
 EVBUS_API int evbus_publish(struct evbus *bus, const struct evbus_event *event, struct evbus_receipt *receipt);

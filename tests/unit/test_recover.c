@@ -601,12 +601,12 @@ Test(recover, of_a_bus_that_has_lost_one_of_its_names_works, .timeout = 60)
     publish(&archive, "test.a.one", 0, 10);
     snprintf(command, sizeof command, "rm /dev/shm/evbus.%s.test.b", archive.name);
     cr_assert_eq(system(command), 0);
-    unsigned n = 10;
-    while (archive_publish(archive.bus, "test.a.one", n, 100) == EVBUS_OK) /* until somebody has looked at the names */
-        n++;
+    unsigned n_tried = 10;
+    while (archive_publish(archive.bus, "test.a.one", n_tried++, 100) == EVBUS_OK) {
+    } /* until somebody has looked at the names; the last one may be there: it heard of it behind its commit */
     struct evbus *again = archive_open(&archive, true);
     cr_assert_not_null(again, "%s", evbus_message(NULL));
-    cr_expect_leq(archive_read(again, NULL), n);
+    cr_expect_leq(archive_read(again, NULL), n_tried);
     evbus_close(again);
     end(&archive);
 }
