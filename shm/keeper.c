@@ -8,7 +8,8 @@
  *              dead slots: bury [B10]     claims that block: PAD the dead's, cancel after their patience [R4]
  *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
  *              sleepers that slept through two looks although something came: ring [D5]     room: release [R6, R7]
- *              the journal: append, sync, ceilings (writer.c); rung by who waits for the disk, or when it is behind
+ *              the journal: append, sync, ceilings (writer.c); rung by who waits for the disk, or when it is behind; indexes when
+ *              there is nothing else to do (indexer.c)
  *            else it joins the sleepers of every log, for all topics, and sleeps on its bell, on the lock words of the others
  *            (a death wakes it) and on its stop word
  *   nobody   depends on it for more than speed: readers cancel and bury what blocks them, producers release what they
@@ -28,6 +29,7 @@
 #include "futex.h"
 #include "group.h"
 #include "hold.h"
+#include "indexer.h"
 #include "retention.h"
 #include "retire.h"
 #include "saved.h"
@@ -75,7 +77,8 @@ struct keeper {
     bool is_late;          /* a later term keeps the files, though the seat is ours */
     uint32_t seat;         /* as it is while it is ours */
     struct writer *writer; /* NULL: the bus has no journal, or its folder fails */
-    uint64_t stand_ns;     /* after a term that could not begin: not before */
+    struct indexer indexer;
+    uint64_t stand_ns; /* after a term that could not begin: not before */
     bool has_told_writer;
     char *saved;      /* the groups' states as they are on disk; NULL: not of this term */
     uint32_t n_saved; /* how often, in this term */
@@ -299,6 +302,8 @@ static bool look_after_journal(struct keeper *keeper, uint64_t now, bool *inout_
     }
     enum writer_did did = writer_look(keeper->writer, now, out_due_ns);
     *inout_is_busy = *inout_is_busy || did == WRITER_WROTE;
+    if (did == WRITER_IDLE)
+        indexer_look(&keeper->indexer, keeper->memory);
     return did != WRITER_DEPOSED;
 }
 
@@ -501,6 +506,7 @@ static void end_term(struct keeper *keeper)
         writer_end(keeper->writer);
     }
     writer_close(keeper->writer);
+    indexer_end(&keeper->indexer);
     free(keeper->saved);
     keeper->writer = NULL;
     keeper->saved = NULL;

@@ -17,7 +17,6 @@
  *            well. So the file is made anew beside, all of it, synced, and takes the name. Until then `synced` stands still [J4d]
  *   ceiling  no position at or behind it is used before a higher one is on disk [J1]
  *   order    a file is synced before the next one is begun: `synced` needs one descriptor
- *   index    of a file that is finished, a piece with each look that found nothing else to do (index.c)
  *
  * Why that is enough. journaled is moved after the bytes are in the page cache, so whoever is overtaken in the ring finds them there
  * [FILE]; released never passes it, nor in a log whose readers wait for the disk `synced` (ring.c): so what a failed sync may have
@@ -28,7 +27,6 @@
 #include "clock.h"
 #include "doorbell.h"
 #include "futex.h"
-#include "index.h"
 #include "partition.h"
 
 #include <errno.h>
@@ -47,7 +45,6 @@
 #define MARK_NS        (1000 * CLOCK_NS_PER_MS)    /* and how far that is, so often */
 #define RETRY_FIRST_NS (50 * CLOCK_NS_PER_MS)      /* after a failure; then doubled */
 #define RETRY_MOST_NS  (5 * CLOCK_NS_PER_S)
-#define NONE           UINT64_MAX
 
 struct part {
     struct ring *ring;
@@ -62,7 +59,6 @@ struct part {
     bool has_failed_sync;       /* the file must be made anew */
     uint64_t retry_ns;          /* after a failure: not before */
     uint64_t pause_ns;
-    uint64_t unindexed; /* base of the first file that is finished and has no index; NONE */
 };
 
 struct writer {
@@ -75,9 +71,7 @@ struct writer {
     struct part *parts[LOGS_MAX];
     uint32_t n_logs;
     uint32_t n_marks;
-    uint64_t *buffer;         /* CHUNK_CELLS and the largest frame */
-    struct index_draft index; /* zeroed: none is being made */
-    struct part *index_part;
+    uint64_t *buffer; /* CHUNK_CELLS and the largest frame */
 };
 
 struct term writer_term(const struct writer *writer)
@@ -366,8 +360,6 @@ static int open_segment(struct writer *writer, struct part *part, struct error *
     size_t names_len = 0;
     if (lies_in(&part->segment, part->pos))
         return EVBUS_OK;
-    if (part->segment.fd >= 0 && part->unindexed == NONE)
-        part->unindexed = part->segment.base;
     segment_close(&part->segment);
     int rc = make_folders(writer->memory, part, err);
     if (rc == EVBUS_OK)
@@ -514,31 +506,6 @@ static enum writer_did keep_ceiling(struct writer *writer, struct part *part, ui
 
 static int add_logs(struct writer *writer, struct error *err);
 
-/* --- indexes ---------------------------------------------------------------------------------------------------------------- */
-
-/* A piece of an index of a file that is finished. What fails is left to whoever looks for an id there. */
-static void make_index(struct writer *writer)
-{
-    struct part *part = writer->index_part;
-    for (uint32_t l = 0; part == NULL && l < writer->n_logs; l++)
-        for (uint32_t p = 0; part == NULL && writer->parts[l] != NULL && p < writer->memory->logs[l].n_partitions; p++)
-            if (writer->parts[l][p].unindexed != NONE)
-                part = &writer->parts[l][p];
-    if (part == NULL || memory_is_retired(writer->memory))
-        return;
-    int rc = writer->index_part == part ? EVBUS_OK : index_begin(&writer->index, &part->place, part->unindexed, NULL);
-    writer->index_part = part;
-    if (rc == EVBUS_OK && (rc = index_go_on(&writer->index, CHUNK_CELLS, NULL)) == false)
-        return;
-    if (rc > 0)
-        index_save(&writer->index, NULL);
-    index_end(&writer->index);
-    writer->index_part = NULL;
-    part->unindexed += part->place.n_cells;
-    if (part->segment.fd < 0 || part->unindexed >= part->segment.base)
-        part->unindexed = NONE;
-}
-
 /* --- looks -------------------------------------------------------------------------------------------------------------------- */
 
 static enum writer_did look_at(struct writer *writer, struct part *part, uint64_t now_ns, uint64_t *out_due_ns)
@@ -592,8 +559,6 @@ enum writer_did writer_look(struct writer *writer, uint64_t now_ns, uint64_t *ou
                 return found;
             did = found == WRITER_WROTE ? found : did;
         }
-    if (did == WRITER_IDLE)
-        make_index(writer);
     if (now_ns >= writer->mark_ns) {
         writer->mark_ns = now_ns + MARK_NS;
         if (writer->has_new_marks)
@@ -678,11 +643,8 @@ static int add_log(struct writer *writer, uint32_t l, const struct mark *marks, 
     for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
         struct part *part = &parts[p];
         struct ring_head *head = log->rings[p].head;
-        *part = (struct part){.ring = &log->rings[p],
-                              .head = log->head,
-                              .segment = SEGMENT_NONE,
-                              .mark = writer->n_marks + p,
-                              .unindexed = NONE};
+        *part = (struct part){
+            .ring = &log->rings[p], .head = log->head, .segment = SEGMENT_NONE, .mark = writer->n_marks + p};
         partition_place(writer->memory, part->ring, &part->place);
         journal_reader_init(&part->back, &part->place);
         uint64_t ceiling, journaled;
@@ -785,7 +747,6 @@ void writer_close(struct writer *writer)
         }
         free(writer->parts[l]);
     }
-    index_end(&writer->index);
     marks_close(&writer->marks);
     free(writer->buffer);
     free(writer);
