@@ -153,16 +153,27 @@ static bool is_ours(const struct share *share, const struct frame_header *header
 }
 
 /* What is told of an attempt that ended badly. */
-static struct note note_on(const struct share *share, const struct pending *entry, enum pending_cause cause)
+static struct note note_on(const struct share *share, const struct pending *entry, enum pending_cause cause,
+                           uint64_t took_ns, uint32_t slot, const char *member)
 {
     struct note note = {.partition = share->ring->partition,
                         .position = entry->pos,
                         .attempt = entry->attempts,
                         .cause = cause,
-                        .at_ns = clock_wall_ns()};
+                        .at_ns = clock_wall_ns(),
+                        .took_ns = took_ns,
+                        .slot = slot};
     memcpy(note.group, share->of->name, sizeof note.group);
     snprintf(note.log, sizeof note.log, "%s", share->ring->name);
+    snprintf(note.member, sizeof note.member, "%s", member);
     return note;
+}
+
+/* Of one whose handler did not end it. Returns the entry's new side note. */
+static uint64_t tell_end(const struct share *share, const struct note *note, const uint8_t id[16], uint64_t side)
+{
+    uint64_t last = notes_add(share->of->memory, share->of->claim, note, id, NOTE_POSITION(side));
+    return NOTE(last, NOTE_CAUSE(side), NOTE_IS_SOLO(side));
 }
 
 /* --- taking over and handing over ------------------------------------------------------------------------------------------ */
@@ -189,18 +200,6 @@ static void change_taker(const struct share *share, char out_before[SERVICE_BYTE
         before[i] = atomic_exchange_explicit(&share->part->taker[i], ours[i], memory_order_relaxed);
     memcpy(out_before, before, sizeof before);
     out_before[SERVICE_BYTES - 1] = '\0';
-}
-
-/* An attempt whose handler did not end it: its note. Returns the entry's new side note. */
-static uint64_t note_end(const struct share *share, const struct pending *entry, const uint8_t id[16],
-                         enum pending_cause cause, uint64_t took_ns, uint32_t slot, const char *member, uint64_t side)
-{
-    struct note note = note_on(share, entry, cause);
-    note.took_ns = took_ns;
-    note.slot = slot;
-    snprintf(note.member, sizeof note.member, "%s", member);
-    uint64_t last = notes_add(share->of->memory, share->of->claim, &note, id, NOTE_POSITION(side));
-    return NOTE(last, NOTE_CAUSE(side), NOTE_IS_SOLO(side));
 }
 
 bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
@@ -248,8 +247,10 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
         }
         share->keys[i] = read == READ_EVENT ? key_of(&frame) : 0;
         uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);
-        if (read == READ_EVENT && (running >> i & 1) != 0)
-            note = note_end(share, &found, frame.id, cause, 0, holder, member, note);
+        if (read == READ_EVENT && (running >> i & 1) != 0) {
+            struct note ended = note_on(share, &found, cause, 0, holder, member);
+            note = tell_end(share, &ended, frame.id, note);
+        }
         set_side(share, i,
                  retry_bound_ns(of->retry, atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed),
                                 now_ns),
@@ -412,8 +413,9 @@ static bool fence_entry(struct share *share, uint32_t i, const struct pending *r
     if (!pending_step(share->part, i, running, &next))
         return false;
     uint64_t note = NOTE(NOTE_POSITION(note_of(share, i)), CAUSE_TIMEOUT, false);
-    note = note_end(share, running, share->ids[i], CAUSE_TIMEOUT, now_ns - time_of(share, i), share->of->slot,
-                    share->of->member, note);
+    struct note late = note_on(share, running, CAUSE_TIMEOUT, now_ns - time_of(share, i), share->of->slot,
+                               share->of->member);
+    note = tell_end(share, &late, share->ids[i], note);
     set_side(share, i, now_ns + retry_wait_ns(retry, running->attempts, (uint32_t)now_ns * 2654435761u), note);
     return true;
 }
@@ -595,10 +597,7 @@ static uint64_t keep_note(const struct item *item, enum pending_cause cause, con
                           uint64_t now_ns)
 {
     const struct share *share = item->share;
-    struct note note = note_on(share, &item->running, cause);
-    note.took_ns = now_ns - item->since_ns;
-    note.slot = claim->slot;
-    memcpy(note.member, share->of->member, sizeof note.member);
+    struct note note = note_on(share, &item->running, cause, now_ns - item->since_ns, claim->slot, share->of->member);
     if (error != NULL) {
         size_t len = strnlen(error, NOTES_TEXT_MAX);
         memcpy(note.error, error, len);

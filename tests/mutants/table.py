@@ -233,7 +233,7 @@ MUTANTS = [
      "    return frame_crc(out, sizeof *out) == crc && out->n >= 1", "    return crc != 0 && out->n >= 1",
      [("unit-index", "index/that_is_damaged*")]),
     ("P10 a crashed attempt leaves no note", "shm/share.c",
-     "            note = note_end(share, &found, frame.id, cause, 0, holder, member, note);", "            (void)running;",
+     "            note = tell_end(share, &ended, frame.id, note);", "            (void)ended;",
      [("unit-groups_property", "groups_property/any*")]),
     ("P3 who is taken from while he stamps goes on", "shm/lease.c",
      "    return lease_is_held(part, epoch, slot); /*", "    return true; /*", [("crash-takeover", "takeover/*")]),
