@@ -22,13 +22,12 @@ struct note_payload {
     uint32_t attempt;
     uint32_t cause;
     uint32_t slot;
-    uint32_t error_len;
     char member[SERVICE_BYTES];
     char group[SERVICE_BYTES];
     char log[NAME_BYTES];
     char error[NOTES_TEXT_MAX];
 };
-static_assert(offsetof(struct note_payload, error) == 300, "format 1: nothing stands between its fields");
+static_assert(offsetof(struct note_payload, error) == 296, "format 1: nothing stands between its fields");
 
 uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note *note, const uint8_t event_id[16],
                    uint64_t before)
@@ -44,19 +43,19 @@ uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note
         .attempt = note->attempt,
         .cause = (uint32_t)note->cause,
         .slot = note->slot,
-        .error_len = (uint32_t)strnlen(note->error, NOTES_TEXT_MAX),
     };
     memcpy(payload.member, note->member, sizeof payload.member);
     memcpy(payload.group, note->group, sizeof payload.group);
     memcpy(payload.log, note->log, sizeof payload.log);
-    memcpy(payload.error, note->error, payload.error_len);
+    size_t error_len = strnlen(note->error, NOTES_TEXT_MAX);
+    memcpy(payload.error, note->error, error_len);
     struct frame frame = {
         .kind = FRAME_NOTE,
         .timestamp_ns = note->at_ns,
         .topic = MEMORY_NOTES_TOPIC,
         .major = 1,
         .payload = &payload,
-        .payload_len = (uint32_t)(offsetof(struct note_payload, error) + payload.error_len),
+        .payload_len = (uint32_t)(offsetof(struct note_payload, error) + error_len),
     };
     memcpy(frame.id, event_id, sizeof frame.id);
     uint64_t buffer[16 * CELL_WORDS];
