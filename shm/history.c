@@ -128,7 +128,7 @@ struct finding {
 static int show_event(void *context, const struct find_hit *hit)
 {
     struct finding *finding = context;
-    struct publisher_name publisher;
+    struct publisher_name publisher = {.before = hit->pos};
     char topic[NAME_BYTES];
     if (hit->header->kind != FRAME_EVENT && hit->header->kind != FRAME_DEAD)
         return EVBUS_OK;
@@ -153,7 +153,10 @@ static int show_event(void *context, const struct find_hit *hit)
                                    .partition = hit->ring->partition,
                                    .position = hit->pos};
     memcpy(event.id, hit->frame->id, sizeof event.id);
-    int rc = find_publisher(&finding->bus->memory, hit->log, hit->ring->partition, hit->frame->publisher, hit->pos,
+    int rc = EVBUS_OK;
+    memory_publisher_name(&finding->bus->memory, hit->frame->publisher, publisher.service);
+    if (publisher.service[0] == '\0') /* of an earlier life */
+        rc = find_publisher(&finding->bus->memory, hit->log, hit->ring->partition, hit->frame->publisher, hit->pos,
                             &publisher, error_of_thread());
     if (rc == EVBUS_OK) {
         finding->n++;

@@ -10,8 +10,8 @@ extern "C" {
 #endif
 
 /** Find an event by its id, in memory and in the journal's files, of all logs, dead letters too. The same id may have been published
- *  more than once. What is read is an index of each closed file (a few KiB; one that is missing is made), and of each partition the
- *  last file.
+ *  more than once (evbus_why() tells of the first 64). What is read is an index of each closed file (a few KiB; one that is
+ *  missing is made), and of each partition the last file.
  *
  *  each     gets one after the other; what it is shown lives until it returns. A non-zero answer ends it and is returned
  *  Threads  any
