@@ -14,9 +14,8 @@
 #include "clock.h"
 #include "deadletter.h"
 #include "group.h"
-#include "json.h"
-#include "notes.h"
 #include "point.h"
+#include "report.h"
 #include "slot.h"
 #include "topic.h"
 
@@ -96,29 +95,6 @@ void share_tell_low(struct share *share, bool idle)
     ring_move_low(share->ring, low, share->epoch, share->low, idle);
 }
 
-/* --- what the group cannot read is told ---------------------------------------------------------------------------------- */
-
-/* Events that the group will never get: nobody else follows it into the files. */
-static void tell_lost(const struct share *share, uint64_t pos, const char *what)
-{
-    if (share->of->log != NULL)
-        log_line(share->of->log, LOG_CORRUPT, EVBUS_LOG_ERROR,
-                 "group=%s log=%s partition=%u position=%" PRIu64 " reason=\"%s\"", share->of->name, share->ring->name,
-                 share->ring->partition, pos, what);
-}
-
-/* Files that cannot be read now, or can again: it waits for them, and a receive that times out does not say why. */
-static void tell_unread(struct share *share, bool is_unread, const char *why)
-{
-    if (share->is_unread == is_unread)
-        return;
-    share->is_unread = is_unread;
-    if (share->of->log != NULL)
-        log_line(share->of->log, LOG_JOURNAL, is_unread ? EVBUS_LOG_ERROR : EVBUS_LOG_WARNING,
-                 "state=%s group=%s log=%s partition=%u%s%s%s", is_unread ? "unreadable" : "readable", share->of->name,
-                 share->ring->name, share->ring->partition, is_unread ? " reason=\"" : "", why, is_unread ? "\"" : "");
-}
-
 /* --- reading an entry's event ------------------------------------------------------------------------------------------- */
 
 enum read { READ_EVENT, READ_LOST /* for good */, READ_FAILED /* now: the files cannot be read */ };
@@ -129,7 +105,7 @@ static enum read read_event(struct share *share, uint64_t pos, uint64_t *buffer,
     uint64_t next;
     struct error err;
     int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &next, &err);
-    tell_unread(share, found < 0, found < 0 ? err.text : "");
+    report_unread(&share->report, found < 0, found < 0 ? err.text : "");
     if (found < 0)
         return READ_FAILED;
     return found == PARTITION_FRAME && frame_parse(buffer, out, NULL) == EVBUS_OK ? READ_EVENT : READ_LOST;
@@ -150,30 +126,6 @@ static uint64_t key_of(const struct frame *frame)
 static bool is_ours(const struct share *share, const struct frame_header *header)
 {
     return header->kind == FRAME_EVENT && cursor_wants(&share->cursor, header->topic);
-}
-
-/* What is told of an attempt that ended badly. */
-static struct note note_on(const struct share *share, const struct pending *entry, enum pending_cause cause,
-                           uint64_t took_ns, uint32_t slot, const char *member)
-{
-    struct note note = {.partition = share->ring->partition,
-                        .position = entry->pos,
-                        .attempt = entry->attempts,
-                        .cause = cause,
-                        .at_ns = clock_wall_ns(),
-                        .took_ns = took_ns,
-                        .slot = slot};
-    memcpy(note.group, share->of->name, sizeof note.group);
-    snprintf(note.log, sizeof note.log, "%s", share->ring->name);
-    snprintf(note.member, sizeof note.member, "%s", member);
-    return note;
-}
-
-/* Of one whose handler did not end it. Returns the entry's new side note. */
-static uint64_t tell_end(const struct share *share, const struct note *note, const uint8_t id[16], uint64_t side)
-{
-    uint64_t last = notes_add(share->of->memory, share->of->claim, note, id, NOTE_POSITION(side));
-    return NOTE(last, NOTE_CAUSE(side), NOTE_IS_SOLO(side));
 }
 
 /* --- taking over and handing over ------------------------------------------------------------------------------------------ */
@@ -212,6 +164,11 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
     char member[SERVICE_BYTES];
     if (!lease_take(share->part, of->memory->control->slots, of->slot, from, &share->epoch))
         return false;
+    share->report = (struct report){.memory = of->memory,
+                                    .log = of->log,
+                                    .group = of->name,
+                                    .ring = share->ring,
+                                    .is_unread = share->report.is_unread};
     uint64_t now_ns = clock_mono_ns(); /* not before: waits that are stored meanwhile would look far away */
     ring_stamp_low(share->ring, PINS_MAX + of->group, share->epoch);
     enum pending_cause cause = from != 0 && from != of->slot ? CAUSE_TIMEOUT : CAUSE_CRASHED;
@@ -248,8 +205,10 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
         share->keys[i] = read == READ_EVENT ? key_of(&frame) : 0;
         uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);
         if (read == READ_EVENT && (running >> i & 1) != 0) {
-            struct note ended = note_on(share, &found, cause, 0, holder, member);
-            note = tell_end(share, &ended, frame.id, note);
+            struct report_attempt ended = {
+                .entry = &found, .id = frame.id, .cause = cause, .slot = holder, .member = member};
+            note = NOTE(report_attempt(&share->report, &ended, of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),
+                        NOTE_IS_SOLO(note));
         }
         set_side(share, i,
                  retry_bound_ns(of->retry, atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed),
@@ -295,7 +254,7 @@ static bool scan(struct share *share, uint32_t i, const struct pending *done, ui
         struct frame frame;
         struct error err;
         int found = partition_fetch(&share->past, share->of->memory, share->ring, pos, buffer, &behind, &err);
-        tell_unread(share, found < 0, found < 0 ? err.text : "");
+        report_unread(&share->report, found < 0, found < 0 ? err.text : "");
         if (found < 0) {
             share->scan_after_ns = clock_mono_ns() + RETRY_NS;
             return true;
@@ -351,7 +310,7 @@ static bool bury_event(struct share *share, uint32_t i, const struct pending *de
         }
         atomic_fetch_add_explicit(&share->part->n_dead, 1, memory_order_relaxed);
     } else {
-        tell_lost(share, dead->pos, "a dead event is damaged or gone: no dead letter can be made of it");
+        report_lost(&share->report, dead->pos, "a dead event is damaged or gone: no dead letter can be made of it");
     }
     struct pending next = *dead;
     next.state = PENDING_SCAN;
@@ -384,7 +343,7 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
         if (!waiting->followers)
             next = emptied(waiting);
         if (read == READ_LOST)
-            tell_lost(share, waiting->pos, "an event that was to be tried again is damaged or gone");
+            report_lost(&share->report, waiting->pos, "an event that was to be tried again is damaged or gone");
         return pending_step(share->part, i, waiting, &next) ? SHARE_NOTHING : SHARE_LOST;
     }
     next.state = solo ? PENDING_SOLO : PENDING_RUN;
@@ -412,11 +371,15 @@ static bool fence_entry(struct share *share, uint32_t i, const struct pending *r
     next.state = running->attempts >= retry_attempts(retry) ? PENDING_DEAD : PENDING_WAIT;
     if (!pending_step(share->part, i, running, &next))
         return false;
-    uint64_t note = NOTE(NOTE_POSITION(note_of(share, i)), CAUSE_TIMEOUT, false);
-    struct note late = note_on(share, running, CAUSE_TIMEOUT, now_ns - time_of(share, i), share->of->slot,
-                               share->of->member);
-    note = tell_end(share, &late, share->ids[i], note);
-    set_side(share, i, now_ns + retry_wait_ns(retry, running->attempts, (uint32_t)now_ns * 2654435761u), note);
+    struct report_attempt late = {.entry = running,
+                                  .id = share->ids[i],
+                                  .cause = CAUSE_TIMEOUT,
+                                  .took_ns = now_ns - time_of(share, i),
+                                  .slot = share->of->slot,
+                                  .member = share->of->member};
+    uint64_t note = report_attempt(&share->report, &late, share->of->claim, NOTE_POSITION(note_of(share, i)));
+    set_side(share, i, now_ns + retry_wait_ns(retry, running->attempts, (uint32_t)now_ns * 2654435761u),
+             NOTE(note, CAUSE_TIMEOUT, false));
     return true;
 }
 
@@ -476,21 +439,21 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
             *out_due_ns = now_ns + wait_ns;
         if (found == CURSOR_CORRUPT && cursor_pos(&share->cursor) != before) {
             if (share->cursor.past != NULL) /* in the ring: the keeper has told of it */
-                tell_lost(share, before, err->text);
+                report_lost(&share->report, before, err->text);
             share->cursor.lost = 0;
             continue;
         }
         if (found == CURSOR_FAILED)
-            tell_unread(share, true, err->text);
+            report_unread(&share->report, true, err->text);
         if (found == CURSOR_CORRUPT || found == CURSOR_FAILED)
             return SHARE_NOTHING; /* the ring's own positions are damaged; or the files cannot be read now */
         if (found == CURSOR_NOTHING)
             return SHARE_NOTHING;
         uint64_t pos = ((const struct frame_header *)item->buffer)->position;
         uint64_t key = key_of(&item->frame);
-        tell_unread(share, false, "");
+        report_unread(&share->report, false, "");
         if (share->cursor.lost != 0) {
-            tell_lost(share, pos, "what stood before it was retired, or its file is lost");
+            report_lost(&share->report, pos, "what stood before it was retired, or its file is lost");
             share->cursor.lost = 0;
         }
         int holder = holder_of(share, key);
@@ -597,16 +560,15 @@ static uint64_t keep_note(const struct item *item, enum pending_cause cause, con
                           uint64_t now_ns)
 {
     const struct share *share = item->share;
-    struct note note = note_on(share, &item->running, cause, now_ns - item->since_ns, claim->slot, share->of->member);
-    if (error != NULL) {
-        size_t len = strnlen(error, NOTES_TEXT_MAX);
-        memcpy(note.error, error, len);
-        if (!json_is_utf8(note.error, len)) /* a handler's bytes; the letter is JSON */
-            for (size_t i = 0; i < len; i++)
-                note.error[i] = (note.error[i] & 0x80) != 0 ? '?' : note.error[i];
-    }
-    uint64_t before = NOTE_POSITION(note_of(share, item->index));
-    return NOTE(notes_add(share->of->memory, claim, &note, item->frame.id, before), cause, false);
+    struct report_attempt attempt = {.entry = &item->running,
+                                     .id = item->frame.id,
+                                     .cause = cause,
+                                     .took_ns = now_ns - item->since_ns,
+                                     .slot = claim->slot,
+                                     .member = share->of->member,
+                                     .error = error};
+    return NOTE(report_attempt(&share->report, &attempt, claim, NOTE_POSITION(note_of(share, item->index))), cause,
+                false);
 }
 
 int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)

@@ -6,6 +6,7 @@
 #include "lease.h"
 #include "log.h"
 #include "memory.h"
+#include "report.h"
 #include "retry.h"
 
 /* What all shares of a subscription have in common. */
@@ -45,7 +46,7 @@ struct share {
     uint64_t dead_after_ns; /* a full log of dead letters, or files that cannot be read: not before */
     uint64_t scan_after_ns; /* files that cannot be read: not before */
     uint64_t take_after_ns; /* the same, for the lease itself */
-    bool is_unread;         /* we have told that files cannot be read */
+    struct report report;   /* what is left in writing of it */
 };
 
 /* An event in a handler. */

@@ -99,8 +99,8 @@ MUTANTS = [
     ("P7 a crash charges all that ran", "shm/lease.c", "bool is_spent = found.state == PENDING_SOLO && found.attempts",
      "bool is_spent = found.attempts", [("unit-lease", "lease/*"), ("unit-share", "share/*")]),
     ("P8 a slow handler's entry is not fenced", "shm/share.c",
-     "    if (!pending_step(share->part, i, running, &next))\n        return false;\n    uint64_t note = NOTE(",
-     "    if (next.pos != UINT64_MAX)\n        return false;\n    uint64_t note = NOTE(", [("unit-share", "share/*"), ("unit-subscribe", "subscribe/*")]),
+     "    if (!pending_step(share->part, i, running, &next))\n        return false;\n    struct report_attempt late",
+     "    if (next.pos != UINT64_MAX)\n        return false;\n    struct report_attempt late", [("unit-share", "share/*"), ("unit-subscribe", "subscribe/*")]),
     ("B6 death is a mutex away", "shm/slot.h",
      "    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid ||\n"
      "           slot_is_gone(slot);",
@@ -233,7 +233,8 @@ MUTANTS = [
      "    return frame_crc(out, sizeof *out) == crc && out->n >= 1", "    return crc != 0 && out->n >= 1",
      [("unit-index", "index/that_is_damaged*")]),
     ("P10 a crashed attempt leaves no note", "shm/share.c",
-     "            note = tell_end(share, &ended, frame.id, note);", "            (void)ended;",
+     "            note = NOTE(report_attempt(share, &ended, of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),\n"
+     "                        NOTE_IS_SOLO(note));", "            (void)ended;",
      [("unit-groups_property", "groups_property/any*")]),
     ("P3 who is taken from while he stamps goes on", "shm/lease.c",
      "    return lease_is_held(part, epoch, slot); /*", "    return true; /*", [("crash-takeover", "takeover/*")]),
