@@ -9,6 +9,7 @@
 #include "catalogue_shipped.h"
 #include "clock.h"
 #include "group.h"
+#include "memory_make.h"
 #include "provide.h"
 #include "recover.h"
 #include "retire.h"

@@ -14,6 +14,7 @@
 #include <evbus/admin.h>
 
 #include "bus.h"
+#include "memory_make.h"
 #include "partition.h"
 #include "provide.h"
 #include "retire.h"

@@ -15,6 +15,7 @@
 #include "frame.h"
 #include "futex.h"
 #include "hold.h"
+#include "memory_make.h"
 #include "partition.h"
 #include "pending.h"
 #include "slot.h"

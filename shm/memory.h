@@ -1,4 +1,4 @@
-/* memory.h: the objects of a bus: made, mapped, checked, removed. See memory.c. */
+/* memory.h: the objects of a bus: mapped, checked, looked up. See memory.c. */
 #ifndef EVBUS_MEMORY_H
 #define EVBUS_MEMORY_H
 
@@ -62,25 +62,11 @@ void memory_publisher_name(const struct memory *memory, uint32_t publisher, char
 /* Is it one of them? */
 bool memory_is_internal(const struct memory_log *log);
 
-/* The shared memory that a catalogue's bus takes, bytes. */
-uint64_t memory_bytes(const struct catalogue *catalogue);
-
 /* The bus that a caller means: NULL: $EVBUS_BUS, and where that is unset or empty, "lomash". */
 const char *memory_bus_name(const char *given);
 
 /* Is it a bus's name: 1..63 of a-z 0-9 - _, the first a letter or digit? EVBUS_OK or EVBUS_EINVAL. */
 int memory_check_name(const char *bus, struct error *err);
-
-/* What a bus was before its memory was lost. */
-struct memory_before {
-    struct state_identity identity;
-    json_t *ids; /* of its topics; see applied.h */
-};
-
-/* Makes all objects of a bus and maps them. The bus is not ready yet: see memory_ready(). before: of a bus that is brought back
- * (recover.c); NULL: it is a new one, whose first life begins if it remembers. */
-int memory_create(struct memory *out_memory, const char *bus, const struct catalogue *catalogue, const char *text,
-                  size_t text_len, mode_t mode, gid_t group, const struct memory_before *before, struct error *err);
 
 /* Opens the folder of a bus that remembers, which must be this bus's, of this life. */
 int memory_open_state(struct memory *memory, struct error *err);
@@ -88,14 +74,8 @@ int memory_open_state(struct memory *memory, struct error *err);
 /* Is there a bus of this name in memory, made, and not removed or being made? */
 bool memory_is_there(const char *bus);
 
-/* Takes the names of a bus away that is not ready yet. */
-void memory_unmake(const struct memory *memory);
-
 /* Where the bus of this name says that it remembers. false: there is none in memory, or it does not. */
 bool memory_folder(const char *bus, char out_folder[FILE_PATH_MAX]);
-
-/* From here on others may open it. */
-void memory_ready(struct memory *memory);
 
 /* Maps an existing bus. EVBUS_ENOBUS, EVBUS_ELAYOUT, EVBUS_EPERM, EVBUS_ESTALE, EVBUS_ECORRUPT, EVBUS_ENOSPC. */
 int memory_open(struct memory *out_memory, const char *bus, struct error *err);
@@ -103,19 +83,14 @@ int memory_open(struct memory *out_memory, const char *bus, struct error *err);
 /* Maps what has been added since. EVBUS_OK: memory_n_logs() is as many as there are. Any thread. */
 int memory_map_new_logs(struct memory *memory, struct error *err);
 
-/* For who applies a catalogue, one at a time: makes a log that nobody knows yet, gives it topics, makes it known. A topic's
- * id is on disk before it can be used; EVBUS_ELIMIT (no message): TOPICS_MAX of them. */
-int memory_add_log(struct memory *memory, const struct catalogue_log *wanted, struct memory_log **out_log,
-                   struct error *err);
-int memory_add_topic(struct memory *memory, struct memory_log *log, const char *topic, uint32_t *out_id,
-                     struct error *err);
-
-/* The ids that topics have, and the catalogue as it is, are on disk; of a bus that remembers. */
-int memory_save_applied(const struct memory *memory, const char *text, size_t len, struct error *err);
-void memory_publish_log(struct memory *memory);
-
-/* How long, and how much of it, a log's journal is kept. */
-void memory_keep_for(struct log_head *head, const struct catalogue_log *wanted);
+/* For who makes or maps: the bytes of a partition, and of a log's object; places for all the logs that a bus can have; what is kept of one that is mapped and
+ * whole; has the control object of this name never become ready, and is its maker dead? With clear its name is taken away. */
+uint64_t memory_partition_bytes(uint64_t n_cells);
+uint64_t memory_log_bytes(uint64_t n_cells, uint32_t n_partitions);
+int memory_prepare_logs(struct memory *memory, struct error *err);
+int memory_view_log(struct memory *memory, uint32_t index, const char *name, uint64_t n_cells, uint32_t n_partitions,
+                    struct error *err);
+bool memory_is_half_made(const char *name, bool clear);
 
 /* Unmaps. Fine on a zeroed one. */
 void memory_close(struct memory *memory);

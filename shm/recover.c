@@ -18,6 +18,7 @@
 #include "recover.h"
 
 #include "clock.h"
+#include "memory_make.h"
 #include "partition.h"
 #include "provide.h"
 #include "retire.h"

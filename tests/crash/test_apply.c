@@ -2,6 +2,7 @@
 #include "await.h"
 #include "child.h"
 #include "fixture.h"
+#include "memory_make.h"
 #include "step.h"
 #include "trial.h"
 

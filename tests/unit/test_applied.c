@@ -4,6 +4,7 @@
 #include "allocations.h"
 #include "archive.h"
 #include "folder.h"
+#include "memory_make.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -36,7 +37,7 @@ Test(applied, gives_back_text_and_ids_as_they_were)
 Test(applied, is_not_written_where_memory_has_run_out_for_any_of_its_ids)
 {
     struct archive archive = archive_make((struct archive_options){.keeper = false});
-    const struct memory *memory = &archive.bus->memory;
+    struct memory *memory = &archive.bus->memory;
     static const char text[] = "{\"namespace\":\"test\"}";
     struct applied before, after;
     struct error err = {""};

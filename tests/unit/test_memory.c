@@ -2,6 +2,7 @@
  *
  * [no tsan] Makers are other processes. */
 #include "memory.h"
+#include "memory_make.h"
 
 #include "await.h"
 #include "child.h"
