@@ -233,7 +233,7 @@ MUTANTS = [
      "    return frame_crc(out, sizeof *out) == crc && out->n >= 1", "    return crc != 0 && out->n >= 1",
      [("unit-index", "index/that_is_damaged*")]),
     ("P10 a crashed attempt leaves no note", "shm/share.c",
-     "            note = NOTE(report_attempt(share, &ended, of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),\n"
+     "            note = NOTE(report_attempt(&share->report, &ended, of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),\n"
      "                        NOTE_IS_SOLO(note));", "            (void)ended;",
      [("unit-groups_property", "groups_property/any*")]),
     ("P3 who is taken from while he stamps goes on", "shm/lease.c",
