@@ -1,14 +1,13 @@
 /* writer.c: the keeper's files: what is committed in the rings is appended to the journal, and brought to disk.
  *
- *     ring                              files of a partition                      words in memory
- *     word decided: COMMITTED           copy, look at `released`, seal            journaled   CAS, of our term  [FILE]
- *                   PAD, CANCELLED      a pad of its length                       synced      CAS, after fdatasync
- *                   damaged             a gap                                     ceiling     CAS, after its mark is on disk
+ *     words in memory      journaled   CAS, of our term, when it is written  [FILE]
+ *                          synced      CAS, after fdatasync
+ *                          ceiling     CAS, after its mark is on disk
  *
  *   term     the seat's number stands in each of the three words. A new keeper first puts its own there, then reads; from then on
  *            nothing that the one before does can move them, however late it wakes. What that one still appends are the same bytes at
  *            the same offsets: a word that is COMMITTED, PAD or CANCELLED never changes between these sorts [J3, J4, J5]
- *   copy     out of the ring into our memory, then `released` is looked at, then it is written: never from the ring itself [J4a]
+ *   copy     what is written, out of the ring or read back: copier.c [J4a]
  *   late     a term that finds a later one's number gives up; a draft is made before its maker looks at the term, and removed by the
  *            next term after it has stamped: so no file of a deposed keeper ever gets a name
  *   start    at `synced`: what the one before wrote behind that is read back, checked and written again through our own descriptor,
@@ -25,6 +24,7 @@
 #include "writer.h"
 
 #include "clock.h"
+#include "copier.h"
 #include "doorbell.h"
 #include "futex.h"
 #include "partition.h"
@@ -39,11 +39,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHUNK_CELLS    (UINT64_C(1) << 14)         /* 1 MiB: one pwrite */
-#define LOOK_CELLS     (UINT64_C(4) * CHUNK_CELLS) /* of one partition, before the others are looked at */
-#define SYNC_NS        (200 * CLOCK_NS_PER_MS)     /* what is appended is on disk after so long, though nobody waits */
-#define MARK_NS        (1000 * CLOCK_NS_PER_MS)    /* and how far that is, so often */
-#define RETRY_FIRST_NS (50 * CLOCK_NS_PER_MS)      /* after a failure; then doubled */
+#define LOOK_CELLS     (4 * COPIER_CELLS_MAX)   /* of one partition, before the others are looked at */
+#define SYNC_NS        (200 * CLOCK_NS_PER_MS)  /* what is appended is on disk after so long, though nobody waits */
+#define MARK_NS        (1000 * CLOCK_NS_PER_MS) /* and how far that is, so often */
+#define RETRY_FIRST_NS (50 * CLOCK_NS_PER_MS)   /* after a failure; then doubled */
 #define RETRY_MOST_NS  (5 * CLOCK_NS_PER_S)
 
 struct part {
@@ -51,13 +50,12 @@ struct part {
     struct log_head *head;
     struct segment_place place;
     struct segment segment;
-    struct journal_reader back; /* what the ring has no more */
-    uint32_t mark;              /* its entry among the marks */
-    uint64_t pos;               /* all before it is written by us, or was synced when we began */
-    uint64_t due_ns;            /* when it must be synced; 0: all of it is */
-    struct topic_set unseen;    /* topics of what is written and not synced, where readers wait for that */
-    bool has_failed_sync;       /* the file must be made anew */
-    uint64_t retry_ns;          /* after a failure: not before */
+    uint32_t mark;        /* its entry among the marks */
+    uint64_t pos;         /* all before it is written by us, or was synced when we began */
+    uint64_t due_ns;      /* when it must be synced; 0: all of it is */
+    struct copier copier; /* its `unseen`: of what is written and not synced, where readers wait for that */
+    bool has_failed_sync; /* the file must be made anew */
+    uint64_t retry_ns;    /* after a failure: not before */
     uint64_t pause_ns;
 };
 
@@ -71,7 +69,7 @@ struct writer {
     struct part *parts[LOGS_MAX];
     uint32_t n_logs;
     uint32_t n_marks;
-    uint64_t *buffer; /* CHUNK_CELLS and the largest frame */
+    uint64_t *buffer; /* COPIER_ROOM */
 };
 
 struct term writer_term(const struct writer *writer)
@@ -116,18 +114,6 @@ static bool stamp(const struct writer *writer, _Atomic uint64_t *word, uint64_t 
     return true;
 }
 
-/* What lies below `pos` may be lost: told before `synced` passes it. */
-static void say_not_synced(const struct part *part, uint64_t pos);
-
-static void say_not_synced(const struct part *part, uint64_t pos)
-{
-    _Atomic uint64_t *word = &part->ring->head->not_synced;
-    uint64_t seen = atomic_load_explicit(word, memory_order_relaxed);
-    while (seen < pos &&
-           !atomic_compare_exchange_weak_explicit(word, &seen, pos, memory_order_release, memory_order_relaxed)) {
-    }
-}
-
 /* --- failures ----------------------------------------------------------------------------------------------------------------- */
 
 static void wake_waiters(const struct part *part)
@@ -163,128 +149,6 @@ static void went_well(struct writer *writer, struct part *part)
     atomic_store_explicit(&part->ring->head->write_failed, 0, memory_order_release);
     log_line(writer->log, LOG_JOURNAL, EVBUS_LOG_WARNING, "state=writing log=%s partition=%u", part->ring->name,
              part->ring->partition);
-}
-
-/* --- copying ------------------------------------------------------------------------------------------------------------------ */
-
-static void put_hollow(uint64_t *out, enum frame_kind kind, uint64_t pos, uint32_t n_cells)
-{
-    frame_seal_pad(kind, pos, n_cells, out);
-    memset(out + CELL_WORDS, 0, (n_cells - 1) * (size_t)CELL_BYTES);
-}
-
-enum got { GOT_CELLS, GOT_NOTHING, GOT_NO_ROOM, GOT_FAILED };
-
-/* Cells that hold nothing that can be read, from pos on up to `end`. */
-static enum got get_gap(uint64_t pos, uint64_t end, size_t room, uint64_t *out, uint32_t *out_cells)
-{
-    uint64_t n_cells = end - pos < FRAME_CELLS_MAX ? end - pos : FRAME_CELLS_MAX;
-    if (n_cells > room)
-        return GOT_NO_ROOM;
-    put_hollow(out, FRAME_GAP, pos, (uint32_t)n_cells);
-    *out_cells = (uint32_t)n_cells;
-    return GOT_CELLS;
-}
-
-/* What stood at a position that the ring has no more: written by the keeper before us, or by us before a sync that failed. */
-static enum got get_back(struct writer *writer, struct part *part, uint64_t pos, size_t room, uint64_t *out,
-                         uint32_t *out_cells, struct error *err)
-{
-    const uint64_t *frame = NULL;
-    uint64_t next = 0;
-    uint64_t until = ring_journaled(part->ring);
-    struct error why = {""};
-    int seen = journal_read(&part->back, pos, until, &frame, &next, &why);
-    if (seen < 0) {
-        *err = why;
-        return GOT_FAILED;
-    }
-    if ((seen == JOURNAL_FRAME || seen == JOURNAL_SKIP) && frame != NULL) {
-        uint32_t n_cells = ((const struct frame_header *)frame)->n_cells;
-        if (n_cells > room)
-            return GOT_NO_ROOM;
-        if (seen == JOURNAL_SKIP)
-            put_hollow(out, (enum frame_kind)((const struct frame_header *)frame)->kind, pos, n_cells);
-        else
-            memcpy(out, frame, (size_t)n_cells * CELL_BYTES);
-        *out_cells = n_cells;
-        return GOT_CELLS;
-    }
-    /* Lost: appended, never synced, and gone from the ring and from the file. Who waits for it must not take it for synced. */
-    uint64_t released = ring_released(part->ring);
-    if (seen == JOURNAL_END || next > released || next <= pos)
-        next = released;
-    uint64_t end = pos - pos % part->place.n_cells + part->place.n_cells;
-    if (next > end)
-        next = end;
-    say_not_synced(part, next);
-    log_line(writer->log, LOG_CORRUPT, EVBUS_LOG_ERROR,
-             "log=%s partition=%u position=%" PRIu64 " until=%" PRIu64 " reason=\"appended, not synced, and lost: %s\"",
-             part->ring->name, part->ring->partition, pos, next, why.text);
-    return get_gap(pos, next, room, out, out_cells);
-}
-
-static enum got get(struct writer *writer, struct part *part, uint64_t pos, size_t room, uint64_t *out,
-                    uint32_t *out_cells, struct error *err)
-{
-    struct ring *ring = part->ring;
-    uint64_t word;
-    enum ring_seen seen = ring_look(ring, pos, &word);
-    if (seen == RING_COMMITTED) {
-        struct frame_header *header = (struct frame_header *)out;
-        if (word_cells(word) > room)
-            return GOT_NO_ROOM;
-        seen = ring_copy_header(ring, pos, header);
-        if (seen == RING_COMMITTED && header->n_cells != word_cells(word))
-            seen = RING_CORRUPT;
-        if (seen == RING_COMMITTED)
-            seen = ring_copy_rest(ring, pos, out);
-    }
-    switch (seen) {
-    case RING_COMMITTED:
-        topic_set_add(&part->unseen,
-                      ((const struct frame_header *)out)->topic != 0 ? ((const struct frame_header *)out)->topic : 1);
-        frame_seal(out);
-        *out_cells = word_cells(word);
-        return GOT_CELLS;
-    case RING_SKIP:
-        if (word_cells(word) > room)
-            return GOT_NO_ROOM;
-        put_hollow(out, FRAME_PAD, pos, word_cells(word));
-        *out_cells = word_cells(word);
-        return GOT_CELLS;
-    case RING_OVERTAKEN:
-        return get_back(writer, part, pos, room, out, out_cells, err);
-    case RING_CORRUPT: {
-        uint64_t next = ring_resync(ring, pos); /* follow() tells of it */
-        uint64_t end = pos - pos % part->place.n_cells + part->place.n_cells;
-        if (ring_released(ring) > pos) /* overtaken since */
-            return get_back(writer, part, pos, room, out, out_cells, err);
-        next = next < end ? next : end;
-        return next > pos ? get_gap(pos, next, room, out, out_cells) : GOT_NOTHING;
-    }
-    default:
-        return GOT_NOTHING;
-    }
-}
-
-/* Fills the buffer from pos on, up to `end`. */
-static enum got get_run(struct writer *writer, struct part *part, uint64_t pos, uint64_t end, size_t *out_cells,
-                        struct error *err)
-{
-    size_t n = 0;
-    enum got got = GOT_CELLS;
-    while (n < CHUNK_CELLS && pos + n < end) {
-        uint32_t n_cells = 0;
-        uint64_t left = end - (pos + n);
-        size_t room = CHUNK_CELLS + FRAME_CELLS_MAX - n;
-        got = get(writer, part, pos + n, room < left ? room : left, writer->buffer + n * CELL_WORDS, &n_cells, err);
-        if (got != GOT_CELLS)
-            break;
-        n += n_cells;
-    }
-    *out_cells = n;
-    return got == GOT_FAILED ? GOT_FAILED : n > 0 ? GOT_CELLS : GOT_NOTHING;
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------------------- */
@@ -389,10 +253,10 @@ static enum writer_did append(struct writer *writer, struct part *part, uint64_t
             return did;
     }
     uint64_t end = (part->pos & ~(part->place.n_cells - 1)) + part->place.n_cells;
-    enum got got = get_run(writer, part, part->pos, end, &n, &err);
-    if (got == GOT_NOTHING)
+    enum copier_got got = copier_run(&part->copier, part->pos, end, writer->buffer, &n, &err);
+    if (got == COPIER_NOTHING)
         return WRITER_IDLE;
-    int rc = got == GOT_FAILED ? EVBUS_EIO : open_segment(writer, part, &err);
+    int rc = got == COPIER_FAILED ? EVBUS_EIO : open_segment(writer, part, &err);
     if (rc == EVBUS_OK)
         rc = segment_write(&part->segment, part->pos, writer->buffer, n, &err);
     if (rc != EVBUS_OK) {
@@ -424,14 +288,14 @@ static int make_anew(struct writer *writer, struct part *part, struct error *err
         rc = segment_copy(&draft, &part->segment, pos, err);
     while (rc == EVBUS_OK && pos < part->pos) {
         size_t n = 0;
-        enum got got = get_run(writer, part, pos, part->pos, &n, err);
-        if (got == GOT_NOTHING)
+        enum copier_got got = copier_run(&part->copier, pos, part->pos, writer->buffer, &n, err);
+        if (got == COPIER_NOTHING)
             rc = error_set(err, EVBUS_EIO, "%s at %" PRIu64 ": cannot be made anew", part->segment.path, pos);
         else
-            rc = got == GOT_FAILED ? EVBUS_EIO : segment_write(&draft, pos, writer->buffer, n, err);
+            rc = got == COPIER_FAILED ? EVBUS_EIO : segment_write(&draft, pos, writer->buffer, n, err);
         pos += n;
     }
-    journal_reader_close(&part->back); /* it reads the old one */
+    journal_reader_close(&part->copier.back); /* it reads the old one */
     return segment_take_place(&draft, &part->segment, rc, err);
 }
 
@@ -465,7 +329,7 @@ static enum writer_did sync_part(struct writer *writer, struct part *part, uint6
     int rc = part->has_failed_sync ? make_anew(writer, part, &err) : segment_sync(&part->segment, &err);
     if (rc != EVBUS_OK) {
         if (!part->has_failed_sync && !ring->is_visible_synced) /* the ring may have no copy any more */
-            say_not_synced(part, ring_released(ring));
+            copier_say_lost(ring, ring_released(ring));
         part->has_failed_sync = true;
         failed(writer, part, now_ns, rc, &err);
         return WRITER_IDLE;
@@ -478,8 +342,8 @@ static enum writer_did sync_part(struct writer *writer, struct part *part, uint6
     went_well(writer, part);
     wake_waiters(part);
     if (ring->is_visible_synced)
-        doorbell_ring(part->head, writer->memory->control->slots, &part->unseen);
-    memset(&part->unseen, 0, sizeof part->unseen);
+        doorbell_ring(part->head, writer->memory->control->slots, &part->copier.unseen);
+    memset(&part->copier.unseen, 0, sizeof part->copier.unseen);
     return WRITER_WROTE;
 }
 
@@ -528,8 +392,8 @@ static enum writer_did look_at(struct writer *writer, struct part *part, uint64_
     }
     if (part->pos >= most)
         *out_due_ns = now_ns;
-    if (part->back.segment.fd >= 0 && ring_released(part->ring) <= part->pos)
-        journal_reader_close(&part->back);
+    if (part->copier.back.segment.fd >= 0 && ring_released(part->ring) <= part->pos)
+        journal_reader_close(&part->copier.back);
     if (did == WRITER_DEPOSED || part->due_ns == 0 || now_ns < part->retry_ns)
         return did == WRITER_DEPOSED ? did : has_written ? WRITER_WROTE : WRITER_IDLE;
     struct ring_head *head = part->ring->head;
@@ -646,7 +510,8 @@ static int add_log(struct writer *writer, uint32_t l, const struct mark *marks, 
         *part = (struct part){
             .ring = &log->rings[p], .head = log->head, .segment = SEGMENT_NONE, .mark = writer->n_marks + p};
         partition_place(writer->memory, part->ring, &part->place);
-        journal_reader_init(&part->back, &part->place);
+        part->copier = (struct copier){.ring = part->ring, .log = writer->log, .segment_cells = part->place.n_cells};
+        journal_reader_init(&part->copier.back, &part->place);
         uint64_t ceiling, journaled;
         if (!stamp(writer, &head->ceiling, &ceiling) || !stamp(writer, &head->journaled, &journaled) ||
             !stamp(writer, &head->synced, &part->pos)) {
@@ -709,7 +574,7 @@ int writer_open(struct writer **out_writer, struct memory *memory, struct log *l
     writer->log = log;
     writer->term = (struct term){.incarnation = memory->control->incarnation, .number = number};
     writer->marks = MARKS_NONE;
-    writer->buffer = malloc((CHUNK_CELLS + FRAME_CELLS_MAX) * CELL_BYTES);
+    writer->buffer = malloc(COPIER_ROOM * CELL_BYTES);
     int rc = writer->buffer != NULL ? marks_load(memory->state.folder, uuid, &marks, &n_marks, err)
                                     : error_no_memory(err, "the journal's writer");
     if (rc == EVBUS_OK && n_marks == 0)
@@ -743,7 +608,7 @@ void writer_close(struct writer *writer)
     for (uint32_t l = 0; l < LOGS_MAX; l++) {
         for (uint32_t p = 0; writer->parts[l] != NULL && p < writer->memory->logs[l].n_partitions; p++) {
             segment_close(&writer->parts[l][p].segment);
-            journal_reader_close(&writer->parts[l][p].back);
+            journal_reader_close(&writer->parts[l][p].copier.back);
         }
         free(writer->parts[l]);
     }
