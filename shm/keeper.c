@@ -1,9 +1,6 @@
 /* keeper.c: one thread of one attached process at a time keeps the bus.
  *
- *   who      whoever holds the seat (hold.c). Candidates sleep on it, on the lock word of its holder's slot
- *            (FUTEX_WAITERS set by hand, as the kernel then wakes one at its death) and on their own stop word, for
- *            half a second at most: the one that was woken may itself be stopped [B9]. Then they ask the second witness
- *            about the holder
+ *   who      whoever has the seat: seat.c
  *   does     a look every 10 ms while something was published in the last second:
  *              dead slots: bury [B10]     claims that block: PAD the dead's, cancel after their patience [R4]
  *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
@@ -13,9 +10,8 @@
  *            else it joins the sleepers of every log, for all topics, and sleeps on its bell, on the lock words of the others
  *            (a death wakes it) and on its stop word
  *   nobody   depends on it for more than speed: readers cancel and bury what blocks them, producers release what they
- *            need, sleeps end by themselves. But with a journal, producers need what it writes: so it counts its looks, and a
- *            candidate that sees work and no progress for a second (doubled each time) takes the seat from it [J4]. Nothing that
- *            it does when it wakes does harm: see writer.c. Who may not write the bus's folder does not stand for keeper [J7]
+ *            need, sleeps end by themselves. But with a journal, producers need what it writes: a keeper that is stopped loses the
+ *            seat [J4]
  *
  * D5, exactly: a sleeper is rung when its bit was set in the same sleep at the last look, and something that it wants has
  * become readable since then. It had looked before that, so it cannot have seen it. Who has just fallen asleep is judged at
@@ -33,6 +29,7 @@
 #include "retention.h"
 #include "retire.h"
 #include "saved.h"
+#include "seat.h"
 #include "slot.h"
 #include "writer.h"
 
@@ -48,13 +45,11 @@
 #define ASK_NS  (250 * CLOCK_NS_PER_MS) /* between two rounds of the second witness */
 #define SEAT_NS (500 * CLOCK_NS_PER_MS) /* the longest sleep of a candidate */
 
-#define PATIENCE_NS    CLOCK_NS_PER_S /* with a keeper that has work and makes no progress; doubled each time [J4] */
-#define PATIENCE_SHIFT 6
-#define GOOD_TERM_NS   (60 * CLOCK_NS_PER_S)  /* after so long in the seat it is as at first again */
-#define SAVE_NS        CLOCK_NS_PER_S         /* between two looks at what the groups have done */
-#define SAVE_AGAIN_NS  (50 * CLOCK_NS_PER_MS) /* where a claim stood in the way of what must be on disk first */
-#define RETAIN_NS      (5 * CLOCK_NS_PER_S)   /* between two looks at old files */
-#define JOURNAL_NS     CLOCK_NS_PER_S         /* until a term is tried again that could not begin */
+#define GOOD_TERM_NS  (60 * CLOCK_NS_PER_S)  /* after so long in the seat it is as at first again */
+#define SAVE_NS       CLOCK_NS_PER_S         /* between two looks at what the groups have done */
+#define SAVE_AGAIN_NS (50 * CLOCK_NS_PER_MS) /* where a claim stood in the way of what must be on disk first */
+#define RETAIN_NS     (5 * CLOCK_NS_PER_S)   /* between two looks at old files */
+#define JOURNAL_NS    CLOCK_NS_PER_S         /* until a term is tried again that could not begin */
 
 /* What the keeper knows of one log from its last look. */
 struct kept_log {
@@ -69,24 +64,18 @@ struct keeper {
     char service[SERVICE_BYTES];
     pthread_t thread;
     _Atomic uint32_t stop; /* private futex */
-    uint32_t slot;
+    struct seat seat;
     struct kept_log *kept; /* LOGS_MAX places */
     bool has_told_retired;
     uint32_t n_logs;       /* that we keep: logs are added while all runs */
     uint64_t ask_ns;       /* when the second witness is asked next */
     bool is_late;          /* a later term keeps the files, though the seat is ours */
-    uint32_t seat;         /* as it is while it is ours */
     struct writer *writer; /* NULL: the bus has no journal, or its folder fails */
     struct indexer indexer;
-    uint64_t stand_ns; /* after a term that could not begin: not before */
     bool has_told_writer;
     char *saved;      /* the groups' states as they are on disk; NULL: not of this term */
     uint32_t n_saved; /* how often, in this term */
     bool has_told_saving;
-    /* what we saw of a keeper that does nothing */
-    uint32_t seen_seat, seen_progress;
-    uint64_t seen_ns;
-    unsigned n_deposed;
 };
 
 static bool is_stopped(const struct keeper *keeper)
@@ -94,116 +83,10 @@ static bool is_stopped(const struct keeper *keeper)
     return atomic_load_explicit(&keeper->stop, memory_order_acquire) != 0;
 }
 
-static const _Atomic uint32_t *lock_word(const pthread_mutex_t *mutex)
-{
-    return (const _Atomic uint32_t *)(const void *)mutex;
-}
-
-/* Makes the kernel wake a sleeper on this lock word when its holder dies. Returns the word to sleep on; 0: nobody holds it. */
-static uint32_t watch_lock(pthread_mutex_t *mutex)
-{
-    _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)mutex;
-    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
-    while ((seen & SLOT_TID_MASK) != 0 && (seen & SLOT_WAITERS) == 0 &&
-           !atomic_compare_exchange_weak_explicit(word, &seen, seen | SLOT_WAITERS, memory_order_relaxed,
-                                                  memory_order_relaxed)) {
-    }
-    return (seen & SLOT_TID_MASK) != 0 ? seen | SLOT_WAITERS : 0;
-}
-
-/* --- the seat ---------------------------------------------------------------------------------------------------- */
-
 /* A bus that remembers and was retired may come back from its folder: nobody writes there for the old one any more. */
 static bool has_lost_bus(const struct keeper *keeper)
 {
     return memory_remembers(keeper->memory) && memory_is_retired(keeper->memory);
-}
-
-/* May this process keep? */
-static bool may_stand(const struct keeper *keeper)
-{
-    return !memory_remembers(keeper->memory) ||
-           (clock_mono_ns() >= keeper->stand_ns && state_is_writable(&keeper->memory->state)); /* [J7] */
-}
-
-static bool is_in_seat(struct keeper *keeper)
-{
-    return atomic_load_explicit(&keeper->memory->control->seat, memory_order_acquire) == keeper->seat;
-}
-
-/* true: it is ours. A keeper has no state of its own to mend. */
-static bool try_seat(struct keeper *keeper)
-{
-    struct control *control = keeper->memory->control;
-    if (!may_stand(keeper) || !hold_take(&control->seat, control->slots, keeper->slot))
-        return false;
-    keeper->seat = atomic_load_explicit(&control->seat, memory_order_acquire);
-    return HOLD_SLOT(keeper->seat) == keeper->slot; /* else it has been taken from us already */
-}
-
-static void leave_seat(struct keeper *keeper)
-{
-    if (is_in_seat(keeper))
-        hold_leave(&keeper->memory->control->seat, keeper->slot);
-}
-
-/* Is there anything that waits for the keeper's files? */
-static bool has_work(const struct memory *memory)
-{
-    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
-        for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++) {
-            const struct ring *ring = &memory->logs[l].rings[p];
-            uint64_t journaled = ring_journaled(ring);
-            if (ring->has_journal && (ring_tail(ring) > journaled || ring_synced(ring) < journaled))
-                return true;
-        }
-    return false;
-}
-
-/* A keeper that is stopped, by whatever stops a process, is deposed. */
-static bool depose(struct keeper *keeper, uint32_t seat)
-{
-    struct memory *memory = keeper->memory;
-    struct control *control = memory->control;
-    uint32_t progress = atomic_load_explicit(&control->progress, memory_order_acquire);
-    uint64_t now = clock_mono_ns();
-    if (seat != keeper->seen_seat || progress != keeper->seen_progress || !has_work(memory)) {
-        keeper->seen_seat = seat;
-        keeper->seen_progress = progress;
-        keeper->seen_ns = now;
-        return false;
-    }
-    uint64_t patience = PATIENCE_NS << (keeper->n_deposed < PATIENCE_SHIFT ? keeper->n_deposed : PATIENCE_SHIFT);
-    if (now - keeper->seen_ns < patience || !may_stand(keeper) || !hold_depose(&control->seat, seat, keeper->slot))
-        return false;
-    keeper->n_deposed++;
-    keeper->seat = HOLD_WORD(HOLD_NUMBER(seat) + 1, keeper->slot);
-    log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_WARNING, "state=deposed slot=%u waited_ms=%" PRIu64, HOLD_SLOT(seat),
-             (now - keeper->seen_ns) / CLOCK_NS_PER_MS);
-    return true;
-}
-
-/* true: the seat is ours. */
-static bool wait_for_seat(struct keeper *keeper)
-{
-    struct control *control = keeper->memory->control;
-    uint32_t seat = atomic_load_explicit(&control->seat, memory_order_acquire);
-    struct slot *holder = &control->slots[HOLD_SLOT(seat)];
-    bool is_held = HOLD_SLOT(seat) != 0 && slot_is_used(holder) && !slot_is_dead(holder);
-    if (!is_held && may_stand(keeper))
-        return false; /* it is free by now */
-    struct futex_watch watches[3] = {{&control->seat, seat}, {lock_word(&holder->mutex), 0}};
-    if (is_held)
-        watches[1].seen = watch_lock(&holder->mutex);
-    size_t n = watches[1].seen != 0 ? 2 : 1;
-    watches[n++] = (struct futex_watch){&keeper->stop, 0};
-    futex_wait_any(watches, n, (struct timespec){.tv_nsec = SEAT_NS});
-    if (memory_remembers(keeper->memory)) /* its keeper may be stopped, and its names gone */
-        retire_is_gone(keeper->memory, clock_mono_ns());
-    if (!is_held || atomic_load_explicit(&control->seat, memory_order_acquire) != seat)
-        return false;
-    burial_ask_one(keeper->memory, HOLD_SLOT(seat));
-    return memory_remembers(keeper->memory) && depose(keeper, seat);
 }
 
 /* --- one look ---------------------------------------------------------------------------------------------------- */
@@ -269,7 +152,7 @@ static void ring_overslept(struct keeper *keeper, struct log_head *head, struct 
             for (int i = 0; i < DOORBELL_TOPIC_WORDS; i++)
                 wants = wants ||
                         (atomic_load_explicit(&sleeper->topics[i], memory_order_relaxed) & topics->bits[i]) != 0;
-            if (slept_through && wants && slot >= 1 && slot <= SLOTS_MAX && slot != keeper->slot)
+            if (slept_through && wants && slot >= 1 && slot <= SLOTS_MAX && slot != keeper->seat.slot)
                 doorbell_ring_slot(&keeper->memory->control->slots[slot]);
         } else if (bits == 0) {
             uint32_t skip = place | 63;
@@ -288,11 +171,11 @@ static bool look_after_journal(struct keeper *keeper, uint64_t now, bool *inout_
     if (!memory_remembers(keeper->memory))
         return true;
     if (keeper->writer == NULL) {
-        int rc = writer_open(&keeper->writer, keeper->memory, keeper->log, HOLD_NUMBER(keeper->seat), &err);
+        int rc = writer_open(&keeper->writer, keeper->memory, keeper->log, HOLD_NUMBER(keeper->seat.word), &err);
         if (rc == EVBUS_EFENCED)
             return false;
         if (rc != EVBUS_OK) {
-            keeper->stand_ns = now + JOURNAL_NS; /* somebody else may be able to */
+            keeper->seat.stand_ns = now + JOURNAL_NS; /* somebody else may be able to */
             if (!keeper->has_told_writer)
                 log_line(keeper->log, LOG_JOURNAL, EVBUS_LOG_ERROR, "state=none reason=\"%s\"", err.text);
             keeper->has_told_writer = true;
@@ -351,11 +234,9 @@ static size_t watch_others(struct keeper *keeper, struct futex_watch *watches, s
     size_t n = 0;
     struct slot *slots = keeper->memory->control->slots;
     for (uint32_t i = 1; i <= SLOTS_MAX && n < max; i++) {
-        if (i == keeper->slot || !slot_is_used(&slots[i]))
+        if (i == keeper->seat.slot || !slot_is_used(&slots[i]))
             continue;
-        uint32_t seen = watch_lock(&slots[i].mutex);
-        if (seen != 0)
-            watches[n++] = (struct futex_watch){lock_word(&slots[i].mutex), seen};
+        n += slot_watch_death(&slots[i], &watches[n]);
     }
     return n;
 }
@@ -364,7 +245,7 @@ static size_t watch_others(struct keeper *keeper, struct futex_watch *watches, s
 static void sleep_until_something(struct keeper *keeper, bool is_idle, uint32_t bell, uint64_t due_ns)
 {
     struct memory *memory = keeper->memory;
-    struct slot *self = &memory->control->slots[keeper->slot];
+    struct slot *self = &memory->control->slots[keeper->seat.slot];
     struct futex_watch watches[FUTEX_WATCHES_MAX];
     bool found = false;
     if (is_idle) {
@@ -391,7 +272,7 @@ static int keep_log(struct keeper *keeper, struct memory_log *log, struct error 
     memset(&all, 0xff, sizeof all);
     if (kept->cursors == NULL && (kept->cursors = calloc(log->n_partitions, sizeof *kept->cursors)) == NULL)
         return error_no_memory(err, "the keeper");
-    int rc = doorbell_join(log->head, keeper->slot, &kept->place, err);
+    int rc = doorbell_join(log->head, keeper->seat.slot, &kept->place, err);
     if (rc != EVBUS_OK)
         return rc;
     doorbell_want(log->head, kept->place, &all);
@@ -424,11 +305,11 @@ static void end_orphans(struct keeper *keeper)
 {
     struct memory *memory = keeper->memory;
     for (uint32_t g = 0; g < GROUPS_MAX; g++) {
-        if (!group_is_orphan(memory, g) || group_lock(memory, keeper->slot, false, NULL) != EVBUS_OK)
+        if (!group_is_orphan(memory, g) || group_lock(memory, keeper->seat.slot, false, NULL) != EVBUS_OK)
             continue;
         if (group_is_orphan(memory, g))
             group_remove(memory, g, NULL);
-        group_unlock(memory, keeper->slot);
+        group_unlock(memory, keeper->seat.slot);
     }
 }
 
@@ -501,7 +382,8 @@ static bool save_groups(struct keeper *keeper)
 /* What the files can be told before we go. */
 static void end_term(struct keeper *keeper)
 {
-    if (keeper->writer != NULL && is_in_seat(keeper) && !keeper->is_late && !memory_is_retired(keeper->memory)) {
+    if (keeper->writer != NULL && seat_is_ours(&keeper->seat) && !keeper->is_late &&
+        !memory_is_retired(keeper->memory)) {
         save_groups(keeper);
         writer_end(keeper->writer);
     }
@@ -515,15 +397,15 @@ static void end_term(struct keeper *keeper)
 
 static void keep(struct keeper *keeper)
 {
-    const struct slot *self = &keeper->memory->control->slots[keeper->slot];
+    const struct slot *self = &keeper->memory->control->slots[keeper->seat.slot];
     uint64_t start = clock_mono_ns();
     uint64_t busy_until = 0;
     uint64_t check_ns = 0;
     uint64_t retain_ns = 0;
     uint64_t save_ns = 0;
-    log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_INFO, "state=elected slot=%u", keeper->slot);
+    log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_INFO, "state=elected slot=%u", keeper->seat.slot);
     keeper->is_late = false;
-    while (!is_stopped(keeper) && is_in_seat(keeper) && !has_lost_bus(keeper) && !keeper->is_late) {
+    while (!is_stopped(keeper) && seat_is_ours(&keeper->seat) && !has_lost_bus(keeper) && !keeper->is_late) {
         uint64_t due_ns = UINT64_MAX;
         uint32_t bell = doorbell_read(self);
         if (keeper->n_logs != atomic_load_explicit(&keeper->memory->control->n_logs, memory_order_acquire))
@@ -533,7 +415,7 @@ static void keep(struct keeper *keeper)
         if (is_busy)
             busy_until = now + BUSY_NS;
         if (now - start >= GOOD_TERM_NS)
-            keeper->n_deposed = 0;
+            keeper->seat.n_deposed = 0;
         check_names(keeper, now, &check_ns);
         retain(keeper, now, &retain_ns);
         if (now >= save_ns) {
@@ -541,10 +423,10 @@ static void keep(struct keeper *keeper)
         }
         sleep_until_something(keeper, now >= busy_until, bell, due_ns);
     }
-    if (!is_in_seat(keeper))
+    if (!seat_is_ours(&keeper->seat))
         log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_WARNING,
                  "state=deposed slot=%u reason=\"it was stopped, or its disk was too slow: another one keeps\"",
-                 keeper->slot);
+                 keeper->seat.slot);
     end_term(keeper);
 }
 
@@ -555,7 +437,7 @@ static void *candidate(void *context)
     struct keeper *keeper = context;
     struct error err = {""};
     prctl(PR_SET_NAME, "evbus-keeper");
-    if (burial_take_slot(keeper->memory, keeper->service, &keeper->slot, &err) != EVBUS_OK) {
+    if (burial_take_slot(keeper->memory, keeper->service, &keeper->seat.slot, &err) != EVBUS_OK) {
         log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_WARNING, "state=none reason=\"%s\"", err.text);
         return NULL;
     }
@@ -566,7 +448,7 @@ static void *candidate(void *context)
             futex_wait_any(&stop, 1, (struct timespec){.tv_nsec = SEAT_NS});
             continue;
         }
-        if (!try_seat(keeper) && !wait_for_seat(keeper))
+        if (!seat_try(&keeper->seat) && !seat_wait(&keeper->seat, &keeper->stop))
             continue;
         if (keep_logs(keeper, &err) == EVBUS_OK) {
             keep(keeper);
@@ -576,9 +458,9 @@ static void *candidate(void *context)
             futex_wait_any(&stop, 1, (struct timespec){.tv_sec = 1});
         }
         leave_logs(keeper);
-        leave_seat(keeper);
+        seat_leave(&keeper->seat);
     }
-    burial_leave_slot(keeper->memory, keeper->slot);
+    burial_leave_slot(keeper->memory, keeper->seat.slot);
     return NULL;
 }
 
@@ -598,6 +480,7 @@ int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *
         return error_no_memory(err, "the keeper");
     keeper->memory = memory;
     keeper->log = log;
+    keeper->seat = (struct seat){.memory = memory, .log = log};
     strncpy(keeper->service, service != NULL ? service : "", sizeof keeper->service - 1);
     if ((keeper->kept = calloc(LOGS_MAX, sizeof *keeper->kept)) == NULL) {
         free_keeper(keeper);

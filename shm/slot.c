@@ -41,6 +41,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+bool slot_watch_death(struct slot *slot, struct futex_watch *out)
+{
+    _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)&slot->mutex;
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    while ((seen & SLOT_TID_MASK) != 0 && (seen & SLOT_WAITERS) == 0 &&
+           !atomic_compare_exchange_weak_explicit(word, &seen, seen | SLOT_WAITERS, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+    }
+    *out = (struct futex_watch){word, seen | SLOT_WAITERS};
+    return (seen & SLOT_TID_MASK) != 0;
+}
+
 int slot_mutex_init(pthread_mutex_t *mutex, struct error *err)
 {
     pthread_mutexattr_t attr;

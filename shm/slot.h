@@ -3,6 +3,7 @@
 #define EVBUS_SLOT_H
 
 #include "error.h"
+#include "futex.h"
 #include "layout.h"
 
 /* The kernel's word on who holds a robust mutex: the first int of glibc's pthread_mutex_t. */
@@ -39,6 +40,9 @@ static inline bool slot_is_used(const struct slot *slot)
 
 /* Is it alive, and of all living slots of its process the one with the least number? For counting processes. */
 bool slot_is_first_of_process(const struct slot *slots, uint32_t number);
+
+/* Makes the kernel wake one sleeper on its lock word when its owner dies. false: nobody owns it; else *out is what to sleep on. */
+bool slot_watch_death(struct slot *slot, struct futex_watch *out);
 
 /* A robust, process-shared mutex of kind NORMAL. */
 int slot_mutex_init(pthread_mutex_t *mutex, struct error *err);
