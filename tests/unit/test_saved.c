@@ -25,14 +25,20 @@ static char *snapshot(const struct archive *archive)
     return text;
 }
 
+/* A member that has an event in hand. */
+static struct evbus_subscription *take_one(struct archive *archive, struct evbus_delivery *out_event)
+{
+    cr_assert_eq(archive_publish(archive->bus, "test.a.one", 0, 100), EVBUS_OK);
+    struct evbus_subscription *sub = archive_join(archive->bus, "team");
+    archive_receive(sub, out_event);
+    return sub;
+}
+
 Test(saved, is_the_same_text_while_nothing_is_done)
 {
     struct archive archive = archive_make((struct archive_options){0});
-    struct evbus_subscription *sub = NULL;
-    struct evbus_delivery event = {.size = sizeof event};
-    cr_assert_eq(archive_publish(archive.bus, "test.a.one", 0, 100), EVBUS_OK);
-    cr_assert_eq(evbus_subscribe(&sub, archive.bus, &(struct evbus_subscribe_options){.group = "team"}), EVBUS_OK);
-    cr_assert_eq(evbus_receive(sub, &event, 0), EVBUS_OK);
+    struct evbus_delivery event;
+    struct evbus_subscription *sub = take_one(&archive, &event);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_RETRY, "later"), EVBUS_OK);
     clock_freeze();
     char *one = snapshot(&archive);
@@ -51,11 +57,8 @@ Test(saved, is_the_same_text_while_nothing_is_done)
 Test(saved, is_no_text_where_memory_has_run_out_for_any_of_it)
 {
     struct archive archive = archive_make((struct archive_options){0});
-    struct evbus_subscription *sub = NULL;
-    struct evbus_delivery event = {.size = sizeof event};
-    cr_assert_eq(archive_publish(archive.bus, "test.a.one", 0, 100), EVBUS_OK);
-    cr_assert_eq(evbus_subscribe(&sub, archive.bus, &(struct evbus_subscribe_options){.group = "team"}), EVBUS_OK);
-    cr_assert_eq(evbus_receive(sub, &event, 0), EVBUS_OK);
+    struct evbus_delivery event;
+    struct evbus_subscription *sub = take_one(&archive, &event);
     clock_freeze();
     char *whole = snapshot(&archive);
     for (long nth = 1;; nth++) {
