@@ -354,15 +354,15 @@ static void show_place(struct why *why, const struct seen *seen, const struct gr
         }
     }
     uint64_t behind = UINT64_MAX;
-    if (letter != NULL) {
+    if (seen->pos >= cursor) { /* also what was dead, where the group has been moved back */
+        record_word(record, "state", "waiting");
+        record_number(record, "ahead", (seen->pos - cursor) * CELL_BYTES);
+    } else if (letter != NULL) {
         uuid7_format(why->letter_ids[letter - why->letters].bytes, id);
         record_word(record, "state", "dead");
         record_word(record, "deadLetterId", id);
         record_position(record, "letter", letter->pos);
         record_time(record, "at", letter->at_ns);
-    } else if (seen->pos >= cursor) {
-        record_word(record, "state", "waiting");
-        record_number(record, "ahead", (seen->pos - cursor) * CELL_BYTES);
     } else if ((behind = held_by(why, seen, part)) != UINT64_MAX) {
         record_word(record, "state", "held");
         record_position(record, "behind", behind);

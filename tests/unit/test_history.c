@@ -312,6 +312,28 @@ Test(history, why_tells_of_each_attempt_of_a_dead_event)
     evbus_close(archive.bus);
 }
 
+Test(history, why_tells_that_a_dead_event_waits_again_where_its_group_was_moved_back)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = true});
+    struct evbus_receipt receipt = publish(archive.bus, "k", "1");
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
+    struct evbus_delivery delivery = receive(sub);
+    cr_assert_eq(evbus_finish(sub, &delivery, EVBUS_REJECT, "never"), EVBUS_OK);
+    struct evbus_delivery none = {.size = sizeof none};
+    cr_assert_eq(evbus_receive(sub, &none, 0), EVBUS_ETIMEOUT);
+    evbus_unsubscribe(sub);
+    EXPECT(why(archive.bus, receipt.id), "group group=team state=dead ");
+    cr_assert_eq(evbus_group_seek(archive.bus,
+                                  &(struct evbus_seek_options){.size = sizeof(struct evbus_seek_options),
+                                                               .group = "team",
+                                                               .from = EVBUS_FROM_EARLIEST},
+                                  NULL, NULL),
+                 EVBUS_OK, "%s", evbus_message(archive.bus));
+    EXPECT(why(archive.bus, receipt.id), "group group=team state=waiting ");
+    EXPECT(&told, "cause=rejected error=never\n");
+    evbus_close(archive.bus);
+}
+
 Test(history, why_tells_of_a_handler_that_took_too_long)
 {
     struct fixture f = fixture_make((struct fixture_options){
