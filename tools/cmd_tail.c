@@ -94,7 +94,8 @@ static int print_event(struct tail *tail, const struct evbus_delivery *delivery)
     }
     if (delivery->lost > 0)
         (void)complain(EXIT_DONE,
-                       "lost %" PRIu64 " cells of %s/%" PRIu32 " before position %" PRIu64 ": the reader was overtaken",
+                       "lost %" PRIu64 " cells of %s/%" PRIu32 " before position %" PRIu64
+                       ": overwritten before they were read, retired, or damaged",
                        delivery->lost, delivery->log, delivery->partition, delivery->position);
     ++tail->n_events;
     return event_print(&tail->printer, tail->args, delivery);
