@@ -340,10 +340,9 @@ static int read_tree(const char *path, const uint8_t uuid[16], json_t **out_root
 
 int saved_check(const char *path, const uint8_t uuid[16], struct error *err)
 {
-    json_t *root;
+    json_t *root = NULL;
     int rc = read_tree(path, uuid, &root, err);
-    if (rc == EVBUS_OK)
-        json_decref(root);
+    json_decref(root);
     return rc;
 }
 
