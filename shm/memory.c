@@ -56,6 +56,7 @@ int memory_view_log(struct memory *memory, uint32_t index, const char *name, uin
     snprintf(log->name, sizeof log->name, "%s", name);
     log->index = index;
     log->n_partitions = n_partitions;
+    log->is_ack_disk = log->head->is_ack_disk != 0;
     log->rings = calloc(n_partitions, sizeof *log->rings);
     if (log->rings == NULL)
         return error_no_memory(err, "the rings of %s", log->name);

@@ -125,7 +125,7 @@ static int check_ack(const struct evbus_event *event, const struct memory_log *l
     switch (event->ack) {
     case EVBUS_ACK_LOG:
     case EVBUS_ACK_MEMORY:
-        *out_is_disk = log->head->is_ack_disk != 0;
+        *out_is_disk = log->is_ack_disk;
         return EVBUS_OK;
     case EVBUS_ACK_DISK:
         *out_is_disk = true;

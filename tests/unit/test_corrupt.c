@@ -651,6 +651,18 @@ Test(corrupt, every_call_returns_whatever_stands_in_the_head_of_a_log, .timeout 
 
 /* ---- names ---- */
 
+/* What a log is was settled when it was opened: nobody waits for a disk because a bit has turned since. */
+Test(corrupt, a_log_keeps_its_ack_level_whatever_stands_in_memory)
+{
+    struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
+    memset(&f.bus->memory.logs[0].head->n_partitions, 0xff,
+           offsetof(struct log_head, name) - offsetof(struct log_head, n_partitions));
+    uint64_t start = clock_mono_ns();
+    cr_assert_eq(fixture_publish(f.bus, NULL, "1"), EVBUS_OK, "%s", evbus_message(NULL));
+    assert_bounded(start, 0, "publishing");
+    fixture_end(&f);
+}
+
 /* Names that are given out, or printed, are never read from where they may have lost their end. */
 Test(corrupt, a_log_keeps_its_name_whatever_stands_in_memory)
 {
