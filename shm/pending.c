@@ -22,8 +22,8 @@
 
 const char *pending_cause_name(enum pending_cause cause)
 {
-    static const char *const names[] = {"", "failed", "crashed", "timeout", "rejected"};
-    return (unsigned)cause < sizeof names / sizeof names[0] ? names[cause] : "failed";
+    static const char *const names[CAUSES] = {"", "failed", "crashed", "timeout", "rejected", "no_version", "expired"};
+    return (unsigned)cause < CAUSES ? names[cause] : "failed";
 }
 
 struct pending pending_unpack(uint64_t word, uint64_t cursor)

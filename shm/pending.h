@@ -16,7 +16,16 @@ enum pending_state {
 };
 
 /* Why an attempt ended badly, in a note's and dead letter's words. */
-enum pending_cause { CAUSE_NONE = 0, CAUSE_FAILED = 1, CAUSE_CRASHED = 2, CAUSE_TIMEOUT = 3, CAUSE_REJECTED = 4 };
+enum pending_cause {
+    CAUSE_NONE = 0,
+    CAUSE_FAILED = 1,
+    CAUSE_CRASHED = 2,
+    CAUSE_TIMEOUT = 3,
+    CAUSE_REJECTED = 4,
+    CAUSE_NO_VERSION = 5, /* the group accepts none of its versions */
+    CAUSE_EXPIRED = 6     /* its time was over before a handler had it */
+};
+#define CAUSES 7
 const char *pending_cause_name(enum pending_cause cause);
 
 #define PENDING_ATTEMPTS_MAX 15 /* what the word can count */
