@@ -2,6 +2,7 @@
 #ifndef EVBUS_BUS_H
 #define EVBUS_BUS_H
 
+#include "area.h"
 #include "keeper.h"
 #include "listener.h"
 #include "log.h"
@@ -38,7 +39,10 @@ struct bus_thread {
     struct uuid7_state uuid;
     uint64_t *frame; /* room for the largest frame: built here, then copied into the ring */
     struct listener listener;
-    uintptr_t inside; /* where the frame of the publish that is under way ends; 0: none [R11] */
+    uintptr_t inside;                      /* where the frame of the publish that is under way ends; 0: none [R11] */
+    const struct evbus_delivery *handling; /* what the thread's handler is at; NULL: nothing */
+    uint64_t span;                         /* of trace: the last span id's state; 0: none was made */
+    struct area area;                      /* the header area of the event that is published */
 };
 
 /* May this process use the handle, and is the bus still there? Where it is not, somebody else may bring it back from here on.

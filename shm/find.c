@@ -132,7 +132,7 @@ int find_in(struct memory *memory, struct memory_log *log, uint32_t partition, c
     uint64_t from = ring_released(find.ring);
     uint64_t journaled = ring_journaled(
         find.ring); /* before names are read: these may miss a file that is made meanwhile */
-    find.buffer = malloc((size_t)find.ring->frame_cells_max * CELL_BYTES);
+    find.buffer = malloc(((size_t)find.ring->frame_cells_max + 1) * CELL_BYTES); /* and a byte, see delivery.h */
     int rc = find.buffer != NULL ? EVBUS_OK : error_no_memory(err, "a frame");
     if (rc == EVBUS_OK && find.ring->has_journal) {
         partition_place(memory, find.ring, &place);

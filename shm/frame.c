@@ -6,6 +6,8 @@
  * (key of up to 8 bytes, payload of up to 48) takes 2 cells.
  * A frame is parsed from a private copy only: what was checked once cannot change any more. Every length is bounded by what is
  * left of the frame.
+ * Of several versions the lowest is the one that is given to who says nothing of versions: so a second one that is published
+ * beside the first changes nothing for whoever has not asked for it.
  * In a file the crc32c is over the whole frame, of a pad over its first cell, with the stamp as it stands there and the crc 0: so
  * a frame says by itself that it is whole, and where it belongs. Checked by tests/unit/test_frame.c. */
 #include "frame.h"
@@ -28,6 +30,14 @@ uint32_t frame_cells(size_t key_len, size_t area_len, size_t payload_len)
     return n_cells <= FRAME_CELLS_MAX ? (uint32_t)n_cells : 0;
 }
 
+uint32_t frame_cells_of(const struct frame *frame)
+{
+    size_t more_len = 0; /* with their headers, to 8: as if the first payload were so much longer */
+    for (unsigned i = 1; i < frame->n_versions; i++)
+        more_len += sizeof(struct representation_header) + to8(frame->more[i - 1].len);
+    return frame_cells(frame->key_len, frame->area_len, to8(frame->payload_len) + more_len);
+}
+
 /* Copies len bytes and zeroes the padding behind them; returns where the next part starts. */
 static uint64_t *put(uint64_t *to, const void *from, size_t len)
 {
@@ -38,9 +48,16 @@ static uint64_t *put(uint64_t *to, const void *from, size_t len)
     return to + (len + 7) / 8;
 }
 
+static uint64_t *put_version(uint64_t *to, uint16_t major, uint16_t minor, const void *payload, uint32_t len)
+{
+    *to++ = major | (uint64_t)minor << 16 | (uint64_t)len << 32;
+    return put(to, payload, len);
+}
+
 void frame_build(const struct frame *frame, uint64_t *out)
 {
-    uint32_t n_cells = frame_cells(frame->key_len, frame->area_len, frame->payload_len);
+    uint32_t n_cells = frame_cells_of(frame);
+    uint64_t n_versions = frame->n_versions > 1 ? frame->n_versions : 1;
     uint64_t *end = out + (size_t)n_cells * CELL_WORDS;
     /* The header as 8 words (see struct frame_header): it is read as words at once, and a read of what has just been written
      * in smaller pieces stalls the processor. */
@@ -50,12 +67,14 @@ void frame_build(const struct frame *frame, uint64_t *out)
     out[2] = 0;
     memcpy(&out[3], frame->id, sizeof frame->id);
     out[5] = frame->timestamp_ns;
-    out[6] = frame->publisher | (uint64_t)frame->topic << 32 | (uint64_t)frame->key_len << 48 | UINT64_C(1) << 56;
+    out[6] = frame->publisher | (uint64_t)frame->topic << 32 | (uint64_t)frame->key_len << 48 | n_versions << 56;
     out[7] = frame->key_hash;
     uint64_t *to = put(out + CELL_WORDS, frame->key, frame->key_len);
     to = put(to, frame->area, frame->area_len);
-    *to++ = frame->major | (uint64_t)frame->minor << 16 | (uint64_t)frame->payload_len << 32;
-    to = put(to, frame->payload, frame->payload_len);
+    to = put_version(to, frame->major, frame->minor, frame->payload, frame->payload_len);
+    for (unsigned i = 1; i < n_versions; i++)
+        to = put_version(to, frame->more[i - 1].major, frame->more[i - 1].minor, frame->more[i - 1].payload,
+                         frame->more[i - 1].len);
     while (to < end)
         *to++ = 0;
 }
@@ -85,8 +104,13 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
         .key_len = header.key_len,
         .area = (const uint8_t *)bytes + area_at,
         .area_len = header.area_len,
+        .representations = copy + at / 8,
+        .n_versions = header.n_representations,
     };
     memcpy(frame.id, header.id, sizeof frame.id);
+    if (header.n_representations > FRAME_VERSIONS_MAX)
+        return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with %u representations, at most %d are allowed",
+                         header.n_cells, header.n_representations, FRAME_VERSIONS_MAX);
     for (unsigned i = 0; i < header.n_representations; i++) {
         struct representation_header representation;
         if (end - at < sizeof representation)
@@ -97,8 +121,8 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
         if (representation.len > end - at)
             return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len,
                              end - at);
-        if (i == 0 || representation.major > frame.major ||
-            (representation.major == frame.major && representation.minor > frame.minor)) {
+        if (i == 0 || representation.major < frame.major ||
+            (representation.major == frame.major && representation.minor < frame.minor)) {
             frame.major = representation.major;
             frame.minor = representation.minor;
             frame.payload = bytes + at;
@@ -112,6 +136,19 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
         return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
     *out_frame = frame;
     return EVBUS_OK;
+}
+
+unsigned frame_versions(const struct frame *frame, struct frame_version out_versions[FRAME_VERSIONS_MAX])
+{
+    const uint64_t *at = frame->representations; /* what follows was bounded by frame_parse() */
+    for (unsigned i = 0; i < frame->n_versions; i++) {
+        struct representation_header representation;
+        memcpy(&representation, at++, sizeof representation);
+        out_versions[i] = (struct frame_version){
+            .major = representation.major, .minor = representation.minor, .len = representation.len, .payload = at};
+        at += to8(representation.len) / 8;
+    }
+    return frame->n_versions;
 }
 
 uint32_t frame_crc(const void *bytes, size_t len)

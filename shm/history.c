@@ -15,6 +15,7 @@
 #include "bus.h"
 #include "clock.h"
 #include "deadletter.h"
+#include "delivery.h"
 #include "find.h"
 #include "group.h"
 #include "index.h"
@@ -132,27 +133,15 @@ static int show_event(void *context, const struct find_hit *hit)
     char topic[NAME_BYTES];
     if (hit->header->kind != FRAME_EVENT && hit->header->kind != FRAME_DEAD)
         return EVBUS_OK;
-    char *key = calloc(1, FRAME_KEY_MAX + 1 + hit->frame->payload_len + 1);
-    if (key == NULL)
-        return error_no_memory(error_of_thread(), "an event");
-    char *payload = key + FRAME_KEY_MAX + 1;
-    memcpy(key, hit->frame->key, hit->frame->key_len);
-    memcpy(payload, hit->frame->payload, hit->frame->payload_len);
+    struct delivery_texts texts;
     topic_of(hit, topic);
     struct evbus_delivery event = {.size = sizeof event,
                                    .topic = topic,
                                    .service = publisher.service,
-                                   .timestamp_ns = hit->frame->timestamp_ns,
-                                   .version_major = hit->frame->major,
-                                   .version_minor = hit->frame->minor,
-                                   .key = key,
-                                   .key_len = hit->frame->key_len,
-                                   .payload = payload,
-                                   .payload_len = hit->frame->payload_len,
                                    .log = hit->log->name,
                                    .partition = hit->ring->partition,
                                    .position = hit->pos};
-    memcpy(event.id, hit->frame->id, sizeof event.id);
+    delivery_fill(hit->frame, &texts, &event);
     int rc = EVBUS_OK;
     memory_publisher_name(&finding->bus->memory, hit->frame->publisher, publisher.service);
     if (publisher.service[0] == '\0') /* of an earlier life */
@@ -162,7 +151,6 @@ static int show_event(void *context, const struct find_hit *hit)
         finding->n++;
         rc = finding->each(finding->context, &event);
     }
-    free(key);
     return rc;
 }
 

@@ -3,6 +3,7 @@
 #define EVBUS_MEMBER_H
 
 #include "bus.h"
+#include "delivery.h"
 #include "group.h"
 #include "share.h"
 
@@ -11,7 +12,7 @@
 /* What an item shows its handler. */
 struct hand {
     struct item item;
-    char key[FRAME_KEY_MAX + 1];
+    struct delivery_texts texts;
     char topic[NAME_BYTES];
     char service[SERVICE_BYTES];
     char error[EVBUS_ERROR_MAX + 1];

@@ -12,6 +12,7 @@
 #include "bus.h"
 #include "clock.h"
 #include "frame.h"
+#include "header.h"
 #include "json.h"
 #include "partition.h"
 #include "topic.h"
@@ -28,6 +29,7 @@ struct parcel {
     struct topics_place place;
     struct ring *ring;
     struct frame frame;
+    struct frame_version more[FRAME_VERSIONS_MAX - 1];
     uint32_t n_cells;
     bool is_disk; /* we return when it is on disk */
     struct partition_wait wait;
@@ -104,17 +106,49 @@ static void leave(struct bus_thread *thread)
 
 /* --- check ----------------------------------------------------------------------------------------------------------- */
 
-static int check_payload(const struct evbus_event *event, size_t len, const struct topics_place *place,
-                         struct error *err)
+static int check_payload(const void *payload, size_t len, bool is_checked, size_t payload_max, struct error *err)
 {
     if (len == 0)
         return error_set(err, EVBUS_EINVAL, "event.payload is empty; it must be one JSON text");
-    if (len > place->payload_max)
+    if (len > payload_max)
         return error_set(err, EVBUS_EINVAL, "event.payload has %zu bytes; the catalogue's payload_max is %zu", len,
-                         place->payload_max);
+                         payload_max);
     struct json_fault fault;
-    if (!event->payload_is_checked && !json_check(event->payload, len, &fault))
+    if (!is_checked && !json_check(payload, len, &fault))
         return error_set(err, EVBUS_EINVAL, "event.payload is not JSON: %s at byte %zu", fault.what, fault.at);
+    return EVBUS_OK;
+}
+
+/* The versions beside the first. inout_left: bytes that payloads may still have. */
+static int check_more(const struct evbus_event *event, struct parcel *out, size_t left, struct error *err)
+{
+    struct frame *frame = &out->frame;
+    if (event->n_more_versions > FRAME_VERSIONS_MAX - 1 || event->more_versions == NULL)
+        return error_set(err, EVBUS_EINVAL,
+                         "event.more_versions: %zu versions beside the first; at most %d are allowed",
+                         event->n_more_versions, FRAME_VERSIONS_MAX - 1);
+    for (size_t i = 0; i < event->n_more_versions; i++) {
+        const struct evbus_version *version = &event->more_versions[i];
+        if (version->payload == NULL || version->major == 0)
+            return error_set(err, EVBUS_EINVAL, "event.more_versions[%zu]: %s", i,
+                             version->payload == NULL ? "its payload is NULL"
+                                                      : "its version is not set; a major version is 1 or more");
+        bool is_twice = version->major == frame->major && version->minor == frame->minor;
+        for (size_t k = 0; k < i; k++)
+            is_twice = is_twice || (version->major == out->more[k].major && version->minor == out->more[k].minor);
+        if (is_twice)
+            return error_set(err, EVBUS_EINVAL, "event.more_versions[%zu]: version %u.%u is there twice", i,
+                             version->major, version->minor);
+        size_t len = version->payload_len != 0 ? version->payload_len : strlen(version->payload);
+        int rc = check_payload(version->payload, len, event->payload_is_checked, left, err);
+        if (rc != EVBUS_OK)
+            return error_prefix(err, rc, "version %u.%u (%zu bytes are left to it by the other versions)",
+                                version->major, version->minor, left);
+        left -= len;
+        out->more[i] = (struct frame_version){version->major, version->minor, (uint32_t)len, version->payload};
+    }
+    frame->more = out->more;
+    frame->n_versions = (uint8_t)(1 + event->n_more_versions);
     return EVBUS_OK;
 }
 
@@ -174,15 +208,9 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
         return error_set(err, EVBUS_EINVAL, "event.version is 0.%u; a major version is 1 or more",
                          event->version_minor);
     size_t len = event->payload_len != 0 ? event->payload_len : strlen(event->payload);
-    if ((rc = check_payload(event, len, &out->place, err)) != EVBUS_OK)
+    rc = check_payload(event->payload, len, event->payload_is_checked, out->place.payload_max, err);
+    if (rc != EVBUS_OK)
         return rc;
-    out->n_cells = frame_cells(key_len, 0, len);
-    uint32_t most = out->place.log->rings[0].frame_cells_max;
-    if (out->n_cells == 0 || out->n_cells > most)
-        return error_set(err, EVBUS_EINVAL,
-                         "event.payload has %zu bytes: a frame may take a quarter of its ring, %u bytes in "
-                         "log %s",
-                         len, most * CELL_BYTES, out->place.log->name);
     out->wait = (struct partition_wait){
         .timeout_ns = event->timeout_ns,
         .spin_ns = bus_spin_ns(bus),
@@ -202,6 +230,21 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
         .payload_len = (uint32_t)len,
     };
     memcpy(out->frame.id, event->id, sizeof out->frame.id);
+    if (event->n_more_versions != 0 && (rc = check_more(event, out, out->place.payload_max - len, err)) != EVBUS_OK)
+        return rc;
+    if (header_is_wanted(event, thread)) {
+        if ((rc = header_build(event, thread, err)) != EVBUS_OK)
+            return rc;
+        out->frame.area = thread->area.bytes;
+        out->frame.area_len = (uint16_t)thread->area.len;
+    }
+    out->n_cells = frame_cells_of(&out->frame);
+    uint32_t most = out->place.log->rings[0].frame_cells_max;
+    if (out->n_cells == 0 || out->n_cells > most)
+        return error_set(err, EVBUS_EINVAL,
+                         "event.payload has %zu bytes: a frame may take a quarter of its ring, %u bytes in "
+                         "log %s",
+                         len, most * CELL_BYTES, out->place.log->name);
     return EVBUS_OK;
 }
 

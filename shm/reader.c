@@ -13,6 +13,7 @@
 #include "burial.h"
 #include "bus.h"
 #include "clock.h"
+#include "delivery.h"
 #include "fd.h"
 #include "partition.h"
 #include "retire.h"
@@ -49,7 +50,7 @@ struct evbus_reader {
     uint64_t pin_thread; /* number of the thread that holds our pins; 0: we have none */
     uint32_t publisher;  /* whose name stands in service; 0: nobody's */
     char service[SERVICE_BYTES];
-    char key[FRAME_KEY_MAX + 1];
+    struct delivery_texts texts;
     struct fd *fd;
 };
 
@@ -253,30 +254,16 @@ static const char *topic_of(struct reader_log *log, uint16_t id)
 static void give_out(struct evbus_reader *reader, size_t at, const struct frame *frame, struct evbus_delivery *out)
 {
     struct cursor *cursor = &reader->cursors[at];
-    size_t size = out->size != 0 ? out->size : sizeof *out;
-    if (frame->key_len != 0)
-        memcpy(reader->key, frame->key, frame->key_len);
-    reader->key[frame->key_len] = '\0';
-    *((char *)reader->buffer + ((const char *)frame->payload - (const char *)reader->buffer) +
-      frame->payload_len) = '\0';
     struct evbus_delivery delivery = {
-        .size = out->size,
         .topic = topic_of(reader->cursor_logs[at], frame->topic),
         .service = service_of(reader, frame->publisher),
-        .timestamp_ns = frame->timestamp_ns,
-        .version_major = frame->major,
-        .version_minor = frame->minor,
-        .key = reader->key,
-        .key_len = frame->key_len,
-        .payload = frame->payload,
-        .payload_len = frame->payload_len,
         .log = cursor->ring->name,
         .partition = cursor->ring->partition,
         .position = ((const struct frame_header *)reader->buffer)->position,
         .lost = cursor->lost,
     };
-    memcpy(delivery.id, frame->id, sizeof delivery.id);
-    memcpy(out, &delivery, size < sizeof delivery ? size : sizeof delivery);
+    delivery_fill(frame, &reader->texts, &delivery);
+    delivery_give(&delivery, out);
     reader->lost += cursor->lost;
     cursor->lost = 0;
 }

@@ -18,33 +18,20 @@ void member_show(struct evbus_subscription *sub, struct hand *hand, struct evbus
 {
     const struct item *item = &hand->item;
     const struct frame *frame = &item->frame;
-    size_t size = out->size != 0 ? out->size : sizeof *out;
-    if (frame->key_len != 0)
-        memcpy(hand->key, frame->key, frame->key_len);
-    hand->key[frame->key_len] = '\0';
-    hand->error[0] = '\0';
-    memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
-    memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
-    *((char *)item->buffer + ((const char *)frame->payload - (const char *)item->buffer) + frame->payload_len) = '\0';
     struct evbus_delivery delivery = {
-        .size = out->size,
         .topic = hand->topic,
         .service = hand->service,
-        .timestamp_ns = frame->timestamp_ns,
-        .version_major = frame->major,
-        .version_minor = frame->minor,
-        .key = hand->key,
-        .key_len = frame->key_len,
-        .payload = frame->payload,
-        .payload_len = frame->payload_len,
         .log = item->share->ring->name,
         .partition = item->share->ring->partition,
         .position = item->running.pos,
         .attempt = item->running.attempts,
         .token = hand,
     };
-    memcpy(delivery.id, frame->id, sizeof delivery.id);
-    memcpy(out, &delivery, size < sizeof delivery ? size : sizeof delivery);
+    hand->error[0] = '\0';
+    memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
+    memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
+    delivery_fill(frame, &hand->texts, &delivery);
+    delivery_give(&delivery, out);
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */

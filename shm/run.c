@@ -12,15 +12,18 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-static int handle(struct evbus_subscription *sub, struct hand *hand, struct claim *claim, struct error *err)
+static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_thread *thread, struct error *err)
 {
     struct evbus_delivery delivery = {.size = sizeof delivery};
     member_show(sub, hand, &delivery);
+    const struct evbus_delivery *outer = thread->handling; /* a handler may run another subscription */
+    thread->handling = &delivery;                          /* what it publishes follows from that */
     enum evbus_outcome outcome = sub->handler(sub->context, &delivery, hand->error);
+    thread->handling = outer;
     if ((unsigned)outcome > EVBUS_RELEASE)
         outcome = EVBUS_RETRY;
     hand->error[EVBUS_ERROR_MAX] = '\0';
-    return member_finish(hand, outcome, hand->error, claim, err);
+    return member_finish(hand, outcome, hand->error, &thread->claim, err);
 }
 
 static int run_one(struct evbus_subscription *sub, uint64_t timeout_ns, struct error *err)
@@ -28,7 +31,7 @@ static int run_one(struct evbus_subscription *sub, uint64_t timeout_ns, struct e
     struct hand *hand;
     int rc = member_receive(sub, timeout_ns, &hand, err);
     if (rc == EVBUS_OK)
-        rc = handle(sub, hand, &sub->thread->claim, err);
+        rc = handle(sub, hand, sub->thread, err);
     return rc == EVBUS_EFENCED ? EVBUS_OK : rc; /* it is somebody else's: we go on */
 }
 
@@ -61,7 +64,7 @@ static void *worker_of(void *context)
         }
         if (state == WORKER_STOP)
             return NULL;
-        handle(sub, worker->hand, &thread->claim, err);
+        handle(sub, worker->hand, thread, err);
         uint32_t has_hand = WORKER_HAS_HAND;
         atomic_compare_exchange_strong_explicit(&worker->state, &has_hand, WORKER_IDLE, memory_order_acq_rel,
                                                 memory_order_relaxed);

@@ -134,6 +134,18 @@ EVBUS_API int evbus_open(struct evbus **out_bus, const struct evbus_options *opt
  *  The mapping and the slots of other threads that have used the handle go when those threads end. */
 EVBUS_API void evbus_close(struct evbus *bus);
 
+/** A payload and the version of its schema. */
+struct evbus_version {
+    uint16_t major;
+    uint16_t minor;
+    const void *payload; /**< one JSON text in UTF-8 */
+    size_t payload_len;  /**< bytes; when published, 0: payload is NUL-terminated */
+};
+
+#define EVBUS_VERSIONS_MAX 8 /**< of one event */
+
+struct evbus_delivery;
+
 struct evbus_event {
     size_t size;            /**< sizeof(struct evbus_event) */
     const char *topic;      /**< e.g. "lomash.orders.created" */
@@ -149,6 +161,19 @@ struct evbus_event {
     bool payload_is_checked; /**< the caller has just serialised it: do not check again that it is JSON */
     uint64_t
         timeout_ns; /**< how long a full ring may keep us; 0: not at all, but up to 20 ms for the journal to be appended */
+    /** The same event in further versions, none twice: each group gets one of them all, see struct evbus_subscribe_options. All payloads
+     *  together have at most payload_max bytes */
+    const struct evbus_version *more_versions;
+    size_t n_more_versions; /**< at most EVBUS_VERSIONS_MAX - 1 */
+    /** W3C Trace Context, checked. NULL: that of `cause`, with a span id of its own */
+    const char *traceparent;
+    const char *tracestate;     /**< likewise; only with a traceparent */
+    const char *correlation_id; /**< any text, at most 255 bytes. NULL: that of `cause`, else the eventId of `cause` */
+    const char *causation_id;   /**< likewise. NULL: the eventId of `cause` */
+    /** What this event follows from. NULL: what this thread's handler has been given, where it is in one; else nothing */
+    const struct evbus_delivery *cause;
+    /** ns since 1970; a group that has not handled it by then makes it a dead letter (expired). 0: never */
+    uint64_t expires_at_ns;
 };
 
 /** Where an event went. Printed as lomash.orders/2@123456. */
@@ -241,6 +266,16 @@ struct evbus_delivery {
     uint64_t lost;
     uint32_t attempt; /**< a group's: this is the how-manieth time that a handler gets it, from 1; a reader's: 0 */
     void *token;      /**< a group's: for evbus_finish(); not yours to look at */
+    const struct evbus_version
+        *versions; /**< all that were published, in the order of their versions; each payload byte for byte */
+    size_t n_versions;
+    const char *traceparent;    /**< W3C Trace Context, checked; NULL: none */
+    const char *tracestate;     /**< NULL: none */
+    const char *correlation_id; /**< NULL: none */
+    const char *causation_id;   /**< NULL: none */
+    uint64_t expires_at_ns;     /**< ns since 1970; 0: never */
+    bool is_after_gap;          /**< an earlier event of its key is a dead letter of this group */
+    uint32_t replayed; /**< how often it has been replayed out of the dead letters, this time included; 0: never */
 };
 
 /** The next event. Order holds within a partition, so among events of one key; partitions are served by turns.

@@ -255,30 +255,61 @@ static uint64_t *with_versions(const struct version *versions, size_t n)
     return memcpy(out, bytes, n_cells * CELL_BYTES);
 }
 
-Test(frame, of_several_representations_the_highest_version_is_given)
+Test(frame, of_several_representations_the_lowest_version_is_given)
 {
     static const struct {
         const char *label;
         struct version versions[3];
         size_t n;
-        const char *highest;
+        const char *lowest;
     } rows[] = {
         {"one", {{1, 0, "a"}}, 1, "a"},
-        {"the last", {{1, 0, "a"}, {2, 0, "b"}}, 2, "b"},
-        {"the first", {{2, 0, "b"}, {1, 9, "a"}}, 2, "b"},
-        {"by the minor", {{1, 2, "aa"}, {1, 10, "b"}, {1, 9, "ccc"}}, 3, "b"},
+        {"the first", {{1, 0, "a"}, {2, 0, "b"}}, 2, "a"},
+        {"the last", {{2, 0, "b"}, {1, 9, "a"}}, 2, "a"},
+        {"by the minor", {{1, 10, "aa"}, {1, 2, "b"}, {1, 9, "ccc"}}, 3, "b"},
         {"version 0.0", {{0, 0, "z"}}, 1, "z"},
         {"twice the same: the first", {{1, 0, "a"}, {1, 0, "b"}}, 2, "a"},
-        {"an empty one that is higher", {{1, 0, "a"}, {65535, 65535, ""}}, 2, ""},
+        {"an empty one that is lower", {{65535, 65535, "a"}, {1, 0, ""}}, 2, ""},
     };
     for (size_t i = 0; i < N(rows); i++) {
         struct frame got;
         struct error err = {""};
         uint64_t *bytes = with_versions(rows[i].versions, rows[i].n);
         cr_assert_eq(frame_parse(bytes, &got, &err), EVBUS_OK, "%s: %s", rows[i].label, err.text);
-        cr_expect(got.payload_len == strlen(rows[i].highest) &&
-                      memcmp(got.payload, rows[i].highest, got.payload_len) == 0,
+        cr_expect(got.payload_len == strlen(rows[i].lowest) &&
+                      memcmp(got.payload, rows[i].lowest, got.payload_len) == 0,
                   "%s: %.*s", rows[i].label, (int)got.payload_len, (const char *)got.payload);
+        free(bytes);
+    }
+}
+
+Test(frame, all_versions_come_back_as_they_were_built)
+{
+    static const char *const payloads[] = {"1", "\"eight by\"", "[]", "{\"a\":\"12345678\"}", "0",
+                                           "7", "88888888",     "9"};
+    for (unsigned n = 1; n <= FRAME_VERSIONS_MAX; n++) {
+        struct frame_version more[FRAME_VERSIONS_MAX - 1], got[FRAME_VERSIONS_MAX];
+        struct frame parsed;
+        struct error err = {""};
+        for (unsigned i = 1; i < n; i++)
+            more[i - 1] = (struct frame_version){(uint16_t)(i + 1), 3, (uint32_t)strlen(payloads[i]), payloads[i]};
+        struct frame made = {.kind = FRAME_EVENT,
+                             .key = "key",
+                             .key_len = 3,
+                             .major = 1,
+                             .payload = payloads[0],
+                             .payload_len = (uint32_t)strlen(payloads[0]),
+                             .more = more,
+                             .n_versions = (uint8_t)n};
+        uint64_t *bytes = malloc((size_t)frame_cells_of(&made) * CELL_BYTES);
+        cr_assert_not_null(bytes);
+        frame_build(&made, bytes);
+        cr_assert_eq(frame_parse(bytes, &parsed, &err), EVBUS_OK, "%u: %s", n, err.text);
+        cr_assert_eq(frame_versions(&parsed, got), n);
+        for (unsigned i = 0; i < n; i++)
+            cr_expect(got[i].major == i + 1 && got[i].minor == (i == 0 ? 0 : 3) && got[i].len == strlen(payloads[i]) &&
+                          memcmp(got[i].payload, payloads[i], got[i].len) == 0,
+                      "%u of %u", i, n);
         free(bytes);
     }
 }
@@ -305,7 +336,8 @@ Test(frame, a_length_that_does_not_fit_is_refused_by_name)
         {"the longest key", 54, 1, 255, "key of 255"},
         {"no representation", 55, 1, 0, "without a payload"},
         {"a representation more than fits", 55, 1, 4, "representation 4 of 4"},
-        {"far too many representations", 55, 1, 255, "of 255"},
+        {"one representation too many", 55, 1, 9, "9 representations"},
+        {"far too many representations", 55, 1, 255, "255 representations"},
         {"a payload one byte too long", 76, 4, 49, "payload of 49 bytes where 48"},
         {"a payload of 2 GiB", 76, 4, UINT32_C(1) << 31, "payload of 2147483648"},
         {"the longest payload", 76, 4, UINT32_MAX, "payload of 4294967295"},
