@@ -305,6 +305,8 @@ EVBUS_API int evbus_open(struct evbus **out_bus, const struct evbus_options *giv
     bus->memory.control_region = REGION_NONE;
     bus->wait = options.wait;
     bus->spin_ns = options.spin_ns;
+    bus->hook = options.hook;
+    bus->hook_context = options.hook_context;
     if (bus->spin_ns == 0 && sysconf(_SC_NPROCESSORS_ONLN) > 1)
         bus->spin_ns = SPIN_DEFAULT_NS;
     atomic_store_explicit(&bus->refs, 1, memory_order_relaxed);

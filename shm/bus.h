@@ -18,6 +18,8 @@ struct evbus {
     char service[SERVICE_BYTES]; /* "": nobody */
     enum evbus_wait wait;
     uint64_t spin_ns;
+    evbus_hook *hook; /* NULL: nobody */
+    void *hook_context;
     uint32_t publisher;   /* our id on this bus; 0: we publish nothing */
     const uint8_t *alive; /* a page of its own that a forked child sees as zero [B8] */
     pthread_key_t key;    /* -> struct bus_thread */

@@ -81,7 +81,8 @@ int header_build(const struct evbus_event *event, struct bus_thread *thread, str
 {
     const struct evbus_delivery *cause = event->cause != NULL ? event->cause : thread->handling;
     char cause_id[37] = "";
-    if (cause != NULL)
+    static const uint8_t nil[16];
+    if (cause != NULL && memcmp(cause->id, nil, sizeof nil) != 0)
         uuid7_format(cause->id, cause_id);
     const char *correlation = event->correlation_id != NULL                    ? event->correlation_id
                               : cause != NULL && cause->correlation_id != NULL ? cause->correlation_id

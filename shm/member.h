@@ -12,6 +12,7 @@
 /* What an item shows its handler. */
 struct hand {
     struct item item;
+    struct evbus_delivery shown; /* as the handler sees it */
     struct delivery_texts texts;
     char topic[NAME_BYTES];
     char service[SERVICE_BYTES];
@@ -82,11 +83,11 @@ void member_say_alive(struct evbus_subscription *sub, uint64_t now_ns);
 /* The next event into a hand. EVBUS_OK; EVBUS_ETIMEOUT; EVBUS_EAGAIN (stopped); as evbus_receive(). */
 int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct hand **out, struct error *err);
 
-/* What the handler sees of a hand. */
-void member_show(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out);
+/* Makes hand->shown, once of each event. */
+void member_show(struct evbus_subscription *sub, struct hand *hand);
 
 /* The handler's outcome, by the thread that owns `claim`. EVBUS_OK; EVBUS_EFENCED. The hand is free then. */
-int member_finish(struct hand *hand, enum evbus_outcome outcome, const char *error, struct claim *claim,
-                  struct error *err);
+int member_finish(struct evbus_subscription *sub, struct hand *hand, enum evbus_outcome outcome, const char *error,
+                  struct claim *claim, struct error *err);
 
 #endif

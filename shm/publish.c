@@ -15,6 +15,7 @@
 #include "header.h"
 #include "json.h"
 #include "partition.h"
+#include "span.h"
 #include "topic.h"
 
 #include <inttypes.h>
@@ -361,7 +362,9 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
     if (rc != EVBUS_OK)
         return rc;
     struct parcel parcel;
-    uint64_t pos;
+    struct span_of_publish span;
+    uint64_t pos = 0;
+    event = span_publish(bus, thread, event, &span);
     rc = check(bus, thread, event, &parcel, err);
     if (rc == EVBUS_OK)
         rc = send(bus, thread, &parcel, &pos, err);
@@ -380,6 +383,7 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
     if (rc == EVBUS_ESTALE)
         bus_check(bus, NULL); /* heard while we waited: whoever brings it back need not wait for our next call */
     leave(thread);
+    span_published(bus, event, &span, &(struct span_end){parcel.frame.id, parcel.ring, pos, &parcel.frame, rc});
     return rc;
 }
 
@@ -476,6 +480,7 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
     unrung.has_spans = false;
     struct evbus_event event;
     struct parcel parcel;
+    struct span_of_publish span;
     size_t at = 0;                                     /* the event that rc is about */
     for (size_t i = 0; i < n && rc == EVBUS_OK; i++) { /* all are checked before the first is published */
         at = i;
@@ -484,12 +489,15 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
             rc = check(bus, thread, &event, &parcel, err);
     }
     while (n_done < n && rc == EVBUS_OK) {
-        uint64_t pos;
+        uint64_t pos = 0;
         at = n_done;
         bus_take_struct(&event, sizeof event, element(events, size, at), size, "struct evbus_event", err);
         event.payload_is_checked = true;
-        if ((rc = check(bus, thread, &event, &parcel, err)) == EVBUS_OK &&
-            (rc = send_one(bus, thread, &parcel, &unrung, &pos, err)) == EVBUS_OK) {
+        const struct evbus_event *sent = span_publish(bus, thread, &event, &span);
+        if ((rc = check(bus, thread, sent, &parcel, err)) == EVBUS_OK)
+            rc = send_one(bus, thread, &parcel, &unrung, &pos, err);
+        span_published(bus, sent, &span, &(struct span_end){parcel.frame.id, parcel.ring, pos, &parcel.frame, rc});
+        if (rc == EVBUS_OK) {
             n_done++;
             if (receipts != NULL) /* their places are as large as the first says */
                 write_receipt(&parcel, pos, receipt_size,

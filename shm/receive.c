@@ -6,6 +6,7 @@
 #include "member.h"
 
 #include "clock.h"
+#include "span.h"
 
 #include <string.h>
 
@@ -14,11 +15,12 @@
 #define ROUNDS_PER_LOOK  64
 #define EVENTS_PER_ROUND 64 /* after so many the members are looked at again */
 
-void member_show(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out)
+void member_show(struct evbus_subscription *sub, struct hand *hand)
 {
     const struct item *item = &hand->item;
     const struct frame *frame = &item->frame;
-    struct evbus_delivery delivery = {
+    hand->shown = (struct evbus_delivery){
+        .size = sizeof hand->shown,
         .topic = hand->topic,
         .service = hand->service,
         .log = item->share->ring->name,
@@ -30,8 +32,7 @@ void member_show(struct evbus_subscription *sub, struct hand *hand, struct evbus
     hand->error[0] = '\0';
     memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
     memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
-    delivery_fill(frame, &hand->texts, &delivery);
-    delivery_give(&delivery, out);
+    delivery_fill(frame, &hand->texts, &hand->shown);
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */
@@ -154,17 +155,20 @@ EVBUS_API int evbus_receive(struct evbus_subscription *sub, struct evbus_deliver
                          : out_event == NULL ? "out_event is NULL"
                                              : "delivery.size must be sizeof the struct, or 0");
     int rc = member_receive(sub, timeout_ns, &hand, err);
-    if (rc == EVBUS_OK)
-        member_show(sub, hand, out_event);
-    else if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN)
+    if (rc == EVBUS_OK) {
+        member_show(sub, hand);
+        span_received(sub->bus, sub->of.name, &hand->shown);
+        delivery_give(&hand->shown, out_event);
+    } else if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN)
         rc = error_set(err, EVBUS_ETIMEOUT, "no event came in time");
     return rc;
 }
 
-int member_finish(struct hand *hand, enum evbus_outcome outcome, const char *error, struct claim *claim,
-                  struct error *err)
+int member_finish(struct evbus_subscription *sub, struct hand *hand, enum evbus_outcome outcome, const char *error,
+                  struct claim *claim, struct error *err)
 {
     int rc = share_finish(&hand->item, (int)outcome, error, claim, err);
+    span_settled(sub->bus, sub->of.name, &hand->shown, outcome, error, rc);
     atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
     return rc;
 }
@@ -188,5 +192,5 @@ EVBUS_API int evbus_finish(struct evbus_subscription *sub, const struct evbus_de
     int rc = bus_check(sub->bus, err);
     if (rc == EVBUS_OK)
         rc = bus_thread(sub->bus, &thread, err);
-    return rc == EVBUS_OK ? member_finish(hand, outcome, error, &thread->claim, err) : rc;
+    return rc == EVBUS_OK ? member_finish(sub, hand, outcome, error, &thread->claim, err) : rc;
 }

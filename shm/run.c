@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "futex.h"
+#include "span.h"
 
 #include <signal.h>
 #include <string.h>
@@ -14,16 +15,19 @@
 
 static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_thread *thread, struct error *err)
 {
-    struct evbus_delivery delivery = {.size = sizeof delivery};
-    member_show(sub, hand, &delivery);
     const struct evbus_delivery *outer = thread->handling; /* a handler may run another subscription */
-    thread->handling = &delivery;                          /* what it publishes follows from that */
-    enum evbus_outcome outcome = sub->handler(sub->context, &delivery, hand->error);
+    struct span_of_group span = {.group = sub->of.name, .event = &hand->shown};
+    member_show(sub, hand);
+    span_received(sub->bus, sub->of.name, &hand->shown);
+    span_begin(sub->bus, &span);
+    thread->handling = &hand->shown; /* what it publishes follows from that */
+    enum evbus_outcome outcome = sub->handler(sub->context, &hand->shown, hand->error);
     thread->handling = outer;
     if ((unsigned)outcome > EVBUS_RELEASE)
         outcome = EVBUS_RETRY;
     hand->error[EVBUS_ERROR_MAX] = '\0';
-    return member_finish(hand, outcome, hand->error, &thread->claim, err);
+    span_end(sub->bus, &span, outcome, hand->error);
+    return member_finish(sub, hand, outcome, hand->error, &thread->claim, err);
 }
 
 static int run_one(struct evbus_subscription *sub, uint64_t timeout_ns, struct error *err)

@@ -228,7 +228,7 @@ static void leave_group(struct evbus_subscription *sub, struct bus_thread *threa
     struct error err = {""};
     for (struct hand *hand = sub->hands; hand != NULL; hand = hand->next)
         if (atomic_load_explicit(&hand->item.is_used, memory_order_acquire))
-            member_finish(hand, EVBUS_RELEASE, NULL, &thread->claim, &err);
+            member_finish(sub, hand, EVBUS_RELEASE, NULL, &thread->claim, &err);
     for (size_t i = 0; i < sub->n_shares; i++) {
         struct hand *hand = sub->shares[i]->held ? member_free_hand(sub, &err) : NULL;
         if (hand != NULL)

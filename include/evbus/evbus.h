@@ -104,6 +104,49 @@ enum evbus_level { EVBUS_LOG_ERROR = 0, EVBUS_LOG_WARNING = 1, EVBUS_LOG_INFO = 
  *  by two at once for one bus; must not call the library. */
 typedef void evbus_log_callback(void *context, enum evbus_level level, const char *line);
 
+/* --- tracing. Source: OpenTelemetry semantic conventions, "Messaging spans". Since 0.1. */
+
+/** What is done with an event. */
+enum evbus_operation {
+    EVBUS_OPERATION_PUBLISH = 0, /**< evbus_publish(); of a batch each event */
+    EVBUS_OPERATION_RECEIVE = 1, /**< a group's member has got it */
+    EVBUS_OPERATION_PROCESS = 2, /**< its handler */
+    EVBUS_OPERATION_SETTLE = 3   /**< its outcome, as it was stored */
+};
+
+/** A property of a span: a text, or a number where text is NULL. */
+struct evbus_attribute {
+    const char *name; /**< "messaging.destination.name", ...; "evbus.attempt" and others of our own */
+    const char *text;
+    int64_t number;
+};
+
+#define EVBUS_TRACEPARENT_SIZE 56 /**< with its NUL */
+
+/** One call of a hook. Pointers live until it returns. */
+struct evbus_span {
+    size_t size;
+    enum evbus_operation operation;
+    /** false: it begins (PUBLISH and PROCESS alone: what is done in between is within it); true: it has ended */
+    bool is_end;
+    uint64_t start_ns; /**< since 1970 */
+    uint64_t end_ns;   /**< since 1970; 0: it begins */
+    int code;          /**< at its end: enum evbus_code of the call */
+    /** Of the event: W3C Trace Context that travels with it; NULL: none. A PUBLISH that begins: what the caller gave, else that of
+     *  what the event follows from. A PROCESS: the parent, or the link, of the span */
+    const char *traceparent;
+    const char *tracestate;
+    /** A PUBLISH that begins: room for EVBUS_TRACEPARENT_SIZE bytes; what the hook writes there (e.g. of the span that it has started)
+     *  travels with the event. Otherwise NULL */
+    char *inject;
+    const struct evbus_attribute
+        *attributes; /**< by OpenTelemetry's conventions, at the end a few more than at the beginning */
+    size_t n_attributes;
+};
+
+/** Called in the thread that publishes, receives or handles, for each operation. Must not call the library. */
+typedef void evbus_hook(void *context, const struct evbus_span *span);
+
 struct evbus;        /**< one process's handle on a bus */
 struct evbus_reader; /**< one place to read on from */
 
@@ -117,6 +160,8 @@ struct evbus_options {
     evbus_log_callback *log;    /**< NULL: say nothing */
     void *log_context;          /**< handed to log */
     enum evbus_level log_level; /**< the least serious level that is reported; default: errors only */
+    evbus_hook *hook;           /**< told of each operation, for tracing; NULL: nobody, at no cost */
+    void *hook_context;         /**< handed to hook */
 };
 
 /** Attach to a bus. It must exist (`evbus init`): a service never creates one by a mistyped name.
