@@ -35,6 +35,14 @@ static int put(struct area *area, enum area_tag tag, const void *bytes, size_t l
                            FRAME_AREA_MAX);
 }
 
+/* A cause that was delivered is sound; one that a caller has made of what he was told may be anything, and what is malformed ends the
+ * trace, as the standard asks, not the publish. */
+static bool is_traced(const struct evbus_delivery *cause)
+{
+    return cause != NULL && cause->traceparent != NULL &&
+           trace_check_parent(cause->traceparent, strnlen(cause->traceparent, TRACE_PARENT_MAX + 1), NULL) == EVBUS_OK;
+}
+
 static int put_trace(const struct evbus_event *event, const struct evbus_delivery *cause, struct bus_thread *thread,
                      struct error *err)
 {
@@ -50,13 +58,17 @@ static int put_trace(const struct evbus_event *event, const struct evbus_deliver
         rc = trace_check_state(state, strnlen(state, TRACE_STATE_MAX + 1), err);
     if (rc != EVBUS_OK)
         return error_prefix(err, rc, "event");
-    if (parent == NULL && cause != NULL && cause->traceparent != NULL) {
+    if (parent == NULL && is_traced(cause)) {
         uint64_t span = 0;
         if ((rc = make_span(thread, &span, err)) != EVBUS_OK)
             return rc;
         trace_child(cause->traceparent, span, child);
         parent = child;
-        state = cause->tracestate;
+        state = cause->tracestate != NULL &&
+                        trace_check_state(cause->tracestate, strnlen(cause->tracestate, TRACE_STATE_MAX + 1), NULL) ==
+                            EVBUS_OK
+                    ? cause->tracestate
+                    : NULL;
     }
     if (parent != NULL)
         rc = put(&thread->area, AREA_TRACEPARENT, parent, strlen(parent), err);
@@ -84,9 +96,10 @@ int header_build(const struct evbus_event *event, struct bus_thread *thread, str
     static const uint8_t nil[16];
     if (cause != NULL && memcmp(cause->id, nil, sizeof nil) != 0)
         uuid7_format(cause->id, cause_id);
-    const char *correlation = event->correlation_id != NULL                    ? event->correlation_id
-                              : cause != NULL && cause->correlation_id != NULL ? cause->correlation_id
-                                                                               : cause_id;
+    bool has_chain = cause != NULL && cause->correlation_id != NULL && cause->correlation_id[0] != '\0';
+    const char *correlation = event->correlation_id != NULL ? event->correlation_id
+                              : has_chain                   ? cause->correlation_id
+                                                            : cause_id;
     thread->area.len = 0;
     int rc = put_trace(event, cause, thread, err);
     if (rc == EVBUS_OK)

@@ -26,6 +26,11 @@ struct args {
     uint8_t id[16]; /* all zero: not given */
     uint64_t time_ns;
     uint16_t payload_version[2]; /* 0.0: not given */
+    const char *traceparent;
+    const char *tracestate;
+    const char *correlation_id;
+    const char *causation_id;
+    uint64_t expires_in_ns; /* ARG_ABSENT: not given */
     uint64_t timeout_ns;
     uint64_t count;
     struct {

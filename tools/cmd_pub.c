@@ -65,6 +65,22 @@ static enum blame blame_of(struct publisher *publisher)
     return is_topic_known ? BLAME_DATA : BLAME_COMMAND_LINE;
 }
 
+/* What we are called from: `evbus consume --exec` says it to its commands, and tracers' programs use the first two names. */
+static void take_cause(const struct args *args, struct evbus_delivery *cause, struct evbus_event *event)
+{
+    const char *id = getenv("EVBUS_EVENT_ID");
+    cause->traceparent = getenv("TRACEPARENT");
+    cause->tracestate = getenv("TRACESTATE");
+    cause->correlation_id = getenv("EVBUS_CORRELATION_ID");
+    event->traceparent = args->traceparent;
+    event->tracestate = args->tracestate;
+    event->correlation_id = args->correlation_id;
+    event->causation_id = args->causation_id;
+    if (id != NULL && !args_read_uuid(id, cause->id))
+        memset(cause->id, 0, sizeof cause->id);
+    event->cause = cause;
+}
+
 static int publish(struct publisher *publisher, const char *payload, size_t len, struct evbus_receipt *out_receipt)
 {
     const struct args *args = publisher->args;
@@ -78,6 +94,10 @@ static int publish(struct publisher *publisher, const char *payload, size_t len,
                                 .ack = args->disk ? EVBUS_ACK_DISK : EVBUS_ACK_LOG,
                                 .version_major = args->payload_version[0],
                                 .version_minor = args->payload_version[1]};
+    struct evbus_delivery cause = {.size = sizeof cause};
+    take_cause(args, &cause, &event);
+    if (args->expires_in_ns != ARG_ABSENT)
+        event.expires_at_ns = realtime_ns() + args->expires_in_ns;
     memcpy(event.id, args->id, sizeof event.id);
     if (args->key_field != NULL) {
         int rc = evbus_key_of_member(payload, len, args->key_field, key, &event.key_len);
@@ -313,6 +333,12 @@ static const struct arg_option options[] = {
     {"id", 0, ARG_UUID, offsetof(struct args, id), "UUID", "the eventId; else a new one is made"},
     {"time", 0, ARG_TIME, offsetof(struct args, time_ns), "RFC3339", "the timestamp; else now"},
     {"version", 0, ARG_VERSION, offsetof(struct args, payload_version), "VERSION", "of the payload; else 1.0"},
+    {"expires", 0, ARG_DURATION, offsetof(struct args, expires_in_ns), "D", "not handled by then: a dead letter"},
+    {"traceparent", 0, ARG_TEXT, offsetof(struct args, traceparent), "W3C",
+     "the trace it belongs to; else $TRACEPARENT"},
+    {"tracestate", 0, ARG_TEXT, offsetof(struct args, tracestate), "W3C", "likewise; else $TRACESTATE"},
+    {"correlation-id", 0, ARG_TEXT, offsetof(struct args, correlation_id), "ID", "of the chain that it belongs to"},
+    {"causation-id", 0, ARG_TEXT, offsetof(struct args, causation_id), "ID", "what it follows from"},
     {"disk", 0, ARG_FLAG, offsetof(struct args, disk), NULL, "wait until it is on disk, whatever its log's ack is"},
     {"timeout", 0, ARG_DURATION, offsetof(struct args, timeout_ns), "D", "how long a full ring may keep us; else 5s"},
     {0},

@@ -28,6 +28,14 @@ int event_envelope(struct event_printer *printer, const struct evbus_delivery *d
     return EXIT_DONE;
 }
 
+static void print_json_text(const char *name, const char *text)
+{
+    if (text == NULL)
+        return;
+    (void)printf(",\"%s\":", name);
+    print_json(text, strlen(text));
+}
+
 static int print_json_event(struct event_printer *printer, bool meta, const struct evbus_delivery *delivery)
 {
     const char *envelope = NULL;
@@ -46,6 +54,19 @@ static int print_json_event(struct event_printer *printer, bool meta, const stru
     (void)printf(",\"log\":\"%s\",\"partition\":%" PRIu32 ",\"position\":\"%" PRIu64 "\",\"service\":", delivery->log,
                  delivery->partition, delivery->position);
     print_json(delivery->service, strlen(delivery->service));
+    print_json_text("traceparent", delivery->traceparent);
+    print_json_text("tracestate", delivery->tracestate);
+    print_json_text("correlationId", delivery->correlation_id);
+    print_json_text("causationId", delivery->causation_id);
+    if (delivery->expires_at_ns != 0) {
+        char when[32];
+        format_time(delivery->expires_at_ns, when);
+        (void)printf(",\"expiresAt\":\"%s\"", when);
+    }
+    if (delivery->is_after_gap)
+        (void)printf(",\"afterGap\":true");
+    if (delivery->replayed > 0)
+        (void)printf(",\"replayed\":%" PRIu32, delivery->replayed);
     if (delivery->attempt > 0)
         (void)printf(",\"attempt\":%" PRIu32 "}", delivery->attempt);
     else
@@ -65,6 +86,8 @@ static void print_human_event(bool meta, const struct evbus_delivery *delivery)
         (void)printf(" %u.%u ", delivery->version_major, delivery->version_minor);
         if (delivery->attempt > 0)
             (void)printf("attempt %" PRIu32 " ", delivery->attempt);
+        if (delivery->traceparent != NULL)
+            (void)printf("trace %s ", delivery->traceparent);
     }
     (void)printf("%s %s ", when, delivery->topic);
     if (delivery->key_len == 0)

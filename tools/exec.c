@@ -32,7 +32,7 @@
 
 extern char **environ;
 
-enum { VARIABLES = 4, EXIT_REJECT = 65, EXIT_RELEASE = 69 };
+enum { VARIABLES = 8, EXIT_REJECT = 65, EXIT_RELEASE = 69 };
 
 /* The last line of what came so far. */
 struct last_line {
@@ -100,6 +100,11 @@ static void make_utf8(char *text)
 
 /* --- starting ----------------------------------------------------------------------------------------------------- */
 
+static const char *text_or_none(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
 static int make_environment(struct command *command, const struct evbus_delivery *event)
 {
     char id[37];
@@ -108,7 +113,11 @@ static int make_environment(struct command *command, const struct evbus_delivery
     if (asprintf(&command->variables[0], "EVBUS_TOPIC=%s", event->topic) < 0 ||
         asprintf(&command->variables[1], "EVBUS_EVENT_ID=%s", id) < 0 ||
         asprintf(&command->variables[2], "EVBUS_KEY=%s", event->key) < 0 ||
-        asprintf(&command->variables[3], "EVBUS_ATTEMPT=%u", event->attempt) < 0)
+        asprintf(&command->variables[3], "EVBUS_ATTEMPT=%u", event->attempt) < 0 ||
+        asprintf(&command->variables[4], "EVBUS_CORRELATION_ID=%s", text_or_none(event->correlation_id)) < 0 ||
+        asprintf(&command->variables[5], "EVBUS_CAUSATION_ID=%s", text_or_none(event->causation_id)) < 0 ||
+        asprintf(&command->variables[6], "TRACEPARENT=%s", text_or_none(event->traceparent)) < 0 ||
+        asprintf(&command->variables[7], "TRACESTATE=%s", text_or_none(event->tracestate)) < 0)
         return ENOMEM;
     while (environ[n] != NULL)
         ++n;
