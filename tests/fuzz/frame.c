@@ -5,7 +5,9 @@
  * fuzzer would guess them, unless a switch leaves them as they are. */
 #include "frame.h"
 
+#include "area.h"
 #include "cursor.h"
+#include "delivery.h"
 #include "notes.h"
 
 #include "fuzz.h"
@@ -28,16 +30,61 @@ static void check_slices(const struct frame *frame, const uint64_t *cells, size_
     fuzz_read(frame->payload, frame->payload_len);
 }
 
+/* Fields are found in the area, or not; another area takes what is well-formed of it. */
+static void read_area(const struct frame *frame)
+{
+    static struct area copy;
+    for (int tag = 0; tag < 12; tag++) {
+        const uint8_t *bytes;
+        size_t len;
+        if (area_find(frame, (enum area_tag)tag, &bytes, &len)) {
+            must(bytes >= frame->area && len <= (size_t)(frame->area + frame->area_len - bytes), "a field outside");
+            fuzz_read(bytes, len);
+        }
+    }
+    copy.len = 0;
+    if (area_add_others(&copy, frame, AREA_SOURCE))
+        must(copy.len <= frame->area_len, "an area that has grown");
+}
+
+/* What a reader is shown: it writes a NUL behind each payload, so the copy has a cell more. */
+static void show(const uint64_t *cells, size_t n_cells)
+{
+    static struct delivery_texts texts;
+    struct evbus_delivery delivery = {.size = sizeof delivery};
+    struct frame frame;
+    uint64_t *copy = calloc(n_cells * CELL_BYTES + 1, 1);
+    must(copy != NULL, "no memory");
+    memcpy(copy, cells, n_cells * CELL_BYTES);
+    must(frame_parse(copy, &frame, NULL) == EVBUS_OK, "it was a frame");
+    delivery_fill(&frame, &texts, &delivery);
+    for (size_t i = 0; i < delivery.n_versions; i++)
+        must(strlen(delivery.versions[i].payload) <= delivery.versions[i].payload_len, "no NUL behind a payload");
+    must(delivery.traceparent == NULL || strlen(delivery.traceparent) >= TRACE_PARENT_LEN,
+         "a traceparent that is none");
+    free(copy);
+}
+
 /* What it says can be built, and then says the same. */
 static void build_again(const struct frame *frame)
 {
     struct frame after;
     struct error err = {""};
-    uint32_t n_cells = frame_cells(frame->key_len, frame->area_len, frame->payload_len);
+    struct frame_version versions[FRAME_VERSIONS_MAX], more[FRAME_VERSIONS_MAX - 1];
+    struct frame again = *frame;
+    unsigned n = frame_versions(frame, versions), n_more = 0;
+    for (unsigned i = 0; i < n; i++) {
+        fuzz_read(versions[i].payload, versions[i].len);
+        if (versions[i].payload != frame->payload)
+            more[n_more++] = versions[i];
+    }
+    must(n_more + 1 == n, "the payload is none of its versions");
+    again.more = more;
+    uint32_t n_cells = frame_cells_of(&again);
     must(n_cells != 0, "it fits no ring");
     uint64_t *cells = malloc((size_t)n_cells * CELL_BYTES);
     must(cells != NULL, "no memory");
-    frame_build(frame, cells);
+    frame_build(&again, cells);
     must(frame_parse(cells, &after, &err) == EVBUS_OK, "what we build: %s", err.text);
     check_slices(&after, cells, n_cells);
     must(after.kind == frame->kind && after.flags == frame->flags && memcmp(after.id, frame->id, 16) == 0 &&
@@ -71,6 +118,8 @@ static void parse_alone(const uint8_t *data, size_t len)
     if (rc == EVBUS_OK) {
         check_slices(&frame, cells, n_cells);
         build_again(&frame);
+        read_area(&frame);
+        show(cells, n_cells);
     }
     free(cells);
 }
