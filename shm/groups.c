@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "frame.h"
 #include "group.h"
+#include "lag.h"
 #include "partition.h"
 #include "pending.h"
 #include "seek.h"
@@ -25,6 +26,7 @@ struct shown {
     const char *topics[TOPICS_SHOWN];
     char topic_names[TOPICS_SHOWN][NAME_BYTES];
     struct evbus_slot_stat members[MEMBERS_MAX];
+    struct evbus_group_part_stat parts[LOGS_MAX * PARTITIONS_MAX];
 };
 
 /* With what events are looked at. */
@@ -34,55 +36,72 @@ struct sight {
     uint64_t *buffer; /* room for the largest frame; NULL: no memory, no ages */
 };
 
-#define FRAMES_LOOKED_AT 64
-
-/* The age of the first event at or after a position, as far as it is near. */
-static void see_age(struct sight *sight, const struct ring *ring, uint64_t pos, uint64_t *inout_oldest_ns)
+static void see_age(const struct sight *sight, uint64_t timestamp_ns, uint64_t *inout_oldest_ns)
 {
-    struct partition_past *past = NULL;
-    for (int i = 0; i < FRAMES_LOOKED_AT && sight->buffer != NULL; i++) {
-        const struct frame_header *header = (const struct frame_header *)sight->buffer;
-        uint64_t next;
-        int found = partition_fetch(&past, sight->memory, ring, pos, sight->buffer, &next, NULL);
-        if (found != PARTITION_FRAME && found != PARTITION_SKIP)
-            break;
-        if (found == PARTITION_FRAME && header->kind == FRAME_EVENT) {
-            if (header->timestamp_ns < sight->now_ns && sight->now_ns - header->timestamp_ns > *inout_oldest_ns)
-                *inout_oldest_ns = sight->now_ns - header->timestamp_ns;
-            break;
-        }
-        pos = next;
-    }
-    partition_past_close(past);
+    if (timestamp_ns < sight->now_ns && sight->now_ns - timestamp_ns > *inout_oldest_ns)
+        *inout_oldest_ns = sight->now_ns - timestamp_ns;
 }
 
-static void add_part(struct sight *sight, const struct ring *ring, const struct group_part *part,
-                     struct evbus_group_stat *stat)
+/* What an entry's event says: its age, and whether it has a key that it holds. */
+static bool see_entry(struct sight *sight, const struct ring *ring, uint64_t pos, uint64_t *inout_oldest_ns)
 {
+    struct partition_past *past = NULL;
+    const struct frame_header *header = (const struct frame_header *)sight->buffer;
+    uint64_t next;
+    bool is_event = header != NULL &&
+                    partition_fetch(&past, sight->memory, ring, pos, sight->buffer, &next, NULL) == PARTITION_FRAME &&
+                    header->kind == FRAME_EVENT;
+    partition_past_close(past);
+    if (is_event)
+        see_age(sight, header->timestamp_ns, inout_oldest_ns);
+    return is_event && header->key_len > 0;
+}
+
+static void add_part(struct sight *sight, const struct memory_log *log, uint32_t partition,
+                     const struct topic_set *topics, const struct group_part *part, struct evbus_group_stat *stat,
+                     struct evbus_group_part_stat *out_row)
+{
+    const struct ring *ring = &log->rings[partition];
     uint64_t cursor = pending_cursor(part);
     uint64_t tail = ring_tail(ring);
     uint64_t low = pending_low(part);
+    struct lag lag;
+    lag_count(sight->memory, ring, topics, cursor, sight->buffer, &lag);
+    *out_row = (struct evbus_group_part_stat){
+        .size = sizeof *out_row,
+        .log = log->name,
+        .partition = partition,
+        .lag_events = lag.events,
+        .is_lag_estimated = lag.is_estimated,
+    };
     stat->n_partitions++;
     stat->lag += ring_cells_between(ring, cursor, tail);
     stat->held_bytes += ring_cells_between(ring, low, tail) * CELL_BYTES;
     stat->done += atomic_load_explicit(&part->n_done, memory_order_relaxed);
     stat->redelivered += atomic_load_explicit(&part->n_redelivered, memory_order_relaxed);
     stat->dead_letters += atomic_load_explicit(&part->n_dead, memory_order_relaxed);
-    if (tail > cursor)
-        see_age(sight, ring, cursor, &stat->oldest_ns);
+    stat->lag_events += lag.events;
+    stat->is_lag_estimated = stat->is_lag_estimated || lag.is_estimated;
+    if (lag.first_ns != 0)
+        see_age(sight, lag.first_ns, &out_row->oldest_ns);
     stat->takeovers += atomic_load_explicit(&part->n_takeovers, memory_order_relaxed);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending found = pending_load(part, i, cursor);
         if (found.state == PENDING_EMPTY || found.pos >= cursor)
             continue;
+        out_row->n_pending++;
         stat->n_pending++;
         stat->n_running += found.state == PENDING_RUN || found.state == PENDING_SOLO;
         stat->n_waiting += found.state == PENDING_WAIT;
         stat->n_dead += found.state == PENDING_DEAD;
         if (found.attempts > stat->attempts_max)
             stat->attempts_max = found.attempts;
-        see_age(sight, ring, found.pos, &stat->oldest_ns);
+        bool has_key = see_entry(sight, ring, found.pos, &out_row->oldest_ns);
+        stat->n_held_keys += has_key && (found.state == PENDING_WAIT || found.state == PENDING_DEAD);
+        stat->n_blocked_keys += found.followers;
     }
+    if (out_row->oldest_ns > stat->oldest_ns)
+        stat->oldest_ns = out_row->oldest_ns;
 }
 
 static void fill(const struct memory *memory, uint32_t group, struct shown *shown)
@@ -100,6 +119,7 @@ static void fill(const struct memory *memory, uint32_t group, struct shown *show
     stat->is_ephemeral = (entry->flags & GROUP_EPHEMERAL) != 0;
     stat->topics = shown->topics;
     stat->members = shown->members;
+    stat->parts = shown->parts;
     uint32_t n = group_members(memory, group, slots);
     for (uint32_t i = 0; i < n; i++)
         stat->n_members += stat_fill_slot(memory->control, slots[i], &shown->members[stat->n_members]);
@@ -121,7 +141,7 @@ static void fill(const struct memory *memory, uint32_t group, struct shown *show
             shown->topics[stat->n_topics++] = name;
         }
         for (uint32_t p = 0; reads && p < log->n_partitions; p++)
-            add_part(&sight, &log->rings[p], memory_part(log, p, group), stat);
+            add_part(&sight, log, p, &topics, memory_part(log, p, group), stat, &shown->parts[stat->n_parts++]);
     }
     free(sight.buffer);
 }

@@ -87,7 +87,9 @@ void groups_print_json(const struct evbus_group_stat *group)
         (void)printf("%s", i > 0 ? "," : "");
         print_json(group->topics[i], strlen(group->topics[i]));
     }
-    (void)printf("]");
+    (void)printf("],\"lagEvents\":%" PRIu64 ",\"lagEstimated\":%s,\"heldKeys\":%" PRIu32 ",\"blockedKeys\":%" PRIu32,
+                 group->lag_events, group->is_lag_estimated ? "true" : "false", group->n_held_keys,
+                 group->n_blocked_keys);
     print_members(group);
     (void)printf("}");
 }

@@ -132,6 +132,17 @@ struct evbus_stat {
 /** A snapshot; the numbers are each right, but not of one moment. Pointers live until the next call on this handle. */
 EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat);
 
+/* One group in one partition. */
+struct evbus_group_part_stat {
+    size_t size;
+    const char *log;
+    uint32_t partition;
+    uint32_t n_pending;    /**< as in struct evbus_group_stat, and so the others */
+    uint64_t lag_events;   /**< see there */
+    bool is_lag_estimated; /**< see there */
+    uint64_t oldest_ns;
+};
+
 /* One group. */
 struct evbus_group_stat {
     size_t size;
@@ -156,6 +167,15 @@ struct evbus_group_stat {
     uint64_t takeovers;  /**< partitions taken from members that died, or hung for longer than a handler may take */
     uint64_t held_bytes; /**< of events that are kept, in memory or files, until the group has done them */
     uint64_t absent_ns;  /**< without a living member since; 0: it has one */
+    uint64_t lag_events; /**< events that it is to receive and has not taken, over all its partitions */
+    /** Some of them were not counted, but taken to be as dense as what was: of a partition, what lies behind 65,536
+     *  frames in memory, or 4 MiB in files. */
+    bool is_lag_estimated;
+    uint32_t
+        n_held_keys; /**< whose event failed, and waits to be tried again or for its dead letter, and later ones behind */
+    uint32_t n_blocked_keys;                   /**< of events in hand, behind which later ones wait already */
+    const struct evbus_group_part_stat *parts; /**< its partitions, by log */
+    size_t n_parts;
 };
 
 /** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */
