@@ -112,44 +112,58 @@ static uint64_t count_takeovers(const struct memory *memory)
     return n;
 }
 
-EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat)
+int stat_collect(struct evbus *bus, struct evbus_stat *out_stat, void **out_rows, struct error *err)
 {
-    struct error *err = error_of_thread();
-    int rc = bus_check(bus, err);
-    if (rc == EVBUS_OK && (out_stat == NULL || out_stat->size > 4096))
-        rc = error_set(err, EVBUS_EINVAL,
-                       out_stat == NULL ? "out_stat is NULL" : "stat.size must be sizeof the struct, or 0");
-    if (rc != EVBUS_OK)
-        return rc;
     const struct memory *memory = &bus->memory;
     size_t n_partitions = 0;
-    for (uint32_t i = 0; i < memory_n_logs(memory); i++)
+    uint32_t n_logs = memory_n_logs(memory);
+    for (uint32_t i = 0; i < n_logs; i++)
         n_partitions += memory->logs[i].n_partitions;
     struct rows *rows = calloc(1, sizeof *rows + n_partitions * sizeof rows->partitions[0]);
     if (rows == NULL)
         return error_no_memory(err, "%zu partitions", n_partitions);
-    struct evbus_stat stat = {
-        .size = out_stat->size,
+    *out_stat = (struct evbus_stat){
+        .size = sizeof *out_stat,
         .bus = memory->bus,
         .created_ns = memory->control->created_ns,
         .bytes = memory->control_region.len_bytes,
-        .n_logs = memory_n_logs(memory),
+        .n_logs = n_logs,
         .burials = atomic_load_explicit(&memory->control->burials, memory_order_relaxed),
         .takeovers = count_takeovers(memory),
+        .n_slots_max = SLOTS_MAX,
+        .incarnation = memory->control->incarnation,
     };
-    memcpy(stat.uuid, memory->control->uuid, sizeof stat.uuid);
-    for (uint32_t i = 0; i < memory_n_logs(memory); i++) {
+    memcpy(out_stat->uuid, memory->control->uuid, sizeof out_stat->uuid);
+    for (uint32_t i = 0; i < n_logs; i++) {
         const struct memory_log *log = &memory->logs[i];
-        stat.bytes += log->region.len_bytes;
-        stat.n_topics += atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
+        out_stat->bytes += log->region.len_bytes;
+        out_stat->n_topics += atomic_load_explicit(&log->head->n_topics, memory_order_relaxed);
         for (uint32_t p = 0; p < log->n_partitions; p++)
             fill_partition(log, p, &rows->partitions[rows->n_partitions++]);
     }
-    fill_slots(memory->control, rows, &stat);
-    stat.partitions = rows->partitions;
-    stat.n_partitions = rows->n_partitions;
-    stat.slots = rows->slots;
-    stat.n_slots = (uint32_t)rows->n_slots;
+    fill_slots(memory->control, rows, out_stat);
+    out_stat->partitions = rows->partitions;
+    out_stat->n_partitions = rows->n_partitions;
+    out_stat->slots = rows->slots;
+    out_stat->n_slots = (uint32_t)rows->n_slots;
+    *out_rows = rows;
+    return EVBUS_OK;
+}
+
+EVBUS_API int evbus_stat(struct evbus *bus, struct evbus_stat *out_stat)
+{
+    struct error *err = error_of_thread();
+    struct evbus_stat stat;
+    void *rows;
+    int rc = bus_check(bus, err);
+    if (rc == EVBUS_OK && (out_stat == NULL || out_stat->size > 4096))
+        rc = error_set(err, EVBUS_EINVAL,
+                       out_stat == NULL ? "out_stat is NULL" : "stat.size must be sizeof the struct, or 0");
+    if (rc == EVBUS_OK)
+        rc = stat_collect(bus, &stat, &rows, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    stat.size = out_stat->size;
     size_t size = out_stat->size != 0 ? out_stat->size : sizeof stat;
     memcpy(out_stat, &stat, size < sizeof stat ? size : sizeof stat);
     pthread_mutex_lock(&bus->admin_mutex);

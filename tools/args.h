@@ -52,6 +52,7 @@ struct args {
     bool latency;
     bool pin;
     bool watch;
+    bool prometheus;
     bool names;
     const char *exec;
     bool ephemeral;

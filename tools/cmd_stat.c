@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "stat [--watch]";
+static const char usage[] = "stat [--watch] [--prometheus]";
 
 #define WATCH_NS UINT64_C(1000000000)
 #define LONG_NS  (3600 * UINT64_C(1000000000)) /* as the doctor has it */
@@ -214,6 +214,13 @@ static int print_json_object(struct evbus *bus, const struct evbus_stat *stat)
     return rc;
 }
 
+static int print_metrics(void *context, const char *text, size_t len)
+{
+    (void)context;
+    (void)fwrite(text, 1, len, stdout);
+    return EVBUS_OK;
+}
+
 /* --- once, or every second ---------------------------------------------------------------------------------------- */
 
 static int print_stat(const struct args *args, struct evbus *bus, bool redraws)
@@ -249,17 +256,27 @@ static int run(const struct args *args)
 {
     struct evbus *bus;
     int exit_code = check_operands(args, 0, 0, usage);
+    if (exit_code == EXIT_DONE && args->prometheus && (args->watch || args->json))
+        exit_code = complain(EXIT_USAGE, "--prometheus prints a text of its own, once: without --%s",
+                             args->watch ? "watch" : "json");
     if (exit_code == EXIT_DONE)
         exit_code = open_bus(args, EVBUS_KEEPER_NEVER, &bus);
     if (exit_code != EXIT_DONE)
         return exit_code;
-    exit_code = args->watch ? watch(args, bus) : print_stat(args, bus, false);
+    if (args->prometheus) {
+        int rc = evbus_metrics(bus, print_metrics, NULL);
+        exit_code = rc == EVBUS_OK ? EXIT_DONE : complain_of(rc, BLAME_COMMAND_LINE);
+    } else {
+        exit_code = args->watch ? watch(args, bus) : print_stat(args, bus, false);
+    }
     evbus_close(bus);
     return exit_code;
 }
 
 static const struct arg_option options[] = {
     {"watch", 'w', ARG_FLAG, offsetof(struct args, watch), NULL, "again every second, until Ctrl-C"},
+    {"prometheus", 0, ARG_FLAG, offsetof(struct args, prometheus), NULL,
+     "all counters, in Prometheus' text format; evbus-alerts.yml has rules for them"},
     {0},
 };
 
@@ -276,7 +293,8 @@ const struct command command_stat = {
         "second, each on a line). For the journal of each partition: what is kept on disk, what a power cut would "
         "take,\n"
         "and whether it can be written.",
-    .examples = "evbus stat\nevbus stat --watch -b staging\nevbus stat --json | jq '.partitions[] | select(.full > 0)'",
+    .examples = "evbus stat\nevbus stat --watch -b staging\nevbus stat --json | jq '.partitions[] | select(.full > "
+                "0)'\nevbus stat --prometheus",
     .options = options,
     .run = run,
 };

@@ -127,6 +127,8 @@ struct evbus_stat {
     uint64_t takeovers;                  /**< of all groups that there are; see struct evbus_group_stat */
     uint32_t
         n_retired; /**< slots that nobody can have any more: their threads died in a way that loses a robust mutex */
+    uint32_t n_slots_max; /**< that there are; those in use and the retired are of them */
+    uint64_t incarnation; /**< its how-manieth life, of a bus that remembers; else 0 */
 };
 
 /** A snapshot; the numbers are each right, but not of one moment. Pointers live until the next call on this handle. */
@@ -171,8 +173,8 @@ struct evbus_group_stat {
     /** Some of them were not counted, but taken to be as dense as what was: of a partition, what lies behind 65,536
      *  frames in memory, or 4 MiB in files. */
     bool is_lag_estimated;
-    uint32_t
-        n_held_keys; /**< whose event failed, and waits to be tried again or for its dead letter, and later ones behind */
+    /** Keys whose event failed, and waits to be tried again or for its dead letter: later ones wait behind it. */
+    uint32_t n_held_keys;
     uint32_t n_blocked_keys;                   /**< of events in hand, behind which later ones wait already */
     const struct evbus_group_part_stat *parts; /**< its partitions, by log */
     size_t n_parts;
@@ -181,6 +183,16 @@ struct evbus_group_stat {
 /** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */
 EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const struct evbus_group_stat *group),
                            void *context);
+
+/** All of evbus_stat() and evbus_groups() as a text for Prometheus: its exposition format 0.0.4, with HELP and TYPE of each
+ *  metric that there is. For the CLI, and for whoever serves it by HTTP as "text/plain; version=0.0.4". Names stay; newer
+ *  versions may have more.
+ *
+ *  write    gets the whole text, in one call; what it is shown lives until it returns. Its answer is returned
+ *  Threads  any, several at once on one handle
+ *  Returns  what write() returned; EVBUS_ENOSPC (memory); EVBUS_EINVAL; EVBUS_ESTALE. Since 0.1. */
+EVBUS_API int evbus_metrics(struct evbus *bus, int (*write)(void *context, const char *text, size_t len),
+                            void *context);
 
 struct evbus_group_options {
     size_t size;

@@ -797,6 +797,7 @@ it_completes_commands_options_topics_and_buses() {
     completes '--timeout' tail --tim
     completes '--key --key-field' pub lomash.orders.created --ke
     completes '--watch' -b x stat --w
+    completes '--prometheus' stat --p
     completes '--json' --js
     completes 'earliest' tail --from e
     completes 'check show apply' catalogue ''

@@ -256,6 +256,17 @@ static int groups(struct desk *desk)
     return evbus_groups(desk->handle, see_group, NULL);
 }
 
+static int see_text(void *context, const char *text, size_t len)
+{
+    (void)context;
+    return len > 0 && text[len - 1] == '\n' ? EVBUS_OK : EVBUS_ECORRUPT;
+}
+
+static int metrics(struct desk *desk)
+{
+    return evbus_metrics(desk->handle, see_text, NULL);
+}
+
 static int add_group(struct desk *desk)
 {
     return evbus_group_add(desk->handle, &(struct evbus_group_options){.group = "guests",
@@ -347,6 +358,7 @@ static const struct operation {
     {.name = "evbus_stat", .before = {open_plain}, .run = stat_bus},
     {.name = "evbus_doctor", .before = {open_plain, publish}, .run = doctor},
     {.name = "evbus_groups", .before = {open_plain, subscribe}, .run = groups},
+    {.name = "evbus_metrics", .before = {open_plain, subscribe}, .run = metrics},
     {.name = "evbus_group_add", .before = {open_plain}, .run = add_group, .after = {remove_group}},
     {.name = "evbus_group_remove", .before = {open_plain, add_group}, .run = remove_group},
     {.name = "evbus_list", .run = list},

@@ -299,6 +299,15 @@ static int look_at_group(void *context, const struct evbus_group_stat *group)
     return EVBUS_OK;
 }
 
+static int look_at_text(void *context, const char *text, size_t len)
+{
+    (void)context;
+    for (size_t i = 0; i < len; i++)
+        if ((text[i] < ' ' && text[i] != '\n') || text[i] > '~')
+            abort(); /* whatever stands in memory */
+    return EVBUS_OK;
+}
+
 static void look(struct job *job, struct evbus *bus)
 {
     struct evbus_stat stat = {.size = sizeof stat};
@@ -309,6 +318,7 @@ static void look(struct job *job, struct evbus *bus)
             read_text(stat.partitions[i].log);
     CALL(job, evbus_doctor(bus, ignore, NULL));
     CALL(job, evbus_groups(bus, look_at_group, NULL));
+    CALL(job, evbus_metrics(bus, look_at_text, NULL));
     CALL(job, evbus_catalogue_text(bus, &text, &len));
 }
 
