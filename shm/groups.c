@@ -33,7 +33,7 @@ struct shown {
 struct sight {
     const struct memory *memory;
     uint64_t now_ns;
-    uint64_t *buffer; /* room for the largest frame; NULL: no memory, no ages */
+    uint64_t *buffer; /* room for the largest frame */
 };
 
 static void see_age(const struct sight *sight, uint64_t timestamp_ns, uint64_t *inout_oldest_ns)
@@ -48,8 +48,7 @@ static bool see_entry(struct sight *sight, const struct ring *ring, uint64_t pos
     struct partition_past *past = NULL;
     const struct frame_header *header = (const struct frame_header *)sight->buffer;
     uint64_t next;
-    bool is_event = header != NULL &&
-                    partition_fetch(&past, sight->memory, ring, pos, sight->buffer, &next, NULL) == PARTITION_FRAME &&
+    bool is_event = partition_fetch(&past, sight->memory, ring, pos, sight->buffer, &next, NULL) == PARTITION_FRAME &&
                     header->kind == FRAME_EVENT;
     partition_past_close(past);
     if (is_event)
@@ -104,12 +103,12 @@ static void add_part(struct sight *sight, const struct memory_log *log, uint32_t
         stat->oldest_ns = out_row->oldest_ns;
 }
 
-static void fill(const struct memory *memory, uint32_t group, struct shown *shown)
+static void fill(const struct memory *memory, uint32_t group, uint64_t *buffer, struct shown *shown)
 {
     const struct group_entry *entry = &memory->control->groups[group];
     struct evbus_group_stat *stat = &shown->stat;
     uint64_t now_ns = clock_wall_ns();
-    struct sight sight = {memory, now_ns, malloc((size_t)FRAME_CELLS_MAX * CELL_BYTES)};
+    struct sight sight = {memory, now_ns, buffer};
     uint32_t slots[MEMBERS_MAX];
     memset(stat, 0, sizeof *stat);
     memcpy(shown->name, entry->name, sizeof shown->name - 1);
@@ -143,7 +142,6 @@ static void fill(const struct memory *memory, uint32_t group, struct shown *show
         for (uint32_t p = 0; reads && p < log->n_partitions; p++)
             add_part(&sight, log, p, &topics, memory_part(log, p, group), stat, &shown->parts[stat->n_parts++]);
     }
-    free(sight.buffer);
 }
 
 EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const struct evbus_group_stat *group),
@@ -158,7 +156,8 @@ EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const s
     if (rc == EVBUS_OK)
         rc = memory_map_new_logs(&bus->memory, err);
     struct shown *shown = rc == EVBUS_OK ? calloc(1, sizeof *shown) : NULL;
-    if (rc == EVBUS_OK && shown == NULL)
+    uint64_t *buffer = shown != NULL ? malloc((size_t)FRAME_CELLS_MAX * CELL_BYTES) : NULL;
+    if (rc == EVBUS_OK && buffer == NULL)
         rc = error_no_memory(err, "a group");
     for (uint32_t g = 0; rc == EVBUS_OK && g < GROUPS_MAX; g++) {
         if (!group_is_live(&bus->memory, g))
@@ -171,9 +170,10 @@ EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const s
         groups[at] = g;
     }
     for (uint32_t i = 0; i < n && rc == EVBUS_OK; i++) {
-        fill(&bus->memory, groups[i], shown);
+        fill(&bus->memory, groups[i], buffer, shown);
         rc = each(context, &shown->stat);
     }
+    free(buffer);
     free(shown);
     return rc;
 }
