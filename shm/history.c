@@ -2,7 +2,7 @@
  *
  *     find   all logs are searched (find.c)
  *     why    the event; who published it, by its NAMES frame; each group that receives its topic, by what stands in memory:
- *              an entry of its own        running, retrying, dying
+ *              an entry of its own        running, retrying, deferred, dying
  *              at or beyond the cursor    waiting
  *              an entry of its key before it, which has followers    held [P2]
  *              else                       dead where its letter is found, whose id follows from (bus, group, log, partition,
@@ -321,7 +321,9 @@ static void show_entry(struct why *why, const struct group_part *part, uint32_t 
         record_time(record, "since", wall_of(time_ns));
         return;
     }
-    record_word(record, "state", entry->state == PENDING_DEAD ? "dying" : "retrying");
+    bool is_deferred = entry->state == PENDING_WAIT &&
+                       (atomic_load_explicit(&side->note, memory_order_relaxed) & NOTE_DEFERRED) != 0;
+    record_word(record, "state", entry->state == PENDING_DEAD ? "dying" : is_deferred ? "deferred" : "retrying");
     record_number(record, "attempts", entry->attempts);
     if (entry->state == PENDING_WAIT)
         record_time(record, "due", time_ns > clock_mono_ns() ? wall_of(time_ns) : clock_wall_ns());

@@ -57,6 +57,7 @@ static void show_pending(const struct remains_ring *ring, const struct group_par
             record_position(out, "note", NOTE_POSITION(note) - 1);
         else
             record_none(out, "note");
+        record_flag(out, "deferred", (note & NOTE_DEFERRED) != 0);
         record_flag(out, "beyond_cursor", found.pos >= cursor); /* no handler has had it: it is taken again */
         record_end(out);
     }

@@ -134,7 +134,7 @@ struct group_entry {
 struct pending_side {
     _Atomic uint64_t unused;
     _Atomic uint64_t time_ns; /* monotonic; WAIT: not before. RUN, SOLO: since */
-    _Atomic uint64_t note;    /* {position of its last NOTE + 1:48, cause:8, is solo:1} */
+    _Atomic uint64_t note;    /* {position of its last NOTE + 1:48, cause:8, is deferred:1, is solo:1} */
 };
 
 /* One group's state in one partition. Every store to cursor, seek, start and pending is a CAS that carries the lease's epoch [P3]. */

@@ -90,6 +90,7 @@ void pending_look(const struct group_part *part, struct pending_view *out);
 #define NOTE_POSITION(note)          ((note) >> 16) /* + 1; 0: none */
 #define NOTE_CAUSE(note)             ((enum pending_cause)((note) >> 8 & 0xff))
 #define NOTE_IS_SOLO(note)           (((note)&1) != 0)
+#define NOTE_DEFERRED                UINT64_C(2) /* its handler has named the time until which it waits */
 #define NOTE(position1, cause, solo) ((uint64_t)(position1) << 16 | (uint64_t)(cause) << 8 | ((solo) ? 1 : 0))
 
 #endif

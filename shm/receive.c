@@ -28,8 +28,10 @@ void member_show(struct evbus_subscription *sub, struct hand *hand)
         .position = item->running.pos,
         .attempt = item->running.attempts,
         .token = hand,
+        .defer_ns = &hand->item.defer_ns,
     };
     hand->error[0] = '\0';
+    hand->item.defer_ns = 0;
     memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
     memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
     delivery_fill(frame, &hand->texts, &hand->shown);
@@ -177,7 +179,7 @@ EVBUS_API int evbus_finish(struct evbus_subscription *sub, const struct evbus_de
                            enum evbus_outcome outcome, const char *error)
 {
     struct error *err = error_of_thread();
-    if (sub == NULL || event == NULL || event->token == NULL || (unsigned)outcome > EVBUS_RELEASE)
+    if (sub == NULL || event == NULL || event->token == NULL || (unsigned)outcome > EVBUS_DEFER)
         return error_set(err, EVBUS_EINVAL, "%s",
                          sub == NULL            ? "subscription is NULL"
                          : event == NULL        ? "event is NULL"

@@ -21,9 +21,11 @@ uint64_t retry_wait_ns(const struct retry *retry, uint32_t attempts, uint32_t ra
     return wait - fifth + (uint64_t)((double)(2 * fifth) * ((double)random / 4294967296.0));
 }
 
-uint64_t retry_bound_ns(const struct retry *retry, uint64_t not_before_ns, uint64_t now_ns)
+uint64_t retry_bound_ns(const struct retry *retry, bool is_deferred, uint64_t not_before_ns, uint64_t now_ns)
 {
     uint64_t longest = 0;
+    if (is_deferred)
+        return not_before_ns > now_ns && not_before_ns - now_ns > RETRY_DEFER_MAX_NS ? now_ns : not_before_ns;
     for (uint32_t i = 0; i < retry->n_waits; i++)
         if (retry->waits_ns[i] > longest)
             longest = retry->waits_ns[i];

@@ -4,6 +4,8 @@
 
 #include "catalogue.h"
 
+#define RETRY_DEFER_MAX_NS (UINT64_C(7) * 24 * 3600 * 1000000000) /* the longest that a handler may put an event off */
+
 /* How a group tries. */
 struct retry {
     uint64_t waits_ns[14]; /* before attempts 2, 3, ... */
@@ -20,8 +22,8 @@ uint32_t retry_attempts(const struct retry *retry);
 /* The wait after `attempts` attempts, +- 20 % by random (any 32 bits). */
 uint64_t retry_wait_ns(const struct retry *retry, uint32_t attempts, uint32_t random);
 
-/* A stored not-before, bounded: further away than the longest wait (and its jitter) means that it was scribbled on, or is of
- * another boot: now. */
-uint64_t retry_bound_ns(const struct retry *retry, uint64_t not_before_ns, uint64_t now_ns);
+/* A stored not-before, bounded: further away than the longest wait (and its jitter), or, where a handler has named it, than
+ * the longest that it may name, means that it was scribbled on, or is of another boot: now. */
+uint64_t retry_bound_ns(const struct retry *retry, bool is_deferred, uint64_t not_before_ns, uint64_t now_ns);
 
 #endif

@@ -23,7 +23,7 @@ static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_
     thread->handling = &hand->shown; /* what it publishes follows from that */
     enum evbus_outcome outcome = sub->handler(sub->context, &hand->shown, hand->error);
     thread->handling = outer;
-    if ((unsigned)outcome > EVBUS_RELEASE)
+    if ((unsigned)outcome > EVBUS_DEFER)
         outcome = EVBUS_RETRY;
     hand->error[EVBUS_ERROR_MAX] = '\0';
     span_end(sub->bus, &span, outcome, hand->error);

@@ -3,7 +3,7 @@
  *     next   entries first: SCAN finds the key's next event, DEAD gets its letter, WAIT that is due runs
  *            then the cursor: an event whose key is held is skipped (followers bit, then the cursor); else it is taken:
  *            word TAKEN, cursor, word RUN with attempts + 1
- *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD
+ *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD. RELEASE and DEFER take the attempt back
  *
  * So several events are in flight and never two of one key; a held key holds nobody else. What was in a handler when others
  * were, and its process died, comes back alone (SOLO): while it runs, or is due to, nothing else of the partition starts.
@@ -211,8 +211,8 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
                         NOTE_IS_SOLO(note));
         }
         set_side(share, i,
-                 retry_bound_ns(of->retry, atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed),
-                                now_ns),
+                 retry_bound_ns(of->retry, (note & NOTE_DEFERRED) != 0,
+                                atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed), now_ns),
                  note);
     }
     share_tell_low(share, false);
@@ -348,7 +348,7 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
     }
     next.state = solo ? PENDING_SOLO : PENDING_RUN;
     next.attempts++;
-    set_side(share, i, now_ns, note_of(share, i));
+    set_side(share, i, now_ns, note_of(share, i) & ~NOTE_DEFERRED);
     if (!pending_step(share->part, i, waiting, &next))
         return SHARE_LOST;
     memcpy(share->ids[i], item->frame.id, sizeof share->ids[i]);
@@ -571,10 +571,21 @@ static uint64_t keep_note(const struct item *item, enum pending_cause cause, con
                 false);
 }
 
+/* Until an event comes again. */
+static uint64_t wait_of(const struct item *item, bool is_charged, bool is_deferred, uint64_t now_ns)
+{
+    uint32_t random = (uint32_t)((now_ns ^ item->running.pos) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+    if (is_deferred)
+        return item->defer_ns < RETRY_DEFER_MAX_NS ? item->defer_ns : RETRY_DEFER_MAX_NS;
+    return retry_wait_ns(item->retry, is_charged ? item->running.attempts : 1, random);
+}
+
 int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)
 {
     struct share *share = item->share;
     const struct retry *retry = item->retry;
+    bool is_charged = outcome == EVBUS_RETRY || outcome == EVBUS_REJECT;
+    bool is_deferred = outcome == EVBUS_DEFER && item->defer_ns != 0;
     uint64_t note = 0;
     uint64_t now_ns = 0;
     point_pass(POINT_GROUP_FINISHING, NULL);
@@ -598,16 +609,14 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
             next.state = outcome == EVBUS_REJECT || is_spent ? PENDING_DEAD : PENDING_WAIT;
             if (now_ns == 0) {
                 now_ns = clock_mono_ns();
-                if (outcome != EVBUS_RELEASE)
+                if (is_charged)
                     note = keep_note(item, outcome == EVBUS_REJECT ? CAUSE_REJECTED : CAUSE_FAILED, error, claim,
                                      now_ns);
                 else
-                    note = note_of(share, item->index);
-                uint32_t random = (uint32_t)((now_ns ^ item->running.pos) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
-                set_side(share, item->index,
-                         now_ns + retry_wait_ns(retry, outcome == EVBUS_RELEASE ? 1 : found.attempts, random), note);
+                    note = note_of(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
+                set_side(share, item->index, now_ns + wait_of(item, is_charged, is_deferred, now_ns), note);
             }
-            if (outcome == EVBUS_RELEASE)
+            if (!is_charged)
                 next.attempts--;
         }
         if (pending_step(share->part, item->index, &found, &next))

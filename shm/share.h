@@ -56,6 +56,7 @@ struct item {
     struct pending running;    /* the entry's word as we made it, without followers */
     uint64_t since_ns;         /* monotonic */
     const struct retry *retry; /* as it was when the event was handed over */
+    uint64_t defer_ns;         /* its handler: how long EVBUS_DEFER is; 0: it has not said */
     struct frame frame;        /* lies in buffer */
     uint64_t *buffer;          /* room for the largest frame, and a cell */
     _Atomic bool is_used;

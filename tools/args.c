@@ -70,7 +70,7 @@ static bool read_count(const char *text, uint64_t *out_count)
     return true;
 }
 
-static bool read_duration(const char *text, uint64_t *out_ns)
+bool args_read_duration(const char *text, uint64_t *out_ns)
 {
     static const struct {
         const char *name;
@@ -256,7 +256,7 @@ static int store(struct args *args, const struct arg_option *option, const char 
             expected = "a whole number";
         break;
     case ARG_DURATION:
-        if (!read_duration(value, (uint64_t *)(void *)field))
+        if (!args_read_duration(value, (uint64_t *)(void *)field))
             expected = "a duration: a whole number with ns, us, ms, s, m, h or d behind it, e.g. 500ms";
         break;
     case ARG_TIME:

@@ -106,6 +106,9 @@ void args_complete(struct args *args);
 /* An eventId as it is written; either case. */
 bool args_read_uuid(const char *text, uint8_t out_id[16]);
 
+/* "30s", "250ms"; false: it is none. */
+bool args_read_duration(const char *text, uint64_t *out_ns);
+
 /* args_nearest.c. Of the candidates, the one that is nearly `word`; NULL when none is. Call it for each with the same *best. */
 void args_nearest(const char *word, const char *candidate, const char **best, size_t *best_distance);
 

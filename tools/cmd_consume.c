@@ -70,6 +70,8 @@ static int handle(struct consumer *consumer, const struct evbus_delivery *event)
         if (is_written)
             result.outcome = EVBUS_DONE;
     }
+    if (result.outcome == EVBUS_DEFER && result.defer_ns != 0)
+        (void)evbus_defer(event, result.defer_ns);
     int rc = evbus_finish(consumer->subscription, event, result.outcome, result.error[0] != '\0' ? result.error : NULL);
     if (rc == EVBUS_EFENCED)
         (void)complain(EXIT_DONE, "%s", evbus_message(NULL)); /* it is another member's now: we go on */
@@ -195,8 +197,8 @@ const struct command command_consume = {
         "event is acknowledged when its line (as of tail) is written, or by how CMD ends. CMD is run by /bin/sh with\n"
         "the envelope on standard input and EVBUS_TOPIC, EVBUS_EVENT_ID, EVBUS_KEY and EVBUS_ATTEMPT. Its exit code\n"
         "says: 0 done; 65 can never work: a dead letter now; 69 not the event's fault: again, no attempt charged;\n"
-        "75, any other, a signal: failed, again after the group's wait, at last a dead letter. The last line of its\n"
-        "standard error is kept as the reason.\n"
+        "79 not now: likewise, after the time in the last line of its standard error (30s); 75, any other, a signal:\n"
+        "failed, again after the group's wait, at last a dead letter, of which that line is kept as the reason.\n"
         "PATTERNs with the name of no group make one of these topics. With a group that is there they limit this\n"
         "member to logs in which they cover all of the group's topics.\n"
         "SIGTERM or Ctrl-C: finish the running event, then leave; a second time: give it back, leave at once.",

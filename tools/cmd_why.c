@@ -29,10 +29,9 @@ const struct command command_why = {
     .usage = usage,
     .text =
         "Prints where the event stands and who published it (service, host, process), and below it each group that\n"
-        "receives its topic: waiting, held (an event of its key is not done yet), running, retrying, dying, dead, "
-        "done,\n"
-        "or before (the group began behind it); and each attempt that ended badly: when, by whom, how long it took, "
-        "and\n"
+        "receives its topic: waiting, held (an event of its key is not done yet), running, retrying, deferred (its\n"
+        "handler has put it off), dying, dead, done, or before (the group began behind it); and each attempt that\n"
+        "ended badly: when, by whom, how long it took, and\n"
         "why; crashed and timeout are attempts whose handler did not end. With --json one object a line. Exit 1: the\n"
         "event is not kept.",
     .examples = "evbus why 0197a4c2-31f4-7c3e-9f51-6f0d1b2a3c4d\n"

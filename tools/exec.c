@@ -4,6 +4,7 @@
  *     CMD's standard error -> pipe -> ours, as it comes; its last line that is not blank is why the event failed
  *     CMD's standard output is ours
  *
+ *   its answer   its exit code; of 79 (not now) its last line is how long: 30s. No such line: as 69
  *   its end      seen by its pidfd, not by the end of its standard error: what CMD left in the background may keep that
  *                open for ever.
  *   signals      CMD is in a process group of its own, so Ctrl-C on a terminal reaches only us: the running event is
@@ -15,6 +16,7 @@
  * Between fork and exec only what is safe in a signal handler is called: the library has threads.
  * Checked by tests/cli/test_groups.sh. */
 #include "exec.h"
+#include "args.h"
 #include "output.h"
 
 #include <errno.h>
@@ -32,7 +34,7 @@
 
 extern char **environ;
 
-enum { VARIABLES = 8, EXIT_REJECT = 65, EXIT_RELEASE = 69 };
+enum { VARIABLES = 8, EXIT_REJECT = 65, EXIT_RELEASE = 69, EXIT_DEFER = 79 };
 
 /* The last line of what came so far. */
 struct last_line {
@@ -234,9 +236,12 @@ static void judge(struct command *command, int status, struct exec_result *resul
     result->outcome = code == 0              ? EVBUS_DONE
                       : code == EXIT_REJECT  ? EVBUS_REJECT
                       : code == EXIT_RELEASE ? EVBUS_RELEASE
+                      : code == EXIT_DEFER   ? EVBUS_DEFER
                                              : EVBUS_RETRY;
     if (result->outcome == EVBUS_DONE)
         return;
+    if (result->outcome == EVBUS_DEFER && !args_read_duration(command->last.text, &result->defer_ns))
+        result->defer_ns = 0;
     make_utf8(command->last.text);
     if (command->last.text[0] != '\0')
         memcpy(result->error, command->last.text, sizeof result->error);

@@ -7,6 +7,7 @@
 /* How it ended, and why, for the dead letter; "" when it ended well. */
 struct exec_result {
     enum evbus_outcome outcome;
+    uint64_t defer_ns; /* EVBUS_DEFER: for how long; 0: it has not said */
     char error[EVBUS_ERROR_MAX + 1];
 };
 

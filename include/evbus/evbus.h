@@ -321,6 +321,7 @@ struct evbus_delivery {
     uint64_t expires_at_ns;     /**< ns since 1970; 0: never */
     bool is_after_gap;          /**< an earlier event of its key is a dead letter of this group */
     uint32_t replayed; /**< how often it has been replayed out of the dead letters, this time included; 0: never */
+    uint64_t *defer_ns; /**< a group's: evbus_defer() writes there; a reader's: NULL */
 };
 
 /** The next event. Order holds within a partition, so among events of one key; partitions are served by turns.
@@ -349,11 +350,24 @@ EVBUS_API void evbus_reader_close(struct evbus_reader *reader);
 
 /** How the handling of an event ended. */
 enum evbus_outcome {
-    EVBUS_DONE = 0,   /**< acknowledged: after your database has committed */
-    EVBUS_RETRY = 1,  /**< failed: again after the group's wait; the last attempt makes it a dead letter */
-    EVBUS_REJECT = 2, /**< can never work: a dead letter now */
-    EVBUS_RELEASE = 3 /**< not the event's fault: again after the first wait, and no attempt is charged */
+    EVBUS_DONE = 0,    /**< acknowledged: after your database has committed */
+    EVBUS_RETRY = 1,   /**< failed: again after the group's wait; the last attempt makes it a dead letter */
+    EVBUS_REJECT = 2,  /**< can never work: a dead letter now */
+    EVBUS_RELEASE = 3, /**< not the event's fault: again after the first wait, and no attempt is charged */
+    EVBUS_DEFER =
+        4 /**< not now: again when evbus_defer() said, and no attempt is charged; not said: as EVBUS_RELEASE */
 };
+
+/** Not now: the event comes again after delay_ns (at most 7 days; longer is 7 days), however often that is said. Its key waits behind
+ *  it, as behind one that is tried again; the time goes on while the group has no member, and over a restart of the host where the
+ *  log has a journal. In a handler: `return evbus_defer(event, delay_ns);`; with a loop of your own:
+ *  `evbus_finish(subscription, &event, evbus_defer(&event, delay_ns), NULL)`. */
+static inline enum evbus_outcome evbus_defer(const struct evbus_delivery *event, uint64_t delay_ns)
+{
+    if (event->defer_ns != NULL)
+        *event->defer_ns = delay_ns != 0 ? delay_ns : 1; /* 0: nothing was said */
+    return EVBUS_DEFER;
+}
 
 #define EVBUS_ERROR_MAX 512 /**< bytes of an attempt's error text that are kept */
 

@@ -28,6 +28,7 @@ EVBUS_API int evbus_find(struct evbus *bus, const uint8_t id[16],
  *                     held      an event of the same key, at `behind`, is not done yet
  *                     running   in a handler of `member`, since `since`
  *                     retrying  to be tried again at `due`
+ *                     deferred  its handler has put it off until `due`
  *                     dying     spent; its dead letter is still to be published
  *                     dead      it is a dead letter: `deadLetterId`, at `letter`
  *                     done      acknowledged

@@ -253,6 +253,8 @@ exit 0|1|done|
 exit 65|1|rejected|exit 65
 echo no such order >&2; exit 65|1|rejected|no such order
 exit 69|released||
+echo 1ms >&2; exit 79|released||
+echo soon >&2; exit 79|released||
 exit 75|3|failed|exit 75
 echo why >&2; exit 75|3|failed|why
 exit 1|3|failed|exit 1
@@ -262,6 +264,18 @@ kill -KILL $$|3|failed|killed by signal 9 (Killed)
 kill -TERM $$|3|failed|killed by signal 15 (Terminated)
 ROWS
     holds analytics 'g["deadLetters"] == 9 and g["pending"] == 0 and g["lag"] == 0'
+}
+
+it_puts_an_event_off_for_as_long_as_its_command_says() {
+    make_bus
+    pub lomash.orders.created 1 --key a
+    pub lomash.orders.created 2 --key b
+    works consume analytics --count 1 --exec 'echo waits for its order >&2; echo 1h >&2; exit 79'
+    works consume analytics --count 1
+    prints '2'
+    run consume analytics --count 1 --timeout 1500ms
+    exits 1
+    holds analytics 'g["waiting"] == 1 and g["attempts"] == 0 and g["deadLetters"] == 0'
 }
 
 it_keeps_the_last_line_of_standard_error_as_the_reason() {

@@ -128,6 +128,31 @@ Test(recover, resumes_groups_with_what_they_had_in_hand_and_how_often)
     end(&archive);
 }
 
+Test(recover, leaves_an_event_deferred_until_its_handler_has_said)
+{
+    struct archive archive = archive_make((struct archive_options){.keeper = true});
+    struct evbus_delivery event;
+    struct evbus_subscription *sub = archive_join(archive.bus, "team");
+    publish(&archive, "test.a.one", 0, 2);
+    cr_assert_eq(archive_receive(sub, &event), 0);
+    cr_assert_eq(evbus_finish(sub, &event, evbus_defer(&event, 3600 * CLOCK_NS_PER_S), NULL), EVBUS_OK);
+    evbus_unsubscribe(sub);
+    shut_down(&archive);
+    come_back(&archive, true);
+    sub = archive_join(archive.bus, "team");
+    clock_freeze();
+    event = (struct evbus_delivery){.size = sizeof event};
+    cr_expect_eq(evbus_receive(sub, &event, 0), EVBUS_ETIMEOUT, "the first comes too early, or the second before it");
+    clock_advance(3500 * CLOCK_NS_PER_S);
+    cr_expect_eq(evbus_receive(sub, &event, 0), EVBUS_ETIMEOUT, "still too early");
+    clock_advance(101 * CLOCK_NS_PER_S);
+    cr_expect_eq(archive_receive(sub, &event), 0);
+    cr_expect_eq(event.attempt, 1);
+    clock_release();
+    evbus_unsubscribe(sub);
+    end(&archive);
+}
+
 Test(recover, does_not_charge_what_was_in_a_handler_when_the_host_went_down)
 {
     struct archive archive = archive_make((struct archive_options){.keeper = true});

@@ -67,14 +67,27 @@ Test(retry, a_stored_time_further_away_than_the_longest_wait_is_now)
 {
     static const struct retry retry = {.waits_ns = {100 * MS, 20 * MS}, .n_waits = 2};
     uint64_t now = 1000 * S;
-    cr_expect_eq(retry_bound_ns(&retry, now - S, now), now - S, "past");
-    cr_expect_eq(retry_bound_ns(&retry, now, now), now);
-    cr_expect_eq(retry_bound_ns(&retry, 0, now), 0u);
+    cr_expect_eq(retry_bound_ns(&retry, false, now - S, now), now - S, "past");
+    cr_expect_eq(retry_bound_ns(&retry, false, now, now), now);
+    cr_expect_eq(retry_bound_ns(&retry, false, 0, now), 0u);
     for (uint32_t attempts = 0; attempts < 4; attempts++) {
         uint64_t due = now + retry_wait_ns(&retry, attempts, UINT32_MAX);
-        cr_expect_eq(retry_bound_ns(&retry, due, now), due, "what we stored ourselves is believed: %u", attempts);
+        cr_expect_eq(retry_bound_ns(&retry, false, due, now), due, "what we stored ourselves is believed: %u",
+                     attempts);
     }
-    cr_expect_eq(retry_bound_ns(&retry, now + S, now), now, "another boot's");
-    cr_expect_eq(retry_bound_ns(&retry, UINT64_MAX, now), now, "scribbled on");
-    cr_expect_eq(retry_bound_ns(&(struct retry){0}, now + 1, now), now, "no waits at all");
+    cr_expect_eq(retry_bound_ns(&retry, false, now + S, now), now, "another boot's");
+    cr_expect_eq(retry_bound_ns(&retry, false, UINT64_MAX, now), now, "scribbled on");
+    cr_expect_eq(retry_bound_ns(&(struct retry){0}, false, now + 1, now), now, "no waits at all");
+}
+
+Test(retry, a_time_that_a_handler_has_named_is_believed_up_to_seven_days)
+{
+    static const struct retry retry = {.waits_ns = {100 * MS}, .n_waits = 1};
+    uint64_t now = 1000 * S;
+    uint64_t week = 7 * 86400 * S;
+    cr_expect_eq(retry_bound_ns(&retry, true, now - S, now), now - S, "past");
+    cr_expect_eq(retry_bound_ns(&retry, true, now + 3600 * S, now), now + 3600 * S);
+    cr_expect_eq(retry_bound_ns(&retry, true, now + week, now), now + week);
+    cr_expect_eq(retry_bound_ns(&retry, true, now + week + 1, now), now, "another boot's");
+    cr_expect_eq(retry_bound_ns(&retry, true, UINT64_MAX, now), now, "scribbled on");
 }

@@ -442,6 +442,89 @@ Test(share, a_released_event_is_not_charged)
     bed_end(&bed);
 }
 
+static int defer(struct desk *member, int i, uint64_t delay_ns)
+{
+    member->items[i].defer_ns = delay_ns;
+    return finish(member, i, EVBUS_DEFER, NULL);
+}
+
+Test(share, a_deferred_event_comes_when_its_handler_has_said_uncharged_however_often)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    publish_all(&bed, "a1 a2 b1");
+    gets(&bed, a, 1, "a1", 1);
+    done(a, 1);
+    for (int i = 0; i < 20; i++) {
+        gets(&bed, a, 0, "a2", 1);
+        uint64_t before = clock_mono_ns();
+        cr_assert_eq(defer(a, 0, 3600 * S), EVBUS_OK);
+        if (i == 0)
+            gets(&bed, a, 1, "b1", 1); /* it holds its key and no other */
+        bed.now_ns = clock_mono_ns();
+        gets_nothing(&bed, a, 2);
+        cr_expect(a->due_ns >= before + 3600 * S && a->due_ns <= bed.now_ns + 3600 * S, "when it has said");
+        bed.now_ns = a->due_ns - 1;
+        gets_nothing(&bed, a, 2);
+        bed.now_ns = a->due_ns;
+    }
+    gets(&bed, a, 0, "a2", 1);
+    cr_assert_eq(finish(a, 0, EVBUS_RETRY, "x"), EVBUS_OK);
+    bed.now_ns = clock_mono_ns() + 2 * S;
+    gets(&bed, a, 0, "a2", 2);
+    cr_assert_eq(defer(a, 0, 1), EVBUS_OK);
+    bed.now_ns = clock_mono_ns();
+    gets(&bed, a, 0, "a2", 2);
+    cr_assert_eq(defer(a, 0, 0), EVBUS_OK);
+    bed.now_ns = clock_mono_ns();
+    gets_nothing(&bed, a, 2);
+    cr_expect(a->due_ns > bed.now_ns + 500 * MS && a->due_ns <= bed.now_ns + 1200 * MS, "as a released one");
+    bed.now_ns = a->due_ns;
+    gets(&bed, a, 0, "a2", 2);
+    cr_assert_eq(defer(a, 0, UINT64_MAX), EVBUS_OK);
+    bed.now_ns = clock_mono_ns();
+    gets_nothing(&bed, a, 2);
+    cr_expect(a->due_ns > bed.now_ns + 604799 * S && a->due_ns <= bed.now_ns + 604800 * S, "seven days at most");
+    bed.now_ns = a->due_ns;
+    gets(&bed, a, 0, "a2", 2);
+    done(a, 0);
+    done(a, 1);
+    cr_expect_str_eq(letter(&bed, 0), "");
+    member_end(a);
+    bed_end(&bed);
+}
+
+Test(share, a_deferred_event_waits_on_when_its_member_has_died)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    struct desk *b = member_make(&bed, "b");
+    publish_all(&bed, "a1 b1");
+    gets(&bed, a, 0, "a1", 1);
+    gets(&bed, a, 1, "b1", 1);
+    uint64_t before = clock_mono_ns();
+    cr_assert_eq(defer(a, 0, 3600 * S), EVBUS_OK);
+    crash(a);
+    cr_assert(takes(b, 0));
+    bed.now_ns = clock_mono_ns();
+    gets(&bed, b, 1, "b1", 2);
+    done(b, 1);
+    gets_nothing(&bed, b, 0);
+    cr_expect(b->due_ns >= before + 3600 * S && b->due_ns <= bed.now_ns + 3600 * S, "%" PRIu64 " s",
+              (b->due_ns - bed.now_ns) / S);
+    bed.now_ns = b->due_ns;
+    gets(&bed, b, 0, "a1", 1);
+    /* what it said holds once: a crash now is one that is tried again at once */
+    crash(b);
+    cr_assert(takes(a, 0));
+    bed.now_ns = clock_mono_ns();
+    gets(&bed, a, 0, "a1", 2);
+    done(a, 0);
+    member_end(a);
+    member_end(b);
+    bed_end(&bed);
+}
+
 Test(share, without_waits_the_first_failure_is_the_last)
 {
     struct bed bed = bed_make(NULL);

@@ -8,6 +8,7 @@
 #include "lease.h"
 
 #include <criterion/criterion.h>
+#include <evbus/testing.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -411,6 +412,48 @@ Test(subscribe, a_released_event_comes_again_uncharged)
     fixture_end(&f);
 }
 
+struct deferring {
+    unsigned n;
+    bool is_charged;
+};
+
+static enum evbus_outcome defer_twice(void *context, const struct evbus_delivery *event, char *error)
+{
+    struct deferring *seen = context;
+    (void)error;
+    seen->is_charged = seen->is_charged || event->attempt != 1;
+    return seen->n++ < 2 ? evbus_defer(event, 3600 * S) : EVBUS_DONE;
+}
+
+Test(subscribe, a_handler_puts_an_event_off_for_as_long_as_it_says)
+{
+    struct fixture f = one_partition();
+    struct deferring seen = {0};
+    struct evbus_subscription *sub;
+    cr_assert_eq(evbus_subscribe(&sub, f.bus,
+                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
+                                                                   .group = "mailer",
+                                                                   .handler = defer_twice,
+                                                                   .context = &seen}),
+                 EVBUS_OK);
+    publish(f.bus, "k", "1");
+    evbus_test_clock_freeze();
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(evbus_run_once(sub, 0), EVBUS_OK);
+        evbus_test_clock_advance(f.bus, 3600 * S - 1);
+        cr_assert_eq(evbus_run_once(sub, 0), EVBUS_ETIMEOUT, "too early");
+        evbus_test_clock_advance(f.bus, 1);
+    }
+    cr_assert_eq(evbus_run_once(sub, 0), EVBUS_OK);
+    cr_expect_eq(seen.n, 3u);
+    cr_expect_not(seen.is_charged);
+    cr_expect_eq(stat_of(f.bus, "mailer").done, 1u);
+    cr_expect_eq(stat_of(f.bus, "mailer").redelivered, 0u);
+    evbus_unsubscribe(sub);
+    evbus_test_clock_release();
+    fixture_end(&f);
+}
+
 /* [guards ORDER] */
 Test(subscribe, a_failing_event_holds_its_key_and_no_other)
 {
@@ -591,7 +634,7 @@ Test(subscribe, arguments_that_make_no_sense_are_named)
     cr_expect_eq(evbus_finish(sub, &got, EVBUS_DONE, NULL), EVBUS_EINVAL, "it came from nowhere");
     publish(f.bus, "k", "1");
     got = receive(sub);
-    cr_expect_eq(evbus_finish(sub, &got, (enum evbus_outcome)4, NULL), EVBUS_EINVAL);
+    cr_expect_eq(evbus_finish(sub, &got, (enum evbus_outcome)5, NULL), EVBUS_EINVAL);
     done(sub, &got);
     evbus_unsubscribe(sub);
     evbus_unsubscribe(NULL);
