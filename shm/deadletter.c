@@ -24,6 +24,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#define NOTES_MAX      (PENDING_ATTEMPTS_MAX + 1) /* an attempt each, and why the next was not made */
 #define ATTEMPTS_BYTES 8192 /* a letter has room for them beside the largest event; of more, the newest are shown */
 
 void deadletter_id(const struct memory *memory, const struct deadletter *letter, uint8_t out_id[16])
@@ -105,11 +106,15 @@ static void add_attempt(struct text *text, const struct note *note)
 
 static void add_attempts(struct memory *memory, const struct deadletter *letter, struct text *text)
 {
-    struct note *notes = calloc(PENDING_ATTEMPTS_MAX, sizeof *notes);
-    uint32_t n = notes != NULL ? notes_read(memory, letter->note, letter->event->id, notes, PENDING_ATTEMPTS_MAX) : 0;
+    struct note *notes = calloc(NOTES_MAX, sizeof *notes);
+    uint32_t n = notes != NULL ? notes_read(memory, letter->note, letter->event->id, notes, NOTES_MAX) : 0;
     uint32_t n_shown = 0;
     struct text measured = {0};
-    while (n_shown < n && !measured.failed) { /* the newest first */
+    uint32_t n_attempts = 0;
+    for (uint32_t i = 0; i < n; i++) /* why no handler got it is no attempt: the letter's cause says it */
+        if (notes[i].attempt != 0)
+            notes[n_attempts++] = notes[i];
+    while (n_shown < n_attempts && !measured.failed) { /* the newest first */
         add_attempt(&measured, &notes[n_shown]);
         if (measured.len > ATTEMPTS_BYTES && n_shown > 0)
             break;

@@ -143,6 +143,8 @@ static int make_parts(const struct memory *memory, struct memory_log *log, uint3
         atomic_store_explicit(&part->n_redelivered, 0, memory_order_relaxed);
         atomic_store_explicit(&part->n_dead, 0, memory_order_relaxed);
         atomic_store_explicit(&part->n_takeovers, 0, memory_order_relaxed);
+        for (int i = 0; i < CAUSES; i++)
+            atomic_store_explicit(&part->n_causes[i], 0, memory_order_relaxed);
         atomic_store_explicit(&part->cursor, CURSOR_WORD(start, epoch), memory_order_release);
     }
     return rc;

@@ -19,6 +19,12 @@
 
 #define TOPICS_SHOWN 512
 
+static_assert((int)EVBUS_CAUSE_FAILED == (int)CAUSE_FAILED && (int)EVBUS_CAUSE_CRASHED == (int)CAUSE_CRASHED &&
+                  (int)EVBUS_CAUSE_TIMEOUT == (int)CAUSE_TIMEOUT && (int)EVBUS_CAUSE_REJECTED == (int)CAUSE_REJECTED &&
+                  (int)EVBUS_CAUSE_NO_VERSION == (int)CAUSE_NO_VERSION &&
+                  (int)EVBUS_CAUSE_EXPIRED == (int)CAUSE_EXPIRED && CAUSES <= EVBUS_CAUSES,
+              "causes are told as they are");
+
 /* What one call of each() is shown. */
 struct shown {
     struct evbus_group_stat stat;
@@ -83,6 +89,8 @@ static void add_part(struct sight *sight, const struct memory_log *log, uint32_t
     stat->is_lag_estimated = stat->is_lag_estimated || lag.is_estimated;
     if (lag.first_ns != 0)
         see_age(sight, lag.first_ns, &out_row->oldest_ns);
+    for (int i = 0; i < CAUSES; i++)
+        stat->attempts_failed[i] += atomic_load_explicit(&part->n_causes[i], memory_order_relaxed);
     stat->takeovers += atomic_load_explicit(&part->n_takeovers, memory_order_relaxed);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending found = pending_load(part, i, cursor);

@@ -93,6 +93,8 @@ static void show_lease(const struct remains_ring *ring, uint32_t group, struct r
     record_number(out, "redelivered", remains_u64(&part.n_redelivered));
     record_number(out, "dead_letters", remains_u64(&part.n_dead));
     record_number(out, "takeovers", remains_u64(&part.n_takeovers));
+    for (unsigned i = CAUSE_FAILED; i < CAUSES; i++)
+        record_number(out, pending_cause_name((enum pending_cause)i), remains_u64(&part.n_causes[i]));
     record_end(out);
     if (CURSOR_EPOCH(cursor) != LEASE_EPOCH(lease))
         record_differs(out, 2, "%s/%u, group %s: the cursor's epoch is %u, the lease's %u: a takeover was cut short",

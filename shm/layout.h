@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 4 /* counts what offsets cannot show: a field that changes its meaning */
+#define LAYOUT_VERSION 5 /* counts what offsets cannot show: a field that changes its meaning */
 
 #define CELL_BYTES     64
 #define CELL_WORDS     8 /* of 8 bytes */
@@ -151,11 +151,13 @@ struct group_part {
     alignas(64) _Atomic uint64_t pending[PENDING_MAX];
     struct pending_side side[PENDING_MAX];
     _Atomic uint64_t taker[SERVICE_BYTES / 8]; /* who takes the lease: its service, for whoever finds it dead */
+    /* whoever ends one, behind its word: attempts that ended badly, and events that no handler got, by enum pending_cause */
+    alignas(64) _Atomic uint64_t n_causes[8];
 };
 #define LEASE_SLOT(word)        ((uint32_t)((word)&0x3ff))
 #define LEASE_EPOCH(word)       ((uint16_t)((word) >> 10))
 #define LEASE_WORD(epoch, slot) ((uint64_t)(uint16_t)(epoch) << 10 | (slot))
-static_assert(sizeof(struct group_part) == 128 + PENDING_MAX * 32, "a group and partition: 2176 bytes");
+static_assert(sizeof(struct group_part) == 192 + PENDING_MAX * 32, "a group and partition: 2240 bytes");
 static_assert(offsetof(struct group_part, seek) == 48, "the holder's words lie on one line");
 static_assert(offsetof(struct group_part, pending) == 64, "and the entries behind it");
 

@@ -26,6 +26,7 @@ enum pending_cause {
     CAUSE_EXPIRED = 6     /* its time was over before a handler had it */
 };
 #define CAUSES 7
+static_assert(CAUSES <= sizeof((struct group_part *)0)->n_causes / sizeof(uint64_t), "a cause, a place");
 const char *pending_cause_name(enum pending_cause cause);
 
 #define PENDING_ATTEMPTS_MAX 15 /* what the word can count */

@@ -35,6 +35,14 @@ uint64_t report_attempt(const struct report *report, const struct report_attempt
     return notes_add(report->memory, claim, &note, attempt->id, last);
 }
 
+bool report_has(const struct report *report, const struct pending *entry, const uint8_t *id, uint64_t last)
+{
+    struct note note;
+    return notes_read(report->memory, last, id, &note, 1) == 1 && note.position == entry->pos &&
+           note.partition == report->ring->partition && note.attempt == entry->attempts &&
+           strcmp(note.group, report->group) == 0 && strcmp(note.log, report->ring->name) == 0;
+}
+
 void report_lost(const struct report *report, uint64_t pos, const char *what)
 {
     if (report->log != NULL)

@@ -29,6 +29,9 @@ struct report_attempt {
 uint64_t report_attempt(const struct report *report, const struct report_attempt *attempt, struct claim *claim,
                         uint64_t last);
 
+/* Is its newest note, at position + 1 `last`, of this attempt of this event already? */
+bool report_has(const struct report *report, const struct pending *entry, const uint8_t *id, uint64_t last);
+
 /* To the log of the handle: an event that the group will never get, as nobody else follows it into the files. */
 void report_lost(const struct report *report, uint64_t pos, const char *what);
 

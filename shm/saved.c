@@ -73,10 +73,14 @@ static json_t *snapshot_part(const struct group_part *part, uint64_t mono_ns, ui
                                                    (int)found.state, (int)found.followers, (json_int_t)note,
                                                    (json_int_t)(waits ? due_ms(time_ns, mono_ns, wall_ns) : 0))) == 0;
     }
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:o}", "cursor", (json_int_t)cursor, "start", (json_int_t)view.start, "done",
-                     (json_int_t)atomic_load_explicit(&part->n_done, memory_order_relaxed), "redelivered",
+    json_t *causes = json_array();
+    for (int i = 0; i < CAUSES; i++)
+        is_whole = is_whole && json_array_append_new(causes, json_integer((json_int_t)atomic_load_explicit(
+                                                                 &part->n_causes[i], memory_order_relaxed))) == 0;
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "cursor", (json_int_t)cursor, "start", (json_int_t)view.start,
+                     "done", (json_int_t)atomic_load_explicit(&part->n_done, memory_order_relaxed), "redelivered",
                      (json_int_t)atomic_load_explicit(&part->n_redelivered, memory_order_relaxed), "dead",
-                     (json_int_t)atomic_load_explicit(&part->n_dead, memory_order_relaxed), "pending",
+                     (json_int_t)atomic_load_explicit(&part->n_dead, memory_order_relaxed), "causes", causes, "pending",
                      whole_or_none(pending, is_whole));
 }
 
@@ -274,6 +278,10 @@ static void restore_part(const struct memory_log *log, uint32_t p, uint32_t grou
                           memory_order_relaxed);
     atomic_store_explicit(&part->n_dead, (uint64_t)json_integer_value(json_object_get(saved, "dead")),
                           memory_order_relaxed);
+    const json_t *causes = json_object_get(saved, "causes"); /* older files: none */
+    for (size_t i = 0; i < CAUSES; i++)
+        atomic_store_explicit(&part->n_causes[i], (uint64_t)json_integer_value(json_array_get(causes, i)),
+                              memory_order_relaxed);
     ring_move_low(ring, group_low_index(group), epoch, pending_low(part), false);
 }
 

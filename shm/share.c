@@ -5,6 +5,8 @@
  *            word TAKEN, cursor, word RUN with attempts + 1
  *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD. RELEASE and DEFER take the attempt back
  *
+ * An attempt that ends badly is first written down (notes.c), then the word says so: whoever is killed between the two leaves a run
+ * whose note is there already, and who takes over writes no second one.
  * So several events are in flight and never two of one key; a held key holds nobody else. What was in a handler when others
  * were, and its process died, comes back alone (SOLO): while it runs, or is due to, nothing else of the partition starts.
  * Scanning, skipping and taking are the lease thread's alone [P2]; a word's change by another thread is seen by its next look.
@@ -95,6 +97,41 @@ void share_tell_low(struct share *share, bool idle)
     ring_move_low(share->ring, low, share->epoch, share->low, idle);
 }
 
+static void count(struct share *share, enum pending_cause cause)
+{
+    atomic_fetch_add_explicit(&share->part->n_causes[cause], 1, memory_order_relaxed);
+}
+
+/* --- runs ------------------------------------------------------------------------------------------------------------------- */
+
+/* An entry's word may be the same in two runs of its event: an attempt that was taken back is made again. So each run has a number, in
+ * memory that is ours alone, and is ended once: by its handler, or by the lease thread, too late for the handler [P8]. */
+static bool end_run(struct share *share, uint32_t i, uint64_t run)
+{
+    return (run & 1) == 0 && atomic_compare_exchange_strong_explicit(&share->runs[i], &run, run | 1,
+                                                                     memory_order_acq_rel, memory_order_relaxed);
+}
+
+static bool end_any_run(struct share *share, uint32_t i)
+{
+    return end_run(share, i, atomic_load_explicit(&share->runs[i], memory_order_acquire));
+}
+
+/* The item's event goes into a handler. */
+static void begin_run(struct share *share, uint32_t i, const struct pending *running, struct item *item,
+                      uint64_t now_ns)
+{
+    share->n_runs += 2;
+    atomic_store_explicit(&share->runs[i], share->n_runs, memory_order_release);
+    memcpy(share->ids[i], item->frame.id, sizeof share->ids[i]);
+    item->share = share;
+    item->index = i;
+    item->run = share->n_runs;
+    item->running = *running;
+    item->since_ns = now_ns;
+    item->retry = share->of->retry;
+}
+
 /* --- reading an entry's event ------------------------------------------------------------------------------------------- */
 
 enum read { READ_EVENT, READ_LOST /* for good */, READ_FAILED /* now: the files cannot be read */ };
@@ -154,6 +191,39 @@ static void change_taker(const struct share *share, char out_before[SERVICE_BYTE
     out_before[SERVICE_BYTES - 1] = '\0';
 }
 
+/* The attempts that a takeover ends, in writing before their words say so: who is killed here leaves them as they were, and the next
+ * finds what is written already. false: the files cannot be read now. */
+static bool note_runs(struct share *share, uint64_t running, struct report_attempt ended, uint64_t *buffer)
+{
+    uint64_t cursor = pending_cursor(share->part);
+    for (uint64_t bits = running; bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        struct pending found = pending_load(share->part, i, cursor);
+        uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);
+        struct frame frame;
+        enum read read = read_event(share, found.pos, buffer, &frame);
+        if (read == READ_FAILED)
+            return false;
+        if (read == READ_LOST || report_has(&share->report, &found, frame.id, NOTE_POSITION(note)))
+            continue;
+        ended.entry = &found;
+        ended.id = frame.id;
+        note = NOTE(report_attempt(&share->report, &ended, share->of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),
+                    NOTE_IS_SOLO(note));
+        atomic_store_explicit(&share->part->side[i].note, note, memory_order_relaxed);
+    }
+    return true;
+}
+
+/* Without the events' keys nobody can say what must wait behind them. */
+static void leave_unread(struct share *share)
+{
+    share_close(share);
+    lease_give(share->part, share->epoch, share->of->slot);
+    share->held = false;
+    share->take_after_ns = clock_mono_ns() + RETRY_NS;
+}
+
 bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
 {
     const struct share_group *of = share->of;
@@ -174,14 +244,19 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
     enum pending_cause cause = from != 0 && from != of->slot ? CAUSE_TIMEOUT : CAUSE_CRASHED;
     uint64_t running = running_of(share);
     change_taker(share, member);
-    lease_recover(share->part, share->epoch, 0, retry_attempts(of->retry), cause);
+    share_close(share);
+    if (!note_runs(share, running, (struct report_attempt){.cause = cause, .slot = holder, .member = member}, buffer)) {
+        leave_unread(share);
+        return false;
+    }
+    uint64_t n_ran = lease_recover(share->part, share->epoch, 0, retry_attempts(of->retry), cause);
+    atomic_fetch_add_explicit(&share->part->n_causes[cause], n_ran, memory_order_relaxed);
     share->held = true;
     share->leaving = false;
     share->busy = 0;
     share->dead_after_ns = 0;
     share->scan_after_ns = 0;
     share->moved_to = pending_cursor(share->part);
-    share_close(share);
     share->cursor = (struct cursor){.ring = share->ring,
                                     .memory = of->memory,
                                     .live = share->log->head->group_topics[of->group],
@@ -195,21 +270,12 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
         share->busy |= UINT64_C(1) << i;
         /* The key from the frame, never from the side, where a fenced holder may have written; the rest is bounded [P3]. */
         enum read read = read_event(share, found.pos, buffer, &frame);
-        if (read == READ_FAILED) { /* without its key nobody can say what must wait behind it */
-            share_close(share);
-            lease_give(share->part, share->epoch, of->slot);
-            share->held = false;
-            share->take_after_ns = clock_mono_ns() + RETRY_NS;
+        if (read == READ_FAILED) {
+            leave_unread(share);
             return false;
         }
         share->keys[i] = read == READ_EVENT ? key_of(&frame) : 0;
         uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);
-        if (read == READ_EVENT && (running >> i & 1) != 0) {
-            struct report_attempt ended = {
-                .entry = &found, .id = frame.id, .cause = cause, .slot = holder, .member = member};
-            note = NOTE(report_attempt(&share->report, &ended, of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),
-                        NOTE_IS_SOLO(note));
-        }
         set_side(share, i,
                  retry_bound_ns(of->retry, (note & NOTE_DEFERRED) != 0,
                                 atomic_load_explicit(&share->part->side[i].time_ns, memory_order_relaxed), now_ns),
@@ -327,6 +393,33 @@ void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns)
     }
 }
 
+/* --- what no handler gets --------------------------------------------------------------------------------------------------- */
+
+/* May a handler get this event at all? Asked each time that one is about to. CAUSE_NONE: it may. */
+static enum pending_cause unfit(const struct share *share, const struct frame *frame)
+{
+    (void)share;
+    (void)frame;
+    return CAUSE_NONE;
+}
+
+/* It may not: dead, and no attempt is made of it. from: its entry, TAKEN or WAIT. false: we are fenced. */
+static bool end_unhandled(struct share *share, uint32_t i, const struct pending *from, const uint8_t *id,
+                          enum pending_cause cause, uint64_t now_ns)
+{
+    struct pending next = *from;
+    struct pending unmade = {.pos = from->pos}; /* attempt 0: none */
+    struct report_attempt told = {
+        .entry = &unmade, .id = id, .cause = cause, .slot = share->of->slot, .member = share->of->member};
+    uint64_t note = report_attempt(&share->report, &told, share->of->claim, NOTE_POSITION(note_of(share, i)));
+    next.state = PENDING_DEAD;
+    set_side(share, i, now_ns, NOTE(note, cause, false));
+    if (!pending_step(share->part, i, from, &next))
+        return false;
+    count(share, cause);
+    return true;
+}
+
 /* An entry that is due goes into a handler. */
 static enum share_step run_again(struct share *share, uint32_t i, const struct pending *waiting, bool solo,
                                  struct item *item, uint64_t now_ns)
@@ -346,20 +439,18 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
             report_lost(&share->report, waiting->pos, "an event that was to be tried again is damaged or gone");
         return pending_step(share->part, i, waiting, &next) ? SHARE_NOTHING : SHARE_LOST;
     }
+    enum pending_cause cause = unfit(share, &item->frame);
+    if (cause != CAUSE_NONE)
+        return end_unhandled(share, i, waiting, item->frame.id, cause, now_ns) ? SHARE_NOTHING : SHARE_LOST;
     next.state = solo ? PENDING_SOLO : PENDING_RUN;
     next.attempts++;
     set_side(share, i, now_ns, note_of(share, i) & ~NOTE_DEFERRED);
     if (!pending_step(share->part, i, waiting, &next))
         return SHARE_LOST;
-    memcpy(share->ids[i], item->frame.id, sizeof share->ids[i]);
     point_pass(POINT_GROUP_RUNNING, NULL);
     if (next.attempts > 1)
         atomic_fetch_add_explicit(&share->part->n_redelivered, 1, memory_order_relaxed);
-    item->share = share;
-    item->index = i;
-    item->running = next;
-    item->since_ns = now_ns;
-    item->retry = share->of->retry;
+    begin_run(share, i, &next, item, now_ns);
     return SHARE_EVENT;
 }
 
@@ -369,8 +460,8 @@ static bool fence_entry(struct share *share, uint32_t i, const struct pending *r
     const struct retry *retry = share->of->retry;
     struct pending next = *running;
     next.state = running->attempts >= retry_attempts(retry) ? PENDING_DEAD : PENDING_WAIT;
-    if (!pending_step(share->part, i, running, &next))
-        return false;
+    if (!end_any_run(share, i))
+        return false; /* it is being finished */
     struct report_attempt late = {.entry = running,
                                   .id = share->ids[i],
                                   .cause = CAUSE_TIMEOUT,
@@ -380,6 +471,9 @@ static bool fence_entry(struct share *share, uint32_t i, const struct pending *r
     uint64_t note = report_attempt(&share->report, &late, share->of->claim, NOTE_POSITION(note_of(share, i)));
     set_side(share, i, now_ns + retry_wait_ns(retry, running->attempts, (uint32_t)now_ns * 2654435761u),
              NOTE(note, CAUSE_TIMEOUT, false));
+    if (!pending_step(share->part, i, running, &next))
+        return false; /* so are we */
+    count(share, CAUSE_TIMEOUT);
     return true;
 }
 
@@ -475,17 +569,21 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         if (!pending_step(share->part, i, &empty, &taken))
             return SHARE_LOST;
         point_pass(POINT_GROUP_TAKEN, NULL);
-        if (!move_cursor(share, cursor_pos(&share->cursor)) || !pending_step(share->part, i, &taken, &running))
+        if (!move_cursor(share, cursor_pos(&share->cursor)))
             return SHARE_LOST;
-        point_pass(POINT_GROUP_RUNNING, NULL);
         share->busy |= UINT64_C(1) << i;
         share->keys[i] = key;
-        memcpy(share->ids[i], item->frame.id, sizeof share->ids[i]);
-        item->share = share;
-        item->index = i;
-        item->running = running;
-        item->since_ns = now_ns;
-        item->retry = share->of->retry;
+        enum pending_cause cause = unfit(share, &item->frame);
+        if (cause != CAUSE_NONE) {
+            if (!end_unhandled(share, i, &taken, item->frame.id, cause, now_ns))
+                return SHARE_LOST;
+            *out_due_ns = now_ns; /* its letter */
+            continue;
+        }
+        if (!pending_step(share->part, i, &taken, &running))
+            return SHARE_LOST;
+        point_pass(POINT_GROUP_RUNNING, NULL);
+        begin_run(share, i, &running, item, now_ns);
         return SHARE_EVENT;
     }
 }
@@ -548,7 +646,12 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
         return SHARE_NOTHING;
     if (due >= 0) {
         bool solo = NOTE_IS_SOLO(note_of(share, (uint32_t)due));
-        return solo && is_running ? SHARE_NOTHING : run_again(share, (uint32_t)due, &due_entry, solo, item, now_ns);
+        if (solo && is_running)
+            return SHARE_NOTHING;
+        enum share_step step = run_again(share, (uint32_t)due, &due_entry, solo, item, now_ns);
+        if (step == SHARE_NOTHING)
+            *out_due_ns = now_ns; /* another may be due, and what this one has become is to be seen to */
+        return step;
     }
     return take(share, item, look, now_ns, out_due_ns, err);
 }
@@ -586,6 +689,8 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
     const struct retry *retry = item->retry;
     bool is_charged = outcome == EVBUS_RETRY || outcome == EVBUS_REJECT;
     bool is_deferred = outcome == EVBUS_DEFER && item->defer_ns != 0;
+    enum pending_cause cause = outcome == EVBUS_REJECT ? CAUSE_REJECTED : CAUSE_FAILED;
+    bool is_ended = false;
     uint64_t note = 0;
     uint64_t now_ns = 0;
     point_pass(POINT_GROUP_FINISHING, NULL);
@@ -593,12 +698,13 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
         struct pending found = pending_load(share->part, item->index, item->running.pos);
         struct pending expected = item->running;
         expected.followers = found.followers;
-        if (pending_pack(&found) != pending_pack(&expected))
+        if (pending_pack(&found) != pending_pack(&expected) || (!is_ended && !end_run(share, item->index, item->run)))
             return error_set(
                 err, EVBUS_EFENCED,
                 "%s/%u: the event is somebody else's now: its handler took too long, or its member was taken for "
                 "hung",
                 share->ring->name, share->ring->partition);
+        is_ended = true;
         struct pending next = found;
         if (outcome == EVBUS_DONE) {
             next.state = PENDING_SCAN;
@@ -610,8 +716,7 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
             if (now_ns == 0) {
                 now_ns = clock_mono_ns();
                 if (is_charged)
-                    note = keep_note(item, outcome == EVBUS_REJECT ? CAUSE_REJECTED : CAUSE_FAILED, error, claim,
-                                     now_ns);
+                    note = keep_note(item, cause, error, claim, now_ns);
                 else
                     note = note_of(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
                 set_side(share, item->index, now_ns + wait_of(item, is_charged, is_deferred, now_ns), note);
@@ -625,5 +730,7 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
     point_pass(POINT_GROUP_FINISHED, NULL);
     if (outcome == EVBUS_DONE)
         atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
+    else if (is_charged)
+        count(share, cause);
     return EVBUS_OK;
 }

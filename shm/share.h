@@ -40,6 +40,8 @@ struct share {
     _Atomic uint64_t
         times[PENDING_MAX]; /* what side.time_ns and side.note say, in memory that nobody else writes [P3] */
     _Atomic uint64_t notes[PENDING_MAX];
+    _Atomic uint64_t runs[PENDING_MAX]; /* their last runs: a number, + 1 when it is ended */
+    uint64_t n_runs;
     uint64_t told;          /* how far we had read when we told our low last */
     uint64_t low;           /* as we told it last */
     unsigned n_since_low;   /* events since the low was told */
@@ -53,6 +55,7 @@ struct share {
 struct item {
     struct share *share;
     uint32_t index;            /* of its entry */
+    uint64_t run;              /* its number there */
     struct pending running;    /* the entry's word as we made it, without followers */
     uint64_t since_ns;         /* monotonic */
     const struct retry *retry; /* as it was when the event was handed over */

@@ -128,6 +128,13 @@ static void show_group(const struct args *args, const struct evbus_group_stat *g
     (void)printf("%-12s %s\n", "oldest", oldest);
     print_number("done", group->done, "events");
     print_number("redelivered", group->redelivered, "attempts beyond the first");
+    print_number("failed", group->attempts_failed[EVBUS_CAUSE_FAILED], "attempts that their handlers called failed");
+    print_number("  crashed", group->attempts_failed[EVBUS_CAUSE_CRASHED], "whose processes died");
+    print_number("  timeout", group->attempts_failed[EVBUS_CAUSE_TIMEOUT], "that took too long");
+    print_number("  rejected", group->attempts_failed[EVBUS_CAUSE_REJECTED], "that can never work");
+    print_number("  no_version", group->attempts_failed[EVBUS_CAUSE_NO_VERSION],
+                 "events of no version that it accepts");
+    print_number("  expired", group->attempts_failed[EVBUS_CAUSE_EXPIRED], "events whose time was over");
     print_number("letters", group->dead_letters, "dead letters published");
     print_number("takeovers", group->takeovers, "partitions taken from members that died or hung");
     (void)printf("\ntopics, in %" PRIu32 " partitions:\n", group->n_partitions);

@@ -17,6 +17,12 @@ const char *groups_kind(const struct evbus_group_stat *group)
     return group->is_ephemeral ? "ephemeral" : group->is_ad_hoc ? "ad hoc" : "catalogue";
 }
 
+const char *groups_cause(int cause)
+{
+    static const char *const names[] = {"", "failed", "crashed", "timeout", "rejected", "no_version", "expired"};
+    return cause > 0 && cause < (int)(sizeof names / sizeof names[0]) ? names[cause] : "";
+}
+
 void groups_format_age(uint64_t ns, char *out_text, size_t cap)
 {
     uint64_t s = ns / 1000000000;
@@ -80,9 +86,13 @@ void groups_print_json(const struct evbus_group_stat *group)
     else
         (void)printf("null");
     (void)printf(",\"done\":%" PRIu64 ",\"redelivered\":%" PRIu64 ",\"deadLetters\":%" PRIu64 ",\"takeovers\":%" PRIu64
-                 ",\"heldBytes\":%" PRIu64 ",\"absentMs\":%" PRIu64 ",\"topics\":[",
+                 ",\"heldBytes\":%" PRIu64 ",\"absentMs\":%" PRIu64 ",\"causes\":{",
                  group->done, group->redelivered, group->dead_letters, group->takeovers, group->held_bytes,
                  group->absent_ns / 1000000);
+    for (int i = EVBUS_CAUSE_FAILED; i <= EVBUS_CAUSE_EXPIRED; ++i)
+        (void)printf("%s\"%s\":%" PRIu64, i > EVBUS_CAUSE_FAILED ? "," : "", groups_cause(i),
+                     group->attempts_failed[i]);
+    (void)printf("},\"topics\":[");
     for (size_t i = 0; i < group->n_topics; ++i) {
         (void)printf("%s", i > 0 ? "," : "");
         print_json(group->topics[i], strlen(group->topics[i]));

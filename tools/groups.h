@@ -19,6 +19,9 @@ void groups_print_json(const struct evbus_group_stat *group);
 /* "2 min 5 s" */
 void groups_format_age(uint64_t ns, char *out_text, size_t cap);
 
+/* Of an enum evbus_cause. */
+const char *groups_cause(int cause);
+
 /* of the catalogue, ad hoc or ephemeral. */
 const char *groups_kind(const struct evbus_group_stat *group);
 

@@ -144,6 +144,16 @@ struct evbus_group_part_stat {
     bool is_lag_estimated; /**< see there */
     uint64_t oldest_ns;
 };
+/** Why an attempt ended badly, or an event became a dead letter without one. */
+enum evbus_cause {
+    EVBUS_CAUSE_FAILED = 1,     /**< its handler said so */
+    EVBUS_CAUSE_CRASHED = 2,    /**< its process died */
+    EVBUS_CAUSE_TIMEOUT = 3,    /**< it took longer than the group's handler_timeout */
+    EVBUS_CAUSE_REJECTED = 4,   /**< its handler said that it can never work */
+    EVBUS_CAUSE_NO_VERSION = 5, /**< the group accepts none of its versions: no handler had it */
+    EVBUS_CAUSE_EXPIRED = 6     /**< its time was over before a handler had it */
+};
+#define EVBUS_CAUSES 8 /**< places for them; those that no cause has are 0 */
 
 /* One group. */
 struct evbus_group_stat {
@@ -178,6 +188,8 @@ struct evbus_group_stat {
     uint32_t n_blocked_keys;                   /**< of events in hand, behind which later ones wait already */
     const struct evbus_group_part_stat *parts; /**< its partitions, by log */
     size_t n_parts;
+    uint64_t
+        attempts_failed[EVBUS_CAUSES]; /**< attempts that ended badly, by enum evbus_cause; of the last two: events */
 };
 
 /** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */

@@ -3,7 +3,7 @@
  *     a member is given an event      it is not in anybody's hands and has not ended; every earlier event of its key has ended;
  *                                     its attempt is one more than those that were charged; not before its wait is over; nothing
  *                                     of its partition is in another member's hands
- *     it is finished                  DONE: ended. RETRY: charged, the third: dead. REJECT: charged, dead. RELEASE: nothing
+ *     it is finished                  DONE: ended. RETRY: charged, the third: dead. REJECT: charged, dead. RELEASE, DEFER: nothing
  *     a member leaves                 what it had in hand was not charged
  *     a member dies                   what it had in hand was charged, and is next in hand with nothing else of its partition; if
  *                                     it was so already, and its attempts are spent: dead. Nothing else was charged
@@ -79,6 +79,7 @@ struct model {
     unsigned n;
     unsigned n_ended;
     uint64_t n_done, n_dead, n_redelivered; /* since the group was made */
+    uint64_t n_causes[EVBUS_CAUSES];        /* likewise: attempts that ended badly */
     uint64_t n_crashes, n_alone,
         n_crashed; /* members that died; attempts alone; events dead of it: that we test at all */
     bool failed;
@@ -154,6 +155,13 @@ static void model_end(struct model *model, struct told *event, enum stage state,
     model->n_dead += state == DEAD;
 }
 
+/* What a handler that puts an event off says: 0 where it says nothing. Longer than the group's waits, and shorter. */
+static uint64_t deferred_for(const struct evbus_delivery *got)
+{
+    static const uint64_t delays[] = {0, 1, 300 * MS, 25 * S, 3600 * S};
+    return delays[(got->position / 8 + got->attempt) % (sizeof delays / sizeof delays[0])];
+}
+
 static void model_finish(struct model *model, const struct evbus_delivery *got, enum evbus_outcome outcome)
 {
     struct told *event = event_of(model, got);
@@ -163,9 +171,12 @@ static void model_finish(struct model *model, const struct evbus_delivery *got, 
     event->not_before_ns = clock_mono_ns() + least_wait(1);
     if (outcome == EVBUS_DONE) {
         model_end(model, event, DONE, NULL);
+    } else if (outcome == EVBUS_DEFER) {
+        event->not_before_ns = clock_mono_ns() + (deferred_for(got) != 0 ? deferred_for(got) : least_wait(1));
     } else if (outcome != EVBUS_RELEASE) {
         event->noted |= 1U << ++event->n_charged;
         event->is_alone = false;
+        model->n_causes[outcome == EVBUS_REJECT ? EVBUS_CAUSE_REJECTED : EVBUS_CAUSE_FAILED]++;
         event->not_before_ns = clock_mono_ns() + least_wait(event->n_charged);
         if (outcome == EVBUS_REJECT || event->n_charged >= ATTEMPTS)
             model_end(model, event, DEAD, outcome == EVBUS_REJECT ? "rejected" : "failed");
@@ -190,6 +201,7 @@ static void model_crash(struct model *model, int member)
             continue;
         event->noted |= 1U << ++event->n_charged;
         event->n_crashes++;
+        model->n_causes[EVBUS_CAUSE_CRASHED]++;
         event->not_before_ns = 0;
         if (event->is_alone && event->n_charged >= ATTEMPTS) {
             model_end(model, event, DEAD, "crashed");
@@ -539,6 +551,8 @@ static void finish(struct bed *bed, struct model *model, int i, enum evbus_outco
     struct mortal *mortal = &bed->mortals[hand->member];
     hand->event.token = NULL;
     model_finish(model, &got, outcome); /* its payload ends with the call */
+    if (outcome == EVBUS_DEFER && deferred_for(&got) != 0)
+        evbus_defer(&got, deferred_for(&got));
     mortal->event = got;
     mortal->outcome = outcome;
     int rc = mortal->is_there && !by_main ? order(mortal, FINISH)
@@ -549,8 +563,9 @@ static void finish(struct bed *bed, struct model *model, int i, enum evbus_outco
 
 static enum evbus_outcome outcome_of(struct chance *chance)
 {
-    static const enum evbus_outcome outcomes[] = {EVBUS_DONE,  EVBUS_DONE,  EVBUS_DONE,  EVBUS_DONE,   EVBUS_DONE,
-                                                  EVBUS_RETRY, EVBUS_RETRY, EVBUS_RETRY, EVBUS_REJECT, EVBUS_RELEASE};
+    static const enum evbus_outcome outcomes[] = {EVBUS_DONE,  EVBUS_DONE,   EVBUS_DONE,    EVBUS_DONE,
+                                                  EVBUS_DONE,  EVBUS_DONE,   EVBUS_RETRY,   EVBUS_RETRY,
+                                                  EVBUS_RETRY, EVBUS_REJECT, EVBUS_RELEASE, EVBUS_DEFER};
     return outcomes[any(chance, sizeof outcomes / sizeof outcomes[0])];
 }
 
@@ -640,6 +655,10 @@ static void check_the_end(struct bed *bed, struct model *model)
     if (stat.done != model->n_done || stat.dead_letters != model->n_dead || stat.redelivered != model->n_redelivered)
         wrong(model, "done %" PRIu64 " of %" PRIu64 ", dead %" PRIu64 " of %" PRIu64 ", again %" PRIu64 " of %" PRIu64,
               stat.done, model->n_done, stat.dead_letters, model->n_dead, stat.redelivered, model->n_redelivered);
+    for (int i = 0; i < EVBUS_CAUSES; i++)
+        if (stat.attempts_failed[i] != model->n_causes[i])
+            wrong(model, "%" PRIu64 " attempts of cause %d are counted, %" PRIu64 " were made", stat.attempts_failed[i],
+                  i, model->n_causes[i]);
     if (stat.n_pending != 0)
         wrong(model, "%u are pending", stat.n_pending);
 }
@@ -841,6 +860,8 @@ static enum evbus_outcome serve(void *context, const struct evbus_delivery *even
     if (is_slow)
         await_pause();
     strcpy(error, "by chance");
+    if (outcome == EVBUS_DEFER && deferred_for(event) != 0)
+        evbus_defer(event, deferred_for(event));
     pthread_mutex_lock(&shop->mutex);
     model_finish(&shop->model, event, outcome);
     if (clerk->threads != 0 && any(&shop->chance, 60) == 0)

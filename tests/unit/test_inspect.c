@@ -268,7 +268,7 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
     shown_expect(&shown,
                  " low=%" PRIu64
                  " epoch=2 slot=%u service=tester pid=%d thread=alive done=0 redelivered=0 dead_letters=0 "
-                 "takeovers=0\n",
+                 "takeovers=0 failed=1 crashed=0 timeout=0 rejected=0 no_version=0 expired=0\n",
                  scene.failed_pos, slot, pid);
     shown_expect(&shown,
                  "\npending group=mailer log=test.a partition=0 position=%" PRIu64 " state=run attempts=1 followers=0 ",

@@ -558,6 +558,40 @@ Test(share, fourteen_waits_are_fifteen_attempts)
     bed_end(&bed);
 }
 
+Test(share, an_attempt_whose_note_is_there_already_is_told_once)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    struct desk *b = member_make(&bed, "b");
+    publish_all(&bed, "a1");
+    gets(&bed, a, 0, "a1", 1);
+    struct report_attempt ended = {.entry = &a->items[0].running,
+                                   .id = a->items[0].frame.id,
+                                   .cause = CAUSE_FAILED,
+                                   .member = "a",
+                                   .error = "written, and killed"};
+    atomic_store(&a->share.part->side[a->items[0].index].note,
+                 NOTE(report_attempt(&a->share.report, &ended, a->of.claim, 0), CAUSE_FAILED, false));
+    crash(a);
+    cr_assert(takes(b, 0));
+    bed.now_ns = clock_mono_ns();
+    gets(&bed, b, 0, "a1", 2);
+    cr_assert_eq(finish(b, 0, EVBUS_REJECT, "x"), EVBUS_OK);
+    gets_nothing(&bed, b, 0);
+    const char *attempts = strstr(letter(&bed, 0), "\"attempts\":");
+    cr_assert_not_null(attempts);
+    const char *first = strstr(attempts, "{\"n\":1,");
+    cr_assert_not_null(first);
+    cr_expect_null(strstr(first + 1, "{\"n\":1,"), "%s", attempts);
+    cr_expect_not_null(strstr(first, "written, and killed"));
+    cr_expect_not_null(strstr(first, "{\"n\":2,"));
+    cr_expect_eq(atomic_load(&b->share.part->n_causes[CAUSE_CRASHED]), 1u);
+    cr_expect_eq(atomic_load(&b->share.part->n_causes[CAUSE_REJECTED]), 1u);
+    member_end(a);
+    member_end(b);
+    bed_end(&bed);
+}
+
 Test(share, an_error_text_that_is_no_utf8_is_kept_as_question_marks)
 {
     struct bed bed = bed_make(NULL);
