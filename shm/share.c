@@ -13,6 +13,7 @@
  * [keeps ORDER] [keeps ONE-HOLDER] Rules P1-P8. Checked by tests/unit/test_share.c, tests/crash/test_groups.c. */
 #include "share.h"
 
+#include "area.h"
 #include "clock.h"
 #include "deadletter.h"
 #include "group.h"
@@ -396,11 +397,10 @@ void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns)
 /* --- what no handler gets --------------------------------------------------------------------------------------------------- */
 
 /* May a handler get this event at all? Asked each time that one is about to. CAUSE_NONE: it may. */
-static enum pending_cause unfit(const struct share *share, const struct frame *frame)
+static enum pending_cause unfit(const struct frame *frame)
 {
-    (void)share;
-    (void)frame;
-    return CAUSE_NONE;
+    uint64_t expires_ns = frame->area_len != 0 ? area_number(frame, AREA_EXPIRES) : 0;
+    return expires_ns != 0 && expires_ns <= clock_wall_ns() ? CAUSE_EXPIRED : CAUSE_NONE;
 }
 
 /* It may not: dead, and no attempt is made of it. from: its entry, TAKEN or WAIT. false: we are fenced. */
@@ -439,7 +439,7 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
             report_lost(&share->report, waiting->pos, "an event that was to be tried again is damaged or gone");
         return pending_step(share->part, i, waiting, &next) ? SHARE_NOTHING : SHARE_LOST;
     }
-    enum pending_cause cause = unfit(share, &item->frame);
+    enum pending_cause cause = unfit(&item->frame);
     if (cause != CAUSE_NONE)
         return end_unhandled(share, i, waiting, item->frame.id, cause, now_ns) ? SHARE_NOTHING : SHARE_LOST;
     next.state = solo ? PENDING_SOLO : PENDING_RUN;
@@ -573,7 +573,7 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
             return SHARE_LOST;
         share->busy |= UINT64_C(1) << i;
         share->keys[i] = key;
-        enum pending_cause cause = unfit(share, &item->frame);
+        enum pending_cause cause = unfit(&item->frame);
         if (cause != CAUSE_NONE) {
             if (!end_unhandled(share, i, &taken, item->frame.id, cause, now_ns))
                 return SHARE_LOST;

@@ -158,7 +158,7 @@ static void add_delivery(struct attributes *attributes, const char *group, const
 
 static void add_outcome(struct attributes *attributes, enum evbus_outcome outcome, const char *error, int rc)
 {
-    static const char *const outcomes[] = {"done", "retry", "reject", "release"};
+    static const char *const outcomes[] = {"done", "retry", "reject", "release", "defer"};
     bool has_failed = outcome == EVBUS_RETRY || outcome == EVBUS_REJECT;
     if ((unsigned)outcome < sizeof outcomes / sizeof outcomes[0])
         add_text(attributes, "evbus.outcome", outcomes[outcome]);

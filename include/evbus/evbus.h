@@ -318,8 +318,9 @@ struct evbus_delivery {
     const char *tracestate;     /**< NULL: none */
     const char *correlation_id; /**< NULL: none */
     const char *causation_id;   /**< NULL: none */
-    uint64_t expires_at_ns;     /**< ns since 1970; 0: never */
-    bool is_after_gap;          /**< an earlier event of its key is a dead letter of this group */
+    uint64_t
+        expires_at_ns;  /**< ns since 1970; 0: never. No handler gets it from then on: a dead letter of cause expired */
+    bool is_after_gap;  /**< an earlier event of its key is a dead letter of this group */
     uint32_t replayed;  /**< how often it has been replayed out of the dead letters, this time included; 0: never */
     uint64_t *defer_ns; /**< a group's: evbus_defer() writes there; a reader's: NULL */
 };

@@ -7,6 +7,7 @@
  *     a member leaves                 what it had in hand was not charged
  *     a member dies                   what it had in hand was charged, and is next in hand with nothing else of its partition; if
  *                                     it was so already, and its attempts are spent: dead. Nothing else was charged
+ *     its time is over                no handler gets it any more: dead, and that is no attempt
  *     a dead letter                   of an event that is dead, once, with its cause; it tells each attempt that was finished badly
  *     at last                         every event has ended, once; the counters agree; the ring holds nothing for the group
  *
@@ -55,6 +56,12 @@ static uint32_t any(struct chance *chance, uint32_t n)
     return (uint32_t)((chance->state >> 33) % n);
 }
 
+static uint64_t some_time(struct chance *chance)
+{
+    static const uint64_t most[] = {2, MS, S / 5, 2 * S, 13 * S};
+    return any(chance, 1000) * (most[any(chance, sizeof most / sizeof most[0])] / 1000) + any(chance, 2);
+}
+
 /* --- the model ------------------------------------------------------------------------------------------------------------ */
 
 enum stage { WAITS, IN_HAND, DONE, DEAD, TOLD }; /* TOLD: dead, and its letter has been seen */
@@ -70,7 +77,13 @@ struct told {
     bool is_alone;          /* its member died with it: its next attempt is alone in its partition */
     const char *cause;      /* DEAD: why */
     uint64_t not_before_ns; /* WAITS: until then at least */
+    uint64_t expires_ns;    /* 0: never. Wall clock: from then on no handler gets it */
 };
+
+static bool is_over(const struct told *event)
+{
+    return event->expires_ns != 0 && clock_wall_ns() >= event->expires_ns;
+}
 
 struct model {
     uint64_t seed;
@@ -81,7 +94,8 @@ struct model {
     uint64_t n_done, n_dead, n_redelivered; /* since the group was made */
     uint64_t n_causes[EVBUS_CAUSES];        /* likewise: attempts that ended badly */
     uint64_t n_crashes, n_alone,
-        n_crashed; /* members that died; attempts alone; events dead of it: that we test at all */
+        n_crashed;      /* members that died; attempts alone; events dead of it: that we test at all */
+    bool is_in_threads; /* time goes on between a member's look at it and ours */
     bool failed;
     char what[256];
 };
@@ -122,12 +136,15 @@ static void model_receive(struct model *model, const struct evbus_delivery *got,
               event->member);
     if (got->attempt != event->n_charged + 1)
         wrong(model, "event %u: attempt %u after %u", i, got->attempt, event->n_charged);
+    if (is_over(event))
+        wrong(model, "event %u: attempt %u comes when its time is over", i, got->attempt);
     if (clock_mono_ns() < event->not_before_ns)
         wrong(model, "event %u: attempt %u comes %" PRIu64 " ms too early", i, got->attempt,
               (event->not_before_ns - clock_mono_ns()) / MS);
     for (unsigned k = 0; k < model->n; k++) {
         const struct told *other = &model->events[k];
-        if (k < i && event->key >= 0 && other->key == event->key && other->state <= IN_HAND)
+        if (k < i && event->key >= 0 && other->key == event->key && other->state <= IN_HAND &&
+            !(other->state == WAITS && is_over(other))) /* it may be dead: its letter will tell */
             wrong(model, "event %u passes event %u of its key %d, which is %s", i, k, event->key,
                   other->state == IN_HAND ? "in hand" : "waiting");
         if (k == i || other->state != IN_HAND || other->partition != got->partition)
@@ -220,6 +237,10 @@ static void model_letter(struct model *model, const char *letter)
     struct told *event = event_of(model, &got);
     if (event == NULL)
         return;
+    if (event->state == WAITS && is_over(event)) {
+        model_end(model, event, DEAD, "expired");
+        model->n_causes[EVBUS_CAUSE_EXPIRED]++;
+    }
     if (event->state != DEAD)
         wrong(model, "a dead letter of event %u in state %d", (unsigned)(event - model->events), (int)event->state);
     else if (strstr(letter, "\"cause\":\"") == NULL ||
@@ -348,7 +369,9 @@ static void publish(struct bed *bed, struct model *model, struct chance *chance)
     event.id[8] = (uint8_t)((event.id[8] & 0x3f) | 0x80);
     if (any(chance, 8) == 0)
         event.topic = "test.a.two"; /* nobody wants it */
-    model->events[model->n] = (struct told){.key = k, .member = -1};
+    if (!model->is_in_threads && any(chance, 10) == 0)
+        event.expires_at_ns = clock_wall_ns() + some_time(chance);
+    model->events[model->n] = (struct told){.key = k, .member = -1, .expires_ns = event.expires_at_ns};
     int rc = evbus_publish(bed->f.bus, &event, NULL);
     if (rc == EVBUS_OK && strcmp(event.topic, "test.a.one") == 0) {
         model->n++;
@@ -567,12 +590,6 @@ static enum evbus_outcome outcome_of(struct chance *chance)
                                                   EVBUS_DONE,  EVBUS_DONE,   EVBUS_RETRY,   EVBUS_RETRY,
                                                   EVBUS_RETRY, EVBUS_REJECT, EVBUS_RELEASE, EVBUS_DEFER};
     return outcomes[any(chance, sizeof outcomes / sizeof outcomes[0])];
-}
-
-static uint64_t some_time(struct chance *chance)
-{
-    static const uint64_t most[] = {2, MS, S / 5, 2 * S, 13 * S};
-    return any(chance, 1000) * (most[any(chance, sizeof most / sizeof most[0])] / 1000) + any(chance, 2);
 }
 
 /* An event that runs alone is the one that kills its member: now and then again. */
@@ -918,7 +935,8 @@ static void run_shop(uint64_t seed, unsigned n_rounds, unsigned n_threads)
     freeze_at(1000000000 * S);
     struct bed *bed = bed_open(&f);
     cr_assert_not_null(bed);
-    struct shop shop = {.mutex = PTHREAD_MUTEX_INITIALIZER, .chance = {seed ^ 0xabcdef}};
+    struct shop shop = {
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .model = {.is_in_threads = true}, .chance = {seed ^ 0xabcdef}};
     struct model *model = &shop.model;
     struct clerk clerks[3];
     pthread_t threads[3];

@@ -558,6 +558,50 @@ Test(share, fourteen_waits_are_fifteen_attempts)
     bed_end(&bed);
 }
 
+static void publish_until(struct bed *bed, const char *key, const char *payload, uint64_t expires_at_ns)
+{
+    struct evbus_event event = {
+        .size = sizeof event, .topic = "test.a.one", .key = key, .payload = payload, .expires_at_ns = expires_at_ns};
+    cr_assert_eq(evbus_publish(bed->f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(bed->f.bus));
+}
+
+Test(share, an_event_whose_time_is_over_is_a_dead_letter_without_an_attempt_and_its_key_goes_on)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    publish_until(&bed, "k", "\"late\"", clock_wall_ns() - 1);
+    publish_until(&bed, "k", "\"next\"", clock_wall_ns() + 3600 * S);
+    gets(&bed, a, 0, "next", 1);
+    const char *late = letter(&bed, 0);
+    cr_expect_not_null(strstr(late, "\"cause\":\"expired\",\"attempts\":[]"), "%s", late);
+    cr_expect_not_null(strstr(late, "\"late\""), "%s", late);
+    cr_expect_eq(atomic_load(&a->share.part->n_causes[CAUSE_EXPIRED]), 1u);
+    cr_expect_eq(atomic_load(&a->share.part->n_dead), 1u);
+    done(a, 0);
+    member_end(a);
+    bed_end(&bed);
+}
+
+Test(share, an_event_whose_time_is_over_before_its_next_attempt_is_a_dead_letter_with_those_it_had)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    clock_freeze();
+    publish_until(&bed, "k", "\"late\"", clock_wall_ns() + S / 2);
+    gets(&bed, a, 0, "late", 1);
+    cr_assert_eq(finish(a, 0, EVBUS_RETRY, "once"), EVBUS_OK);
+    clock_advance(2 * S);
+    bed.now_ns = clock_mono_ns();
+    gets_nothing(&bed, a, 0);
+    const char *late = letter(&bed, 0);
+    cr_expect_not_null(strstr(late, "\"cause\":\"expired\",\"attempts\":[{\"n\":1,"), "%s", late);
+    cr_expect_not_null(strstr(late, "\"cause\":\"failed\",\"error\":\"once\"}]"), "one attempt: %s", late);
+    cr_expect_eq(entry(a, 0).state, PENDING_EMPTY);
+    clock_release();
+    member_end(a);
+    bed_end(&bed);
+}
+
 Test(share, an_attempt_whose_note_is_there_already_is_told_once)
 {
     struct bed bed = bed_make(NULL);
