@@ -11,6 +11,7 @@
 
 #include "bus.h"
 #include "clock.h"
+#include "pending.h"
 #include "stat.h"
 
 #include <assert.h>
@@ -135,6 +136,8 @@ const struct metrics_row metrics_rows[] = {
      "Events acknowledged."},
     {METRICS_GROUP, METRICS_COUNTER, "evbus_group_redelivered_events_total", METRICS_U64, GROUP(redelivered),
      "Attempts beyond the first."},
+    {METRICS_CAUSE, METRICS_COUNTER, "evbus_group_failed_attempts_total", METRICS_U64, GROUP(attempts_failed),
+     "Attempts that ended badly, by cause; no_version and expired are events that no handler had."},
     {METRICS_GROUP, METRICS_COUNTER, "evbus_group_dead_letters_total", METRICS_U64, GROUP(dead_letters),
      "Dead letters published."},
     {METRICS_GROUP, METRICS_COUNTER, "evbus_group_takeovers_total", METRICS_U64, GROUP(takeovers),
@@ -326,6 +329,17 @@ static void put_group_parts(struct text *out, const struct view *view, const str
     }
 }
 
+static void put_causes(struct text *out, const struct view *view, const struct metrics_row *row,
+                       const struct group_copy *group)
+{
+    for (int i = CAUSE_FAILED; i < CAUSES; i++) {
+        begin(out, view, row);
+        put_label(out, ',', "group", group->name);
+        put_label(out, ',', "cause", pending_cause_name((enum pending_cause)i));
+        put_value(out, row, (const char *)&group->stat + (size_t)i * sizeof group->stat.attempts_failed[0], 0);
+    }
+}
+
 static void put_samples(struct text *out, const struct view *view, const struct metrics_row *row)
 {
     switch (row->of) {
@@ -354,6 +368,10 @@ static void put_samples(struct text *out, const struct view *view, const struct 
             put_label(out, ',', "group", view->groups[i].name);
             put_value(out, row, &view->groups[i].stat, 0);
         }
+        break;
+    case METRICS_CAUSE:
+        for (size_t i = 0; i < view->n_groups; i++)
+            put_causes(out, view, row, &view->groups[i]);
         break;
     case METRICS_GROUP_PART:
         for (size_t i = 0; i < view->n_groups; i++)

@@ -13,6 +13,7 @@ enum metrics_of {
     METRICS_PARTITION,  /* log, partition; struct evbus_partition_stat */
     METRICS_JOURNAL,    /* likewise, where there is one */
     METRICS_GROUP,      /* group; struct evbus_group_stat */
+    METRICS_CAUSE,      /* group, cause; struct evbus_group_stat, the first of an array by enum evbus_cause */
     METRICS_GROUP_PART, /* group, log, partition; struct evbus_group_part_stat */
 };
 

@@ -48,6 +48,8 @@ it_prints_what_has_happened() {
     is_silent
     measures 'evbus_group_done_events_total{group="mailer"}' 1
     measures 'evbus_group_dead_letters_total{group="mailer"}' 1
+    measures 'evbus_group_failed_attempts_total{group="mailer",cause="rejected"}' 1
+    measures 'evbus_group_failed_attempts_total{group="mailer",cause="failed"}' 0
     measures 'evbus_group_dead_letters_total{group="analytics"}' 0
     measures 'evbus_group_lag_events{group="mailer"}' 1
     measures 'evbus_group_lag_events{group="analytics"}' 3

@@ -98,7 +98,7 @@ static const struct {
      {METRICS_PARTITION, METRICS_LOG, METRICS_JOURNAL},
      {"size", "log", "partition", "has_journal", "is_visible_synced" /* settings */}},
     {"evbus_group_stat",
-     {METRICS_GROUP, METRICS_GROUP, METRICS_GROUP},
+     {METRICS_GROUP, METRICS_CAUSE, METRICS_GROUP},
      {"size", "group", "is_ad_hoc", "is_ephemeral", "topics", "n_topics", "members", "parts", "n_parts"}},
     {"evbus_group_part_stat",
      {METRICS_GROUP_PART, METRICS_GROUP_PART, METRICS_GROUP_PART},
@@ -246,6 +246,10 @@ Test(metrics, numbers_are_those_of_stat)
     cr_expect_eq(number(text, f.name, "evbus_group_held_keys{%,group=\"mailer\"}"), 1u, "a");
     cr_expect_eq(number(text, f.name, "evbus_group_blocked_keys{%,group=\"mailer\"}"), 1u, "a again");
     cr_expect_eq(number(text, f.name, "evbus_group_done_events_total{%,group=\"mailer\"}"), 1u);
+    cr_expect_eq(number(text, f.name, "evbus_group_failed_attempts_total{%,group=\"mailer\",cause=\"failed\"}"), 1u);
+    cr_expect_eq(number(text, f.name, "evbus_group_failed_attempts_total{%,group=\"mailer\",cause=\"expired\"}"), 0u);
+    cr_expect_str_eq(sample(text, f.name, "evbus_group_failed_attempts_total{%,group=\"mailer\",cause=\"\"}"),
+                     "(no such sample)", "no cause is none");
     cr_expect_eq(number(text, f.name, "evbus_group_dead_letters_total{%,group=\"mailer\"}"), 0u);
     cr_expect_leq(number(text, f.name, "evbus_group_lag_seconds{%,group=\"mailer\"}"), group.oldest_ns / S);
     cr_expect_eq(number(text, f.name, "evbus_partition_capacity_bytes{%,log=\"test.a\",partition=\"0\"}"), 65536u);
