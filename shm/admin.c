@@ -341,6 +341,10 @@ EVBUS_API int evbus_catalogue_topics(const char *text, size_t len,
             .n_producers = topic->n_producers,
             .groups = topic->groups,
             .n_groups = topic->n_groups,
+            .retention_ns = catalogue->logs[topic->log].retention_ns,
+            .retention_bytes = catalogue->logs[topic->log].retention_bytes,
+            .has_journal = catalogue->logs[topic->log].journal,
+            .payload_max = catalogue->payload_max,
         };
         rc = each(context, &info);
     }

@@ -64,6 +64,11 @@ struct args {
     uint64_t frame;
     const char *dir;
     uint64_t to_ns; /* 0: not given */
+    bool typescript;
+    bool asyncapi;
+    bool shipped;
+    const char *format_from; /* convert: of what, to what */
+    const char *format_to;
 
     const char **operands; /* what is no option, in order, without the command */
     size_t n_operands;

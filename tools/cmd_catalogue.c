@@ -1,16 +1,19 @@
-/* cmd_catalogue.c: check a catalogue before it is used; show one as people read it; apply one while all runs.
+/* cmd_catalogue.c: check a catalogue before it is used; show one as people read it, or export it as other tools do; apply
+ * one while all runs.
  *
  * The text is parsed by the library alone; here its topics are only counted and laid out. The table is walked twice:
  * once for the widths of its columns, once to print. */
 #include "changes.h"
 #include "commands.h"
+#include "export.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "catalogue check FILE\ncatalogue show [FILE]\ncatalogue apply FILE";
+static const char usage[] = "catalogue check FILE\ncatalogue show [FILE]\ncatalogue apply FILE\n"
+                            "catalogue export --typescript|--asyncapi [FILE|--shipped]";
 
 enum { LOGS_MAX = 256 }; /* distinct logs that are counted; a catalogue has fewer */
 
@@ -129,6 +132,10 @@ static int print_name(void *context, const struct evbus_topic_info *info)
 
 static int print_catalogue(const struct args *args, const char *text, size_t len)
 {
+    if (args->typescript)
+        return export_typescript(text, len);
+    if (args->asyncapi)
+        return export_asyncapi(text, len);
     struct table table = {.topic_width = strlen("TOPIC"), .producers_width = strlen("PRODUCERS")};
     int rc;
     if (args->names) {
@@ -212,6 +219,18 @@ static int apply(const struct args *args, const char *path)
     return exit_code;
 }
 
+/* What show prints, in another form. */
+static int export(const struct args *args)
+{
+    if (args->typescript == args->asyncapi)
+        return complain(EXIT_USAGE, "export as what? give one of --typescript and --asyncapi");
+    if (args->shipped && args->n_operands == 2)
+        return complain(EXIT_USAGE, "--shipped and \"%s\": give one of them", args->operands[1]);
+    if (args->shipped)
+        return print_catalogue(args, evbus_shipped_catalogue(), strlen(evbus_shipped_catalogue()));
+    return args->n_operands == 2 ? show_file(args, args->operands[1]) : show_bus(args);
+}
+
 static int run(const struct args *args)
 {
     int exit_code = check_operands(args, 1, 2, usage);
@@ -219,6 +238,13 @@ static int run(const struct args *args)
         return exit_code;
     const char *verb = args->operands[0], *best = NULL;
     size_t best_distance = 0;
+    if (strcmp(verb, "export") == 0)
+        return export(args);
+    if (args->typescript || args->asyncapi || args->shipped)
+        return complain(EXIT_USAGE, "--%s: only catalogue export has it",
+                        args->typescript ? "typescript"
+                        : args->asyncapi ? "asyncapi"
+                                         : "shipped");
     if (strcmp(verb, "show") == 0)
         return args->n_operands == 2 ? show_file(args, args->operands[1]) : show_bus(args);
     if (strcmp(verb, "check") == 0) {
@@ -234,19 +260,23 @@ static int run(const struct args *args)
     args_nearest(verb, "check", &best, &best_distance);
     args_nearest(verb, "apply", &best, &best_distance);
     args_nearest(verb, "show", &best, &best_distance);
+    args_nearest(verb, "export", &best, &best_distance);
     if (best != NULL)
         return complain(EXIT_USAGE, "unknown command \"catalogue %s\"; did you mean catalogue %s?", verb, best);
-    return complain(EXIT_USAGE, "unknown command \"catalogue %s\"; there are check, show and apply", verb);
+    return complain(EXIT_USAGE, "unknown command \"catalogue %s\"; there are check, show, apply and export", verb);
 }
 
 static const struct arg_option options[] = {
     {"names", 0, ARG_FLAG, offsetof(struct args, names), NULL, NULL}, /* for completion */
+    {"typescript", 0, ARG_FLAG, offsetof(struct args, typescript), NULL, "export: types of the events"},
+    {"asyncapi", 0, ARG_FLAG, offsetof(struct args, asyncapi), NULL, "export: an AsyncAPI 3.0 document, as JSON"},
+    {"shipped", 0, ARG_FLAG, offsetof(struct args, shipped), NULL, "export: the catalogue that comes with evbus"},
     {0},
 };
 
 const struct command command_catalogue = {
     .name = "catalogue",
-    .summary = "check, show or apply who may publish, who receives",
+    .summary = "check, show, apply or export who may publish, who receives",
     .usage = usage,
     .text =
         "check says whether a bus can be made of FILE, and how much memory it takes (exit 78: it cannot, and why).\n"
@@ -254,9 +284,12 @@ const struct command command_catalogue = {
         "named - is standard input. apply gives the bus what FILE has more: topics, groups, producers, logs; retries "
         "and\n"
         "timeouts change. Services see it at their next call, no publish waits for it. All of it or nothing: what a\n"
-        "bus cannot change is refused by name (exit 78). It may be repeated.",
+        "bus cannot change is refused by name (exit 78). It may be repeated. export prints the catalogue of FILE, else "
+        "of the bus, as other\n"
+        "tools read it: the ADR's DomainEvent<T> and a type per topic; or channels, messages, who sends and receives.",
     .examples = "evbus catalogue check catalogue.json\nevbus catalogue show\n"
-                "evbus catalogue show --json > catalogue.json\nevbus catalogue apply catalogue.json",
+                "evbus catalogue show --json > catalogue.json\nevbus catalogue apply catalogue.json\n"
+                "evbus catalogue export --typescript > events.ts\nevbus catalogue export --asyncapi > asyncapi.json",
     .options = options,
     .run = run,
 };

@@ -63,6 +63,10 @@ struct evbus_topic_info {
     size_t n_producers;
     const char *const *groups;
     size_t n_groups;
+    uint64_t retention_ns;    /**< of its log */
+    uint64_t retention_bytes; /**< of its log; 0: no limit */
+    bool has_journal;         /**< its log has one */
+    size_t payload_max;       /**< bytes that a payload may have */
 };
 
 /** Calls each() for every topic of a catalogue text, in its order; a non-zero answer ends it and is returned. */

@@ -90,7 +90,7 @@ it_names_an_unknown_command_and_suggests_the_near_one() {
     refused 2 'unknown command "catalog"; did you mean catalogue?' catalog
     refused 2 'unknown command ""' ''
     refused 2 'unknown command "catalogue shwo"; did you mean catalogue show?' catalogue shwo
-    refused 2 'unknown command "catalogue x"; there are check, show and apply' catalogue x
+    refused 2 'unknown command "catalogue x"; there are check, show, apply and export' catalogue x
 }
 
 it_names_an_unknown_option_and_suggests_the_near_one() {
@@ -800,7 +800,7 @@ it_completes_commands_options_topics_and_buses() {
     completes '--prometheus' stat --p
     completes '--json' --js
     completes 'earliest' tail --from e
-    completes 'check show apply' catalogue ''
+    completes 'check show apply export' catalogue ''
     completes 'ls verify export' journal ''
     completes '--dir' journal verify --d
     completes 'ls show add rm seek' group ''

@@ -541,6 +541,37 @@ static int write_topic(void *context, const struct evbus_topic_info *info)
     return info->size == sizeof *info ? 0 : 1;
 }
 
+/* Its log's keeping; the last topic's stays. */
+static int note_keeping(void *context, const struct evbus_topic_info *info)
+{
+    sprintf(context, "%" PRIu64 " s, %" PRIu64 " bytes, journal %d, payloads of %zu", info->retention_ns / 1000000000,
+            info->retention_bytes, info->has_journal, info->payload_max);
+    return 0;
+}
+
+Test(admin, what_a_topics_log_keeps_is_told)
+{
+    static const struct {
+        const char *label, *text, *told;
+    } rows[] = {
+        {"defaults", "{\"namespace\":\"a\",\"topics\":{\"a.b.c\":{\"producers\":[\"x\"]}}}",
+         "604800 s, 0 bytes, journal 1, payloads of 245760"},
+        {"all said",
+         "{\"namespace\":\"a\",\"defaults\":{\"payload_max\":\"1KiB\"},\"topics\":{\"a.b.c\":{\"producers\":[\"x\"]}},"
+         "\"logs\":{\"a.b\":{\"retention\":\"2d\",\"retention_bytes\":\"1GiB\"}}}",
+         "172800 s, 1073741824 bytes, journal 1, payloads of 1024"},
+        {"no journal",
+         "{\"namespace\":\"a\",\"defaults\":{\"journal\":false},\"topics\":{\"a.b.c\":{\"producers\":[\"x\"]}}}",
+         "604800 s, 0 bytes, journal 0, payloads of 245760"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char told[128] = "";
+        cr_expect_eq(evbus_catalogue_topics(rows[i].text, strlen(rows[i].text), note_keeping, told), EVBUS_OK, "%s: %s",
+                     rows[i].label, evbus_message(NULL));
+        cr_expect_str_eq(told, rows[i].told, "%s", rows[i].label);
+    }
+}
+
 static int stop_at_second(void *context, const struct evbus_topic_info *info)
 {
     (void)info;
