@@ -36,6 +36,7 @@ static void print_json_text(const char *name, const char *text)
     print_json(text, strlen(text));
 }
 
+/* What is added here gets a row in cloudevents.c, which refuses what it does not know. */
 static int print_json_event(struct event_printer *printer, bool meta, const struct evbus_delivery *delivery)
 {
     const char *envelope = NULL;
