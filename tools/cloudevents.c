@@ -30,7 +30,7 @@
  * What cannot be so is refused: a name twice, an attribute that CloudEvents does not allow, a "cloudEvents" that says something
  * else than the envelope.
  * Source: CloudEvents 1.0.2, its JSON format and the extensions Partitioning, Distributed Tracing and Expiry Time; ADR 003. Checked by
- * tests/unit/test_cloudevents.c and tests/fuzz/cloudevents.c. */
+ * tests/unit/test_cloudevents.c, tests/fuzz/cloudevents.c and, with CloudEvents' own library, by tests/npm/run. */
 #include "cloudevents.h"
 #include "values.h"
 
