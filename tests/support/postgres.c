@@ -81,8 +81,8 @@ static int be_server(void *context)
     snprintf(data, sizeof data, "%s/data", dir);
     if (become_server())
         execl(program, program, "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c",
-              "autovacuum=off", "-c", "shared_buffers=8MB", "-c", "max_wal_senders=0", "-c", "lc_messages=C",
-              (char *)NULL);
+              "dynamic_shared_memory_type=mmap", "-c", "autovacuum=off", "-c", "shared_buffers=8MB", "-c",
+              "max_wal_senders=0", "-c", "lc_messages=C", (char *)NULL);
     return 1;
 }
 

@@ -63,15 +63,93 @@ void step_begin(step_callback *at, void *context)
     __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | TRAP_FLAG);
 }
 
+static void catch_by(void (*handler)(int number, siginfo_t *info, void *context))
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = handler;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGTRAP, &action, NULL);
+}
+
+/* Where that fails there are no steps, which the caller sees. */
+static void break_at(uintptr_t pc)
+{
+    void *page = (void *)(pc & ~(uintptr_t)(PAGE_BYTES - 1));
+    if (mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
+        return;
+    breakpoint = (unsigned char *)pc;
+    under_breakpoint = *breakpoint;
+    *breakpoint = INT3;
+}
+
 void step_begin_at(uintptr_t function, step_callback *at, void *context)
 {
     catch_traps(at, context);
-    void *page = (void *)(function & ~(uintptr_t)(PAGE_BYTES - 1));
-    if (mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
-        return; /* then there are no steps, which the caller sees */
-    breakpoint = (unsigned char *)function;
-    under_breakpoint = *breakpoint;
-    *breakpoint = INT3;
+    break_at(function);
+}
+
+static struct step_path *noted;
+
+/* One instruction of ours is stepped; of what it calls elsewhere only the way back to us is waited for. */
+static void on_note(int number, siginfo_t *info, void *context)
+{
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    (void)number;
+    if (info->si_code == SI_KERNEL && registers[REG_RIP] == (greg_t)(uintptr_t)breakpoint + 1) {
+        *breakpoint = under_breakpoint;
+        registers[REG_RIP]--;
+    }
+    uintptr_t pc = (uintptr_t)registers[REG_RIP];
+    uintptr_t back = *(const uintptr_t *)(uintptr_t)registers[REG_RSP];
+    registers[REG_EFL] |= (greg_t)TRAP_FLAG;
+    if (step_is_ours(pc) && pc != (uintptr_t)step_end) {
+        if (noted->n++ < STEP_PATH_MAX)
+            noted->at[noted->n - 1] = (uint32_t)(pc - (uintptr_t)__executable_start);
+        return;
+    }
+    if (pc == (uintptr_t)step_end || step_is_ours(back))
+        registers[REG_EFL] &= ~(greg_t)TRAP_FLAG;
+    if (pc != (uintptr_t)step_end && step_is_ours(back))
+        break_at(back);
+}
+
+void step_note(struct step_path *path, uintptr_t function)
+{
+    noted = path;
+    path->n = 0;
+    catch_by(on_note);
+    break_at(function);
+}
+
+static pid_t killed_thread;
+static uint32_t visits_left;
+
+/* The breakpoint, or the step behind it, after which it is set again. */
+static void on_visit(int number, siginfo_t *info, void *context)
+{
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    (void)number;
+    if (info->si_code == SI_KERNEL && registers[REG_RIP] == (greg_t)(uintptr_t)breakpoint + 1) {
+        if (gettid() == killed_thread && --visits_left == 0)
+            kill(getpid(), SIGKILL);
+        *breakpoint = under_breakpoint;
+        registers[REG_RIP]--;
+        registers[REG_EFL] |= (greg_t)TRAP_FLAG;
+    } else {
+        *breakpoint = INT3;
+        registers[REG_EFL] &= ~(greg_t)TRAP_FLAG;
+    }
+}
+
+void step_kill_at(const struct step_path *path, uint32_t i)
+{
+    catch_by(on_visit);
+    killed_thread = gettid();
+    visits_left = 0;
+    for (uint32_t k = 0; k <= i; k++)
+        visits_left += path->at[k] == path->at[i];
+    break_at((uintptr_t)__executable_start + path->at[i]);
 }
 
 uint64_t step_end(void)
@@ -92,6 +170,18 @@ void step_begin_at(uintptr_t function, step_callback *at, void *context)
 {
     (void)function;
     step_begin(at, context);
+}
+
+void step_note(struct step_path *path, uintptr_t function)
+{
+    (void)path;
+    (void)function;
+}
+
+void step_kill_at(const struct step_path *path, uint32_t i)
+{
+    (void)path;
+    (void)i;
 }
 
 uint64_t step_end(void)

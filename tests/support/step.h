@@ -36,6 +36,22 @@ bool step_kill(void *context, uint64_t n, uintptr_t pc);
 /* A callback that never stops: it counts. */
 bool step_count(void *context, uint64_t n, uintptr_t pc);
 
+#define STEP_PATH_MAX 65536u
+
+/* The instructions of our own text to which a thread has come, in that order: offsets in it. */
+struct step_path {
+    uint32_t n; /* may be more than there is room for */
+    uint32_t at[STEP_PATH_MAX];
+};
+
+/* Notes them from the next call of a function until step_end(); what is called elsewhere runs at full speed. A thread that blocks
+ * SIGTRAP and comes to where that is waited for ends the process: try again. */
+void step_note(struct step_path *path, uintptr_t function);
+
+/* SIGKILL before the i-th of them, if this thread goes that way again; at full speed until there, for the processor stops only where
+ * that instruction is. A thread that slips through beside another one is not killed, and one that blocks SIGTRAP ends the process by that: try again. */
+void step_kill_at(const struct step_path *path, uint32_t i);
+
 /* What becomes of a child at a step of our own text. As context of step_stop_in_ours(). */
 struct step_ours {
     uint64_t wanted; /* 1, 2 ...; 0: none */
