@@ -3,7 +3,7 @@
  *     static enum evbus_outcome handle(void *context, const struct evbus_delivery *event, char *error)
  *     {
  *         struct service *service = context;
- *         return evbus_once_sqlite(service->db, "product-service", event, take_from_stock, service, error);
+ *         return evbus_once_sqlite(service->db, GROUP, event, add_points, service, error);
  *     }
  *
  * What it does, in this order:
@@ -27,7 +27,8 @@
  * COMMIT is, is his choice, too: what the bus was told is done does not come again, so where a power cut must lose nothing, SQLite
  * needs `PRAGMA synchronous = FULL`, PostgreSQL `synchronous_commit` not off. For SQLite set a busy timeout.
  *
- * Which calls may run at the same time: anything on different connections, for the same event, too; nothing on the same.
+ * Which calls may run at the same time: anything on different connections, for the same event, too; nothing on the same. So handlers
+ * that evbus_run() calls from several threads need a connection each.
  *
  * `group` is the name of the consumer group (of a handle's service, where evbus_subscribe() was given none); `error` is given what went
  * wrong, the database's own words included, at most EVBUS_ERROR_MAX bytes with its NUL; it may be NULL. */
