@@ -17,7 +17,7 @@ static sqlite3_stmt *add;
 
 static bool open_customer(struct service *service)
 {
-    if (!ledger_open(&ledger, service->dir, "customer.db",
+    if (!ledger_open(&ledger, service, "customer.db",
                      "CREATE TABLE IF NOT EXISTS account (customer TEXT PRIMARY KEY, orders INTEGER NOT NULL,"
                      "  bookings INTEGER NOT NULL, points INTEGER NOT NULL)"))
         return false;
@@ -34,7 +34,7 @@ static bool bind(const char *customer, int orders, int bookings, uint64_t points
            sqlite3_bind_int64(add, 4, (sqlite3_int64)points) == SQLITE_OK;
 }
 
-static enum evbus_outcome handle(void *context, const struct evbus_delivery *event, char *error)
+static enum evbus_outcome add_to_account(void *context, const struct evbus_delivery *event, char *error)
 {
     (void)context;
     char customer[256];
@@ -49,12 +49,14 @@ static enum evbus_outcome handle(void *context, const struct evbus_delivery *eve
         (void)snprintf(error, EVBUS_ERROR_MAX, "no customerId, or no amount with two decimals");
         return EVBUS_REJECT;
     }
-    enum ledger_step step = ledger_begin(&ledger, event->id);
-    if (step == LEDGER_ALREADY)
-        return EVBUS_DONE;
-    bool is_good = step == LEDGER_NEW && bind(customer, topic == ORDERS, topic == BOOKINGS, pence / 100) &&
-                   ledger_change(&ledger, add);
-    return ledger_end(&ledger, is_good, error);
+    bool is_good = bind(customer, topic == ORDERS, topic == BOOKINGS, pence / 100) && ledger_change(&ledger, add);
+    return is_good ? EVBUS_DONE : evbus_once_sqlite_failed(ledger.db, error);
+}
+
+static enum evbus_outcome handle(void *context, const struct evbus_delivery *event, char *error)
+{
+    (void)context;
+    return ledger_once(&ledger, event, add_to_account, error);
 }
 
 static void close_customer(void)

@@ -1,14 +1,4 @@
-/* ledger.c: one effect per event, as the ADR's "Idempotency Pattern" has it, with SQLite.
- *
- *     BEGIN IMMEDIATE                             nobody else writes from here on
- *     INSERT INTO processed_event (eventId)       is it there already? then roll back, and it is done: EVBUS_DONE
- *     ... what the event means for this service
- *     COMMIT                                      both or neither
- *     EVBUS_DONE                                  only now does the bus forget it
- *
- * Killed before COMMIT: nothing has happened, and the event comes again. Killed behind it: it comes again as well, and
- * its row is there. Swap the last two lines, and a crash between them loses the event; leave the row out, and it
- * counts twice. A database that cannot be written is not the event's fault: EVBUS_RELEASE charges it no attempt.
+/* ledger.c: a service's database. That an event has its effect there once is <evbus/once.h>'s doing, see docs/idempotency.md.
  *
  * WAL with synchronous=NORMAL: a commit is a write without fsync. It survives kill -9 of all processes, and the loss of
  * all shared memory, which is what the demo does. A power cut may take the last commits of events that the bus has on
@@ -23,10 +13,7 @@
 
 #define BUSY_MS 10000
 
-static const char schema_of_ours[] =
-    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-    "CREATE TABLE IF NOT EXISTS processed_event ("
-    "  eventId BLOB NOT NULL UNIQUE, processedAt TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);";
+static const char settings[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL";
 
 static void complain_of(const struct ledger *ledger, const char *what)
 {
@@ -47,27 +34,30 @@ static int make_tables(struct ledger *ledger, const char *schema)
 {
     uint64_t until = monotonic_ns() + BUSY_MS * NS_PER_MS;
     int rc;
-    while ((rc = sqlite3_exec(ledger->db, schema_of_ours, NULL, NULL, NULL)) == SQLITE_BUSY && monotonic_ns() < until)
+    while ((rc = sqlite3_exec(ledger->db, settings, NULL, NULL, NULL)) == SQLITE_BUSY && monotonic_ns() < until)
         sleep_until(monotonic_ns() + 5 * NS_PER_MS);
     return rc == SQLITE_OK ? sqlite3_exec(ledger->db, schema, NULL, NULL, NULL) : rc;
 }
 
-bool ledger_open(struct ledger *ledger, const char *dir, const char *name, const char *schema)
+bool ledger_open(struct ledger *ledger, const struct service *service, const char *name, const char *schema)
 {
-    char path[PATH_BYTES];
-    *ledger = (struct ledger){0};
-    if (!path_in(path, dir, name))
+    char path[PATH_BYTES], error[EVBUS_ERROR_MAX];
+    *ledger = (struct ledger){.group = service->kind->name};
+    if (!path_in(path, service->dir, name))
         return false;
     if (sqlite3_open(path, &ledger->db) != SQLITE_OK || sqlite3_busy_timeout(ledger->db, BUSY_MS) != SQLITE_OK ||
         make_tables(ledger, schema) != SQLITE_OK) {
         complain_of(ledger, path);
         return false;
     }
+    if (evbus_once_sqlite_prepare(ledger->db, error) != EVBUS_OK) {
+        complain("%s: %s", path, error);
+        return false;
+    }
     ledger->begin = ledger_prepare(ledger, "BEGIN IMMEDIATE");
-    ledger->processed = ledger_prepare(ledger, "INSERT INTO processed_event (eventId) VALUES (?1)");
     ledger->commit = ledger_prepare(ledger, "COMMIT");
     ledger->rollback = ledger_prepare(ledger, "ROLLBACK");
-    return ledger->begin != NULL && ledger->processed != NULL && ledger->commit != NULL && ledger->rollback != NULL;
+    return ledger->begin != NULL && ledger->commit != NULL && ledger->rollback != NULL;
 }
 
 void ledger_close(struct ledger *ledger)
@@ -92,13 +82,16 @@ static void hold(struct ledger *ledger, bool on)
         atomic_store_explicit(ledger->holds, on, memory_order_seq_cst);
 }
 
-static void give_up(struct ledger *ledger)
+enum evbus_outcome ledger_once(struct ledger *ledger, const struct evbus_delivery *event, evbus_handler *work,
+                               char *error)
 {
-    (void)run(ledger->rollback); /* fails where SQLite has rolled back by itself */
+    hold(ledger, true);
+    enum evbus_outcome outcome = evbus_once_sqlite(ledger->db, ledger->group, event, work, NULL, error);
     hold(ledger, false);
+    return outcome;
 }
 
-bool ledger_begin_own(struct ledger *ledger)
+bool ledger_begin(struct ledger *ledger)
 {
     hold(ledger, true);
     if (run(ledger->begin) == SQLITE_DONE)
@@ -107,32 +100,18 @@ bool ledger_begin_own(struct ledger *ledger)
     return false;
 }
 
-enum ledger_step ledger_begin(struct ledger *ledger, const uint8_t id[16])
-{
-    if (!ledger_begin_own(ledger))
-        return LEDGER_FAILED;
-    int rc = sqlite3_bind_blob(ledger->processed, 1, id, 16, SQLITE_TRANSIENT);
-    if (rc == SQLITE_OK)
-        rc = run(ledger->processed);
-    if (rc == SQLITE_DONE)
-        return LEDGER_NEW;
-    bool is_there = sqlite3_extended_errcode(ledger->db) == SQLITE_CONSTRAINT_UNIQUE;
-    give_up(ledger);
-    return is_there ? LEDGER_ALREADY : LEDGER_FAILED;
-}
-
 bool ledger_change(struct ledger *ledger, sqlite3_stmt *statement)
 {
     return run(statement) == SQLITE_DONE && sqlite3_changes(ledger->db) == 1;
 }
 
-enum evbus_outcome ledger_end(struct ledger *ledger, bool is_good, char *error)
+bool ledger_end(struct ledger *ledger, bool is_good, const char *what)
 {
-    if (is_good && run(ledger->commit) == SQLITE_DONE) {
-        hold(ledger, false);
-        return EVBUS_DONE;
+    is_good = is_good && run(ledger->commit) == SQLITE_DONE;
+    if (!is_good) {
+        complain_of(ledger, what);
+        (void)run(ledger->rollback); /* fails where SQLite has rolled back by itself */
     }
-    (void)snprintf(error, EVBUS_ERROR_MAX, "database: %s", sqlite3_errmsg(ledger->db));
-    give_up(ledger);
-    return EVBUS_RELEASE;
+    hold(ledger, false);
+    return is_good;
 }

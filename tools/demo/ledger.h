@@ -2,7 +2,7 @@
 #ifndef DEMO_LEDGER_H
 #define DEMO_LEDGER_H
 
-#include <evbus/evbus.h>
+#include <evbus/once.h>
 
 #include <sqlite3.h>
 #include <stdatomic.h>
@@ -10,28 +10,28 @@
 
 struct ledger {
     sqlite3 *db;
-    sqlite3_stmt *begin, *processed, *commit, *rollback;
+    const char *group; /* whose events have their effect here */
+    sqlite3_stmt *begin, *commit, *rollback;
     _Atomic bool *holds; /* may be NULL: set while a transaction is open */
 };
 
-/* What is left to do for an event. */
-enum ledger_step { LEDGER_NEW, LEDGER_ALREADY, LEDGER_FAILED };
-
-bool ledger_open(struct ledger *ledger, const char *dir, const char *name, const char *schema);
+struct service;
+bool ledger_open(struct ledger *ledger, const struct service *service, const char *name, const char *schema);
 void ledger_close(struct ledger *ledger);
 
 sqlite3_stmt *ledger_prepare(struct ledger *ledger, const char *sql); /* NULL: it has complained */
 
-/* Begin the event's transaction with its processed row. LEDGER_ALREADY: nothing is open, the effect is there. */
-enum ledger_step ledger_begin(struct ledger *ledger, const uint8_t id[16]);
+/* Do an event's work once: evbus_once_sqlite(). What the handler answers. */
+enum evbus_outcome ledger_once(struct ledger *ledger, const struct evbus_delivery *event, evbus_handler *work,
+                               char *error);
 
 /* Begin a transaction that no event has caused. */
-bool ledger_begin_own(struct ledger *ledger);
+bool ledger_begin(struct ledger *ledger);
 
 /* Run a statement whose values are bound; it must change exactly one row. */
 bool ledger_change(struct ledger *ledger, sqlite3_stmt *statement);
 
-/* All went well: commit; else roll back. What the handler answers: EVBUS_DONE only after the commit. */
-enum evbus_outcome ledger_end(struct ledger *ledger, bool is_good, char *error);
+/* All went well: commit; else roll back, and complain. Is it committed? */
+bool ledger_end(struct ledger *ledger, bool is_good, const char *what);
 
 #endif

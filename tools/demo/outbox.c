@@ -113,7 +113,7 @@ bool outbox_open(struct outbox *outbox, struct service *service, const char *kil
     char name[128];
     *outbox = (struct outbox){.service = service, .killed_at = killed_at};
     (void)snprintf(name, sizeof name, "%.64s.db", service->kind->name);
-    if (!ledger_open(&outbox->ledger, service->dir, name,
+    if (!ledger_open(&outbox->ledger, service, name,
                      "CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, eventId BLOB NOT NULL UNIQUE,"
                      "  topic INTEGER NOT NULL, key TEXT NOT NULL, payload BLOB NOT NULL,"
                      "  sent INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, key));"
@@ -150,13 +150,8 @@ static bool put(struct outbox *outbox, const struct note *note, bool *out_is_new
 
 bool outbox_publish(struct outbox *outbox, const struct note *notes, size_t n, bool *out_is_new)
 {
-    char error[EVBUS_ERROR_MAX];
-    bool is_good = ledger_begin_own(&outbox->ledger);
+    bool is_good = ledger_begin(&outbox->ledger);
     for (size_t i = 0; is_good && i < n; i++)
         is_good = put(outbox, &notes[i], out_is_new);
-    if (ledger_end(&outbox->ledger, is_good, error) != EVBUS_DONE) {
-        complain("%s: its outbox: %s", outbox->service->kind->name, error);
-        return false;
-    }
-    return !*out_is_new || send_all(outbox);
+    return ledger_end(&outbox->ledger, is_good, outbox->service->kind->name) && (!*out_is_new || send_all(outbox));
 }

@@ -2,7 +2,7 @@
  *
  *     opening stock  what shall be left (unitsInStock) + all that will be ordered: so each product must end at
  *                    unitsInStock, and one lost or doubled order shows
- *     an order       all its lines and its processed row in one transaction (ledger.c)
+ *     an order       all its lines and its processed row in one transaction (ledger_once())
  *
  * An order for what is not there can never be handled: EVBUS_REJECT, a dead letter at once. */
 #include "ledger.h"
@@ -42,7 +42,7 @@ static bool open_product(struct service *service)
 {
     uint64_t left[PRODUCTS_MAX];
     struct orders orders = {0};
-    bool is_good = ledger_open(&ledger, service->dir, "product.db",
+    bool is_good = ledger_open(&ledger, service, "product.db",
                                "CREATE TABLE IF NOT EXISTS stock ("
                                "  product INTEGER PRIMARY KEY, units INTEGER NOT NULL CHECK (units >= 0))") &&
                    products_read(service->data, left) && orders_read(service->data, &orders) &&
@@ -73,32 +73,30 @@ static bool take_lines(const json_t *lines, json_int_t *out_product)
     return true;
 }
 
-static enum evbus_outcome take_order(const json_t *lines, const uint8_t id[16], char *error)
+static enum evbus_outcome take_order(void *context, const struct evbus_delivery *event, char *error)
 {
+    (void)context;
     json_int_t missing = 0;
-    enum ledger_step step = ledger_begin(&ledger, id);
-    if (step == LEDGER_ALREADY)
-        return EVBUS_DONE;
-    bool is_good = step == LEDGER_NEW && take_lines(lines, &missing);
-    enum evbus_outcome outcome = ledger_end(&ledger, is_good, error);
-    if (missing == 0)
-        return outcome;
-    (void)snprintf(error, EVBUS_ERROR_MAX, "product %lld: not so many are left", (long long)missing);
-    return EVBUS_REJECT;
+    enum evbus_outcome outcome = EVBUS_DONE;
+    json_t *order = json_loadb(event->payload, event->payload_len, 0, NULL);
+    const json_t *lines = json_object_get(order, "lines");
+    if (!json_is_array(lines)) {
+        (void)snprintf(error, EVBUS_ERROR_MAX, "an order without lines");
+        outcome = EVBUS_REJECT;
+    } else if (!take_lines(lines, &missing) && missing == 0) {
+        outcome = evbus_once_sqlite_failed(ledger.db, error);
+    } else if (missing != 0) {
+        (void)snprintf(error, EVBUS_ERROR_MAX, "product %lld: not so many are left", (long long)missing);
+        outcome = EVBUS_REJECT;
+    }
+    json_decref(order);
+    return outcome;
 }
 
 static enum evbus_outcome handle(void *context, const struct evbus_delivery *event, char *error)
 {
     (void)context;
-    enum evbus_outcome outcome = EVBUS_REJECT;
-    json_t *order = json_loadb(event->payload, event->payload_len, 0, NULL);
-    const json_t *lines = json_object_get(order, "lines");
-    if (json_is_array(lines))
-        outcome = take_order(lines, event->id, error);
-    else
-        (void)snprintf(error, EVBUS_ERROR_MAX, "an order without lines");
-    json_decref(order);
-    return outcome;
+    return ledger_once(&ledger, event, take_order, error);
 }
 
 static void close_product(void)
