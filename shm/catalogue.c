@@ -6,7 +6,7 @@
  *                     "retry": ["1s", "10s"], "handler_timeout": "30s", "on_dead": "continue" },
  *       "topics": { "lomash.orders.created": { "producers": ["order-payment-service"], "groups": ["mailer"] } },
  *       "logs":   { "lomash.orders": { "ring": "8MiB" } },
- *       "groups": { "mailer": { "retry": ["100ms"], "on_dead": "continue" } } }
+ *       "groups": { "mailer": { "retry": ["100ms"], "on_dead": "continue", "accepts": ["1", "2.0"] } } }
  *
  * It decides who gets which event, so nothing in it is guessed and nothing skipped: settings.c reads it strictly. A log
  * takes its settings from `defaults`, then from its own entry; so does a group. An entry, or a service in `here`, that
@@ -16,6 +16,8 @@
  *   visible       "memory" or "synced": left out, what is on disk where ack is "disk", else what is in memory.
  *   journal       true, but with "tests": true; false leaves the log's events in memory alone.
  *   ring          Power of two, 512 KiB to 1 GiB. With "tests": true from 4 KiB, so that tests soon reach a ring's end.
+ *   accepts       Versions of payloads that a group takes, see version.c; left out, the lowest that there is. A group's alone: there
+ *                 is no version that all groups could accept of all topics.
  *   payload_max   One for all logs. A whole frame takes at most a quarter of its ring (one fence never blocks it), and
  *                 frame_extra() is what may stand there beside the payload, so that a dead letter always fits, too.
  *                 With "tests": true nothing is kept free for header area and dead letter, and the default shrinks to
@@ -157,7 +159,7 @@ static const char *const top_keys[] = {"namespace", "open", "here", "tests", "de
 static const char *const default_keys[] = {LOG_KEYS, GROUP_KEYS, "payload_max"};
 static const char *const topic_keys[] = {"producers", "groups"};
 static const char *const log_keys[] = {LOG_KEYS};
-static const char *const group_keys[] = {GROUP_KEYS};
+static const char *const group_keys[] = {GROUP_KEYS, "accepts"};
 #define KEYS(table) (table), sizeof(table) / sizeof((table)[0])
 
 static bool log_read(struct parse *p, const json_t *object, struct catalogue_log *log)
@@ -195,6 +197,34 @@ static bool group_read(struct parse *p, const json_t *object, struct catalogue_g
                              "1ms to 7d, or left out for none", &group->handler_timeout_ns) &&
            settings_word(s, settings_go(s, object, "on_dead"), "continue", "park", &park) &&
            (!park || settings_wrong(s, "\"park\" is not there yet; \"continue\" is what this build has"));
+}
+
+static bool accepts_read(struct parse *p, const json_t *object, struct version_accepts *out)
+{
+    struct settings *s = &p->s;
+    const json_t *value = settings_go(s, object, "accepts");
+    size_t n = json_array_size(value);
+    struct error fault;
+    if (!settings_kind(s, value, json_is_array(value), "a list of versions, as in [\"1\", \"2.0\"]"))
+        return false;
+    if (value != NULL && n == 0)
+        return settings_wrong(s, "must name a version; left out, it is the lowest that an event has");
+    if (n > VERSION_ACCEPTS_MAX)
+        return settings_wrong(s, "has %zu versions; at most %d are allowed", n, VERSION_ACCEPTS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        s->index = (ptrdiff_t)i;
+        if (!settings_kind(s, item, json_is_string(item), "a string, as in \"1\" for any 1.x or \"2.0\""))
+            return false;
+        if (version_accept_parse(json_string_value(item), json_string_length(item), &out->list[i], &fault) != EVBUS_OK)
+            return settings_wrong(s, "%s", fault.text);
+        for (size_t k = 0; k < i; k++)
+            if (memcmp(&out->list[k], &out->list[i], sizeof out->list[k]) == 0)
+                return settings_wrong(s, "\"%s\" stands there twice", json_string_value(item));
+    }
+    s->index = -1;
+    out->n = (uint32_t)n;
+    return true;
 }
 
 /* ---- sections, in the order in which they are read ---- */
@@ -338,7 +368,8 @@ static bool group_entry(struct parse *p, json_t *object)
     struct catalogue *catalogue = &p->held->catalogue;
     size_t i = group_find(catalogue, p->s.name);
     if (i < catalogue->n_groups)
-        return settings_keys(&p->s, object, KEYS(group_keys)) && group_read(p, object, &catalogue->groups[i]);
+        return settings_keys(&p->s, object, KEYS(group_keys)) && group_read(p, object, &catalogue->groups[i]) &&
+               accepts_read(p, object, &catalogue->groups[i].accepts);
     struct nearest nearest = {.wanted = p->s.name};
     char hint[NEAREST_TEXT_MAX];
     for (i = 0; i < catalogue->n_groups; i++)

@@ -2,7 +2,7 @@
 #ifndef EVBUS_CATALOGUE_H
 #define EVBUS_CATALOGUE_H
 
-#include "error.h"
+#include "version.h"
 
 #define CATALOGUE_NAME_MAX       127   /* bytes of a topic's, log's name */
 #define CATALOGUE_SERVICE_MAX    63    /* bytes of a service's, group's, bus's name */
@@ -38,6 +38,7 @@ struct catalogue_group {
     uint64_t retry_ns[14]; /* waits before attempts 2, 3, ... */
     uint32_t n_retry;
     uint64_t handler_timeout_ns; /* 0: none */
+    struct version_accepts accepts;
 };
 
 struct catalogue {

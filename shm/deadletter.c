@@ -111,7 +111,11 @@ static void add_attempts(struct memory *memory, const struct deadletter *letter,
     uint32_t n_shown = 0;
     struct text measured = {0};
     uint32_t n_attempts = 0;
-    for (uint32_t i = 0; i < n; i++) /* why no handler got it is no attempt: the letter's cause says it */
+    char why[NOTES_TEXT_MAX + 1] = "";
+    if (n > 0 && notes[0].attempt == 0)
+        memcpy(why, notes[0].error, sizeof why);
+    add_string(&measured, why);
+    for (uint32_t i = 0; i < n; i++) /* why no handler got it is no attempt: the letter itself says it */
         if (notes[i].attempt != 0)
             notes[n_attempts++] = notes[i];
     while (n_shown < n_attempts && !measured.failed) { /* the newest first */
@@ -127,6 +131,10 @@ static void add_attempts(struct memory *memory, const struct deadletter *letter,
             add(text, ",", 1);
     }
     add(text, "]", 1);
+    if (why[0] != '\0') {
+        add(text, ",\"error\":", 9);
+        add_string(text, why);
+    }
     text->failed = text->failed || notes == NULL || measured.failed;
     free(measured.bytes);
     free(notes);

@@ -44,13 +44,18 @@ int member_read_settings(struct evbus_subscription *sub, struct error *err)
     if (read == NULL)
         return error_no_memory(err, "a group's settings");
     read->retry = topics_retry(sub->bus->topics, sub->of.name);
-    if (sub->settings != NULL && memcmp(&sub->settings->retry, &read->retry, sizeof read->retry) == 0) {
+    read->accepts = topics_accepts(sub->bus->topics, sub->of.name, &sub->payload_max);
+    if (sub->accepts.n != 0)
+        read->accepts = sub->accepts;
+    if (sub->settings != NULL && memcmp(&sub->settings->retry, &read->retry, sizeof read->retry) == 0 &&
+        memcmp(&sub->settings->accepts, &read->accepts, sizeof read->accepts) == 0) {
         free(read);
         return EVBUS_OK;
     }
     read->next = sub->settings;
     sub->settings = read;
     sub->of.retry = &read->retry;
+    sub->of.accepts = &read->accepts;
     return EVBUS_OK;
 }
 

@@ -17,12 +17,15 @@ struct hand {
     char topic[NAME_BYTES];
     char service[SERVICE_BYTES];
     char error[EVBUS_ERROR_MAX + 1];
-    struct hand *next; /* of all of this subscription */
+    char *raised;       /* what upcasters have made of its payload; NULL: it is as published */
+    size_t payload_max; /* of that; as it was when the event was handed over */
+    struct hand *next;  /* of all of this subscription */
 };
 
 /* A group's settings as they were at some time; freed with the subscription. */
 struct settings_of {
     struct retry retry;
+    struct version_accepts accepts;
     struct settings_of *next;
 };
 
@@ -40,7 +43,10 @@ struct worker {
 struct evbus_subscription {
     struct evbus *bus;
     struct share_group of;
-    struct settings_of *settings; /* every one that of.retry has pointed to: handlers may still read them */
+    struct settings_of *settings;   /* every one that of.retry has pointed to: handlers may still read them */
+    struct version_accepts accepts; /* our own; none: the group's */
+    struct upcasters *upcasters;
+    size_t payload_max;
     evbus_handler *handler;
     void *context;
     uint32_t member;
@@ -83,8 +89,9 @@ void member_say_alive(struct evbus_subscription *sub, uint64_t now_ns);
 /* The next event into a hand. EVBUS_OK; EVBUS_ETIMEOUT; EVBUS_EAGAIN (stopped); as evbus_receive(). */
 int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct hand **out, struct error *err);
 
-/* Makes hand->shown, once of each event. */
-void member_show(struct evbus_subscription *sub, struct hand *hand);
+/* Makes hand->shown, once of each event. EVBUS_DONE; else no handler gets it, and member_refuse() is to be told this outcome. */
+int member_show(struct evbus_subscription *sub, struct hand *hand);
+int member_refuse(struct hand *hand, int outcome, struct claim *claim, struct error *err);
 
 /* The handler's outcome, by the thread that owns `claim`. EVBUS_OK; EVBUS_EFENCED. The hand is free then. */
 int member_finish(struct evbus_subscription *sub, struct hand *hand, enum evbus_outcome outcome, const char *error,

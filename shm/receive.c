@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "span.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define SLEEP_MAX_NS     (250 * CLOCK_NS_PER_MS)
@@ -15,7 +16,33 @@
 #define ROUNDS_PER_LOOK  64
 #define EVENTS_PER_ROUND 64 /* after so many the members are looked at again */
 
-void member_show(struct evbus_subscription *sub, struct hand *hand)
+/* The version that was chosen, raised where that is to be. As member_show(). */
+static int give_version(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out)
+{
+    const struct version_choice *choice = &hand->item.choice;
+    const struct evbus_version *chosen = &out->versions[0];
+    size_t len = 0;
+    for (size_t i = 1; i < out->n_versions; i++)
+        if (out->versions[i].major == choice->from.major && out->versions[i].minor == choice->from.minor)
+            chosen = &out->versions[i];
+    out->version_major = chosen->major;
+    out->version_minor = chosen->minor;
+    out->payload = chosen->payload;
+    out->payload_len = chosen->payload_len;
+    if (choice->to_major == 0)
+        return EVBUS_DONE;
+    int rc = upcasters_raise(sub->upcasters, hand->topic, chosen, choice->to_major, hand->payload_max, &hand->raised,
+                             &len, hand->error);
+    if (rc != EVBUS_OK)
+        return rc == EVBUS_EAGAIN ? EVBUS_RELEASE : SHARE_NO_VERSION;
+    out->version_major = choice->to_major;
+    out->version_minor = 0;
+    out->payload = hand->raised;
+    out->payload_len = len;
+    return EVBUS_DONE;
+}
+
+int member_show(struct evbus_subscription *sub, struct hand *hand)
 {
     const struct item *item = &hand->item;
     const struct frame *frame = &item->frame;
@@ -35,6 +62,7 @@ void member_show(struct evbus_subscription *sub, struct hand *hand)
     memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
     memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
     delivery_fill(frame, &hand->texts, &hand->shown);
+    return give_version(sub, hand, &hand->shown);
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */
@@ -63,6 +91,7 @@ static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_n
             continue;
         sub->turn = sub->n_events % 16 == 15 && k + 1 < sub->n_shares ? k + 1 : sub->n_events % 16 == 15 ? 0 : k;
         sub->n_events++;
+        hand->payload_max = sub->payload_max;
         atomic_store_explicit(&hand->item.is_used, true, memory_order_relaxed);
         *out = hand;
         return EVBUS_OK;
@@ -136,7 +165,7 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
             continue;
         if ((rc = bus_check_names(sub->bus, now, err)) != EVBUS_OK)
             return rc;
-        if (round > 0 && now >= deadline)
+        if (round > 0 && now >= deadline && due_ns > now) /* what is due is part of what is there */
             return EVBUS_ETIMEOUT;
         if (round > 0 && due_ns > now && now >= spin_until) {
             rc = sleep_on_bell(sub, now, deadline - now, out, err);
@@ -156,13 +185,35 @@ EVBUS_API int evbus_receive(struct evbus_subscription *sub, struct evbus_deliver
                          sub == NULL         ? "subscription is NULL"
                          : out_event == NULL ? "out_event is NULL"
                                              : "delivery.size must be sizeof the struct, or 0");
+    uint64_t deadline = sub->upcasters != NULL ? clock_deadline(clock_mono_ns(), timeout_ns) : 0;
+    int outcome;
     int rc = member_receive(sub, timeout_ns, &hand, err);
+    while (rc == EVBUS_OK && (outcome = member_show(sub, hand)) != EVBUS_DONE) {
+        rc = member_refuse(hand, outcome, &sub->thread->claim, err);
+        if (rc == EVBUS_OK || rc == EVBUS_EFENCED) { /* the next one, then */
+            uint64_t now = clock_mono_ns();
+            rc = member_receive(sub, deadline > now ? deadline - now : 0, &hand, err);
+        }
+    }
     if (rc == EVBUS_OK) {
-        member_show(sub, hand);
         span_received(sub->bus, sub->of.name, &hand->shown);
         delivery_give(&hand->shown, out_event);
     } else if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN)
         rc = error_set(err, EVBUS_ETIMEOUT, "no event came in time");
+    return rc;
+}
+
+static void set_free(struct hand *hand)
+{
+    free(hand->raised);
+    hand->raised = NULL;
+    atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
+}
+
+int member_refuse(struct hand *hand, int outcome, struct claim *claim, struct error *err)
+{
+    int rc = share_finish(&hand->item, outcome, hand->error, claim, err);
+    set_free(hand);
     return rc;
 }
 
@@ -171,7 +222,7 @@ int member_finish(struct evbus_subscription *sub, struct hand *hand, enum evbus_
 {
     int rc = share_finish(&hand->item, (int)outcome, error, claim, err);
     span_settled(sub->bus, sub->of.name, &hand->shown, outcome, error, rc);
-    atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
+    set_free(hand);
     return rc;
 }
 

@@ -17,7 +17,9 @@ static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_
 {
     const struct evbus_delivery *outer = thread->handling; /* a handler may run another subscription */
     struct span_of_group span = {.group = sub->of.name, .event = &hand->shown};
-    member_show(sub, hand);
+    int shown = member_show(sub, hand);
+    if (shown != EVBUS_DONE)
+        return member_refuse(hand, shown, &thread->claim, err);
     span_received(sub->bus, sub->of.name, &hand->shown);
     span_begin(sub->bus, &span);
     thread->handling = &hand->shown; /* what it publishes follows from that */

@@ -2,7 +2,7 @@
  *
  *     next   entries first: SCAN finds the key's next event, DEAD gets its letter, WAIT that is due runs
  *            then the cursor: an event whose key is held is skipped (followers bit, then the cursor); else it is taken:
- *            word TAKEN, cursor, word RUN with attempts + 1
+ *            word TAKEN, cursor, word RUN with attempts + 1; or DEAD, where no handler may get it, and no attempt is begun
  *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD. RELEASE and DEFER take the attempt back
  *
  * An attempt that ends badly is first written down (notes.c), then the word says so: whoever is killed between the two leaves a run
@@ -25,6 +25,7 @@
 #include <evbus/evbus.h>
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define LOW_EVERY 16             /* events */
@@ -396,21 +397,52 @@ void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns)
 
 /* --- what no handler gets --------------------------------------------------------------------------------------------------- */
 
-/* May a handler get this event at all? Asked each time that one is about to. CAUSE_NONE: it may. */
-static enum pending_cause unfit(const struct frame *frame)
+/* Which version of it the member gets. false: none that it accepts, and why is said. */
+static bool choose_version(const struct share *share, struct item *item, char *why, size_t why_cap)
 {
+    const struct share_group *of = share->of;
+    const struct frame *frame = &item->frame;
+    struct frame_version versions[FRAME_VERSIONS_MAX];
+    struct version published[FRAME_VERSIONS_MAX];
+    struct version_accepts there = {.n = 0};
+    char topic[NAME_BYTES] = "", there_text[128], accepted[256];
+    item->choice = (struct version_choice){.from = {frame->major, frame->minor}};
+    if (of->accepts == NULL || of->accepts->n == 0)
+        return true;
+    unsigned n = frame_versions(frame, versions);
+    for (; there.n < n; there.n++) {
+        struct version one = {versions[there.n].major, versions[there.n].minor};
+        published[there.n] = one;
+        there.list[there.n] = (struct version_accept){one.major, one.minor, one.minor};
+    }
+    memcpy(topic, share->log->head->topics[frame->topic - 1], sizeof topic - 1);
+    if (upcasters_choose(of->upcasters, of->accepts, topic, published, n, &item->choice))
+        return true;
+    snprintf(why, why_cap, "published as %s; accepted are %s",
+             version_accepts_text(&there, there_text, sizeof there_text),
+             version_accepts_text(of->accepts, accepted, sizeof accepted));
+    return false;
+}
+
+/* May a handler get this event at all? Asked each time that one is about to. CAUSE_NONE: it may. why: more than the cause says. */
+static enum pending_cause unfit(const struct share *share, struct item *item, char *why, size_t why_cap)
+{
+    const struct frame *frame = &item->frame;
     uint64_t expires_ns = frame->area_len != 0 ? area_number(frame, AREA_EXPIRES) : 0;
-    return expires_ns != 0 && expires_ns <= clock_wall_ns() ? CAUSE_EXPIRED : CAUSE_NONE;
+    why[0] = '\0';
+    if (expires_ns != 0 && expires_ns <= clock_wall_ns())
+        return CAUSE_EXPIRED;
+    return choose_version(share, item, why, why_cap) ? CAUSE_NONE : CAUSE_NO_VERSION;
 }
 
 /* It may not: dead, and no attempt is made of it. from: its entry, TAKEN or WAIT. false: we are fenced. */
 static bool end_unhandled(struct share *share, uint32_t i, const struct pending *from, const uint8_t *id,
-                          enum pending_cause cause, uint64_t now_ns)
+                          enum pending_cause cause, const char *why, uint64_t now_ns)
 {
     struct pending next = *from;
     struct pending unmade = {.pos = from->pos}; /* attempt 0: none */
     struct report_attempt told = {
-        .entry = &unmade, .id = id, .cause = cause, .slot = share->of->slot, .member = share->of->member};
+        .entry = &unmade, .id = id, .cause = cause, .slot = share->of->slot, .member = share->of->member, .error = why};
     uint64_t note = report_attempt(&share->report, &told, share->of->claim, NOTE_POSITION(note_of(share, i)));
     next.state = PENDING_DEAD;
     set_side(share, i, now_ns, NOTE(note, cause, false));
@@ -424,6 +456,7 @@ static bool end_unhandled(struct share *share, uint32_t i, const struct pending 
 static enum share_step run_again(struct share *share, uint32_t i, const struct pending *waiting, bool solo,
                                  struct item *item, uint64_t now_ns)
 {
+    char why[NOTES_TEXT_MAX + 1];
     struct pending next = *waiting;
     enum read read = read_event(share, waiting->pos, item->buffer, &item->frame);
     if (read == READ_FAILED) {
@@ -439,9 +472,9 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
             report_lost(&share->report, waiting->pos, "an event that was to be tried again is damaged or gone");
         return pending_step(share->part, i, waiting, &next) ? SHARE_NOTHING : SHARE_LOST;
     }
-    enum pending_cause cause = unfit(&item->frame);
+    enum pending_cause cause = unfit(share, item, why, sizeof why);
     if (cause != CAUSE_NONE)
-        return end_unhandled(share, i, waiting, item->frame.id, cause, now_ns) ? SHARE_NOTHING : SHARE_LOST;
+        return end_unhandled(share, i, waiting, item->frame.id, cause, why, now_ns) ? SHARE_NOTHING : SHARE_LOST;
     next.state = solo ? PENDING_SOLO : PENDING_RUN;
     next.attempts++;
     set_side(share, i, now_ns, note_of(share, i) & ~NOTE_DEFERRED);
@@ -523,6 +556,7 @@ static enum held follow(struct share *share, uint32_t i)
 static enum share_step take(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
                             struct error *err)
 {
+    char why[NOTES_TEXT_MAX + 1];
     for (;;) {
         uint64_t wait_ns = UINT64_MAX;
         uint64_t before = cursor_pos(&share->cursor);
@@ -573,9 +607,9 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
             return SHARE_LOST;
         share->busy |= UINT64_C(1) << i;
         share->keys[i] = key;
-        enum pending_cause cause = unfit(&item->frame);
+        enum pending_cause cause = unfit(share, item, why, sizeof why);
         if (cause != CAUSE_NONE) {
-            if (!end_unhandled(share, i, &taken, item->frame.id, cause, now_ns))
+            if (!end_unhandled(share, i, &taken, item->frame.id, cause, why, now_ns))
                 return SHARE_LOST;
             *out_due_ns = now_ns; /* its letter */
             continue;
@@ -663,7 +697,10 @@ static uint64_t keep_note(const struct item *item, enum pending_cause cause, con
                           uint64_t now_ns)
 {
     const struct share *share = item->share;
-    struct report_attempt attempt = {.entry = &item->running,
+    struct pending entry = item->running;
+    if (cause == CAUSE_NO_VERSION)
+        entry.attempts = 0; /* as of what no handler gets */
+    struct report_attempt attempt = {.entry = &entry,
                                      .id = item->frame.id,
                                      .cause = cause,
                                      .took_ns = now_ns - item->since_ns,
@@ -689,7 +726,10 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
     const struct retry *retry = item->retry;
     bool is_charged = outcome == EVBUS_RETRY || outcome == EVBUS_REJECT;
     bool is_deferred = outcome == EVBUS_DEFER && item->defer_ns != 0;
-    enum pending_cause cause = outcome == EVBUS_REJECT ? CAUSE_REJECTED : CAUSE_FAILED;
+    bool is_told = is_charged || outcome == SHARE_NO_VERSION;
+    enum pending_cause cause = outcome == EVBUS_REJECT       ? CAUSE_REJECTED
+                               : outcome == SHARE_NO_VERSION ? CAUSE_NO_VERSION
+                                                             : CAUSE_FAILED;
     bool is_ended = false;
     uint64_t note = 0;
     uint64_t now_ns = 0;
@@ -712,10 +752,11 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
                 next = emptied(&found);
         } else {
             bool is_spent = outcome == EVBUS_RETRY && found.attempts >= retry_attempts(retry);
-            next.state = outcome == EVBUS_REJECT || is_spent ? PENDING_DEAD : PENDING_WAIT;
+            bool is_dead = outcome == EVBUS_REJECT || outcome == SHARE_NO_VERSION || is_spent;
+            next.state = is_dead ? PENDING_DEAD : PENDING_WAIT;
             if (now_ns == 0) {
                 now_ns = clock_mono_ns();
-                if (is_charged)
+                if (is_told)
                     note = keep_note(item, cause, error, claim, now_ns);
                 else
                     note = note_of(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
@@ -730,7 +771,7 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
     point_pass(POINT_GROUP_FINISHED, NULL);
     if (outcome == EVBUS_DONE)
         atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
-    else if (is_charged)
+    else if (is_told)
         count(share, cause);
     return EVBUS_OK;
 }

@@ -8,6 +8,7 @@
 #include "memory.h"
 #include "report.h"
 #include "retry.h"
+#include "upcast.h"
 
 /* What all shares of a subscription have in common. */
 struct share_group {
@@ -15,11 +16,13 @@ struct share_group {
     struct log *log; /* NULL: say nothing */
     uint32_t group;  /* number */
     char name[SERVICE_BYTES];
-    char member[SERVICE_BYTES]; /* our service, for notes */
-    uint32_t dlq_topic;         /* id of its dead letters' topic */
-    uint32_t slot;              /* the lease thread's */
-    struct claim *claim;        /* the lease thread's, for dead letters */
-    const struct retry *retry;  /* never changes; the lease thread puts another one in its place */
+    char member[SERVICE_BYTES];            /* our service, for notes */
+    uint32_t dlq_topic;                    /* id of its dead letters' topic */
+    uint32_t slot;                         /* the lease thread's */
+    struct claim *claim;                   /* the lease thread's, for dead letters */
+    const struct retry *retry;             /* never changes; the lease thread puts another one in its place */
+    const struct version_accepts *accepts; /* likewise; NULL: it says nothing */
+    const struct upcasters *upcasters;     /* NULL: none */
 };
 
 struct share {
@@ -54,16 +57,20 @@ struct share {
 /* An event in a handler. */
 struct item {
     struct share *share;
-    uint32_t index;            /* of its entry */
-    uint64_t run;              /* its number there */
-    struct pending running;    /* the entry's word as we made it, without followers */
-    uint64_t since_ns;         /* monotonic */
-    const struct retry *retry; /* as it was when the event was handed over */
-    uint64_t defer_ns;         /* its handler: how long EVBUS_DEFER is; 0: it has not said */
-    struct frame frame;        /* lies in buffer */
-    uint64_t *buffer;          /* room for the largest frame, and a cell */
+    uint32_t index;               /* of its entry */
+    uint64_t run;                 /* its number there */
+    struct pending running;       /* the entry's word as we made it, without followers */
+    uint64_t since_ns;            /* monotonic */
+    const struct retry *retry;    /* as it was when the event was handed over */
+    uint64_t defer_ns;            /* its handler: how long EVBUS_DEFER is; 0: it has not said */
+    struct version_choice choice; /* which version of it the handler gets */
+    struct frame frame;           /* lies in buffer */
+    uint64_t *buffer;             /* room for the largest frame, and a cell */
     _Atomic bool is_used;
 };
+
+/* Beside those of enum evbus_outcome, for share_finish(): no upcaster could make a version that is accepted. */
+#define SHARE_NO_VERSION 100
 
 enum share_step { SHARE_EVENT, SHARE_NOTHING, SHARE_LOST };
 
@@ -84,7 +91,7 @@ bool share_is_running(const struct share *share);
 enum share_step share_next(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
                            struct error *err);
 
-/* Any thread. outcome: enum evbus_outcome. EVBUS_OK; EVBUS_EFENCED: it is somebody else's now. */
+/* Any thread. outcome: enum evbus_outcome, or SHARE_NO_VERSION. EVBUS_OK; EVBUS_EFENCED: it is somebody else's now. */
 int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err);
 
 /* Fences the entries whose handlers take too long. For a lease thread whose handlers are all busy. */

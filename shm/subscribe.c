@@ -154,6 +154,49 @@ static void unmake(struct evbus *bus, uint32_t group)
     group_unlock(&bus->memory, thread->claim.slot);
 }
 
+/* What this member accepts, and what it can make. */
+static int take_versions(struct evbus_subscription *sub, const struct evbus_subscribe_options *options,
+                         struct error *err)
+{
+    uint32_t log;
+    uint32_t id;
+    size_t n = options->accepts != NULL ? options->n_accepts : 0;
+    int rc = EVBUS_OK;
+    if (n > VERSION_ACCEPTS_MAX)
+        return error_set(err, EVBUS_EINVAL, "options.accepts: %zu versions; at most %d are allowed", n,
+                         VERSION_ACCEPTS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        const char *text = options->accepts[i];
+        rc = text != NULL ? version_accept_parse(text, strlen(text), &sub->accepts.list[i], err)
+                          : error_set(err, EVBUS_EINVAL, "it is NULL");
+        if (rc != EVBUS_OK)
+            return error_prefix(err, rc, "options.accepts[%zu]", i);
+    }
+    sub->accepts.n = (uint32_t)n;
+    if (options->n_upcasters == 0)
+        return EVBUS_OK;
+    rc = upcasters_make(options->upcasters, options->n_upcasters, &sub->upcasters, err);
+    sub->of.upcasters = sub->upcasters;
+    for (size_t i = 0; rc == EVBUS_OK && i < options->n_upcasters; i++)
+        if (options->upcasters[i].topic != NULL &&
+            !memory_find_topic(&sub->bus->memory, options->upcasters[i].topic, &log, &id))
+            return error_set(err, EVBUS_EINVAL,
+                             "options.upcasters[%zu]: there is no topic %s; `evbus catalogue show` lists them", i,
+                             options->upcasters[i].topic);
+    return rc;
+}
+
+/* Upcasters make what is accepted. */
+static int check_versions(const struct evbus_subscription *sub, struct error *err)
+{
+    return sub->upcasters == NULL || sub->of.accepts->n != 0
+               ? EVBUS_OK
+               : error_set(err, EVBUS_EINVAL,
+                           "options.upcasters: neither options.accepts nor the catalogue says which version group %s "
+                           "accepts, so nothing is to be made",
+                           sub->of.name);
+}
+
 static int check_name(const char *name, struct error *err)
 {
     size_t len = strlen(name);
@@ -199,11 +242,15 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
     sub->shares = calloc((size_t)LOGS_MAX * PARTITIONS_MAX, sizeof(struct share *));
     rc = sub->shares != NULL ? memory_map_new_logs(&bus->memory, err) : error_no_memory(err, "shares");
     if (rc == EVBUS_OK)
+        rc = take_versions(sub, &options, err);
+    if (rc == EVBUS_OK)
         rc = find_or_make(sub, &options, &is_made, err);
     if (rc == EVBUS_OK) {
         sub->of.dlq_topic = bus->memory.control->groups[sub->of.group].dlq_topic;
         rc = member_read_settings(sub, err);
     }
+    if (rc == EVBUS_OK)
+        rc = check_versions(sub, err);
     if (rc == EVBUS_OK) {
         sub->changes = group_changes(&bus->memory, sub->of.group);
         rc = member_make_shares(sub, err);
@@ -256,6 +303,7 @@ EVBUS_API void evbus_unsubscribe(struct evbus_subscription *sub)
     while (sub->hands != NULL) {
         struct hand *next = sub->hands->next;
         free(sub->hands->item.buffer);
+        free(sub->hands->raised);
         free(sub->hands);
         sub->hands = next;
     }
@@ -269,6 +317,7 @@ EVBUS_API void evbus_unsubscribe(struct evbus_subscription *sub)
             share_close(&sub->by_log[l][p]);
         free(sub->by_log[l]);
     }
+    upcasters_free(sub->upcasters);
     free(sub->shares);
     free(sub);
 }

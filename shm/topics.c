@@ -309,23 +309,51 @@ void topics_abandon(struct topics_recent *recent)
     recent->is_reading = false;
 }
 
-struct retry topics_retry(struct topics *topics, const char *group)
+/* The newest catalogue, until urcu_bp_read_unlock(). */
+static const struct catalogue *enter_catalogue(struct topics *topics)
 {
-    struct retry retry = retry_default;
     uint32_t generation = atomic_load_explicit(&topics->memory->control->generation, memory_order_acquire);
     if (atomic_load_explicit(&topics->seen, memory_order_relaxed) != generation)
         reload(topics, generation, NULL); /* a service that only consumes hears of changes here */
     urcu_bp_read_lock();
-    const struct catalogue *catalogue = atomic_load_explicit(&topics->current, memory_order_acquire)->catalogue;
-    for (size_t i = 0; i < catalogue->n_groups; i++) {
-        const struct catalogue_group *found = &catalogue->groups[i];
-        if (strcmp(found->name, group) != 0)
-            continue;
+    return atomic_load_explicit(&topics->current, memory_order_acquire)->catalogue;
+}
+
+static void leave_catalogue(const struct topics *topics)
+{
+    GRACE_FROM(topics);
+    urcu_bp_read_unlock();
+}
+
+static const struct catalogue_group *group_in(const struct catalogue *catalogue, const char *group)
+{
+    for (size_t i = 0; i < catalogue->n_groups; i++)
+        if (strcmp(catalogue->groups[i].name, group) == 0)
+            return &catalogue->groups[i];
+    return NULL;
+}
+
+struct retry topics_retry(struct topics *topics, const char *group)
+{
+    struct retry retry = retry_default;
+    const struct catalogue_group *found = group_in(enter_catalogue(topics), group);
+    if (found != NULL) {
         retry.n_waits = found->n_retry;
         memcpy(retry.waits_ns, found->retry_ns, sizeof retry.waits_ns);
         retry.handler_timeout_ns = found->handler_timeout_ns;
     }
-    GRACE_FROM(topics);
-    urcu_bp_read_unlock();
+    leave_catalogue(topics);
     return retry;
+}
+
+struct version_accepts topics_accepts(struct topics *topics, const char *group, size_t *out_payload_max)
+{
+    struct version_accepts accepts = {.n = 0};
+    const struct catalogue *catalogue = enter_catalogue(topics);
+    const struct catalogue_group *found = group_in(catalogue, group);
+    if (found != NULL)
+        accepts = found->accepts;
+    *out_payload_max = catalogue->payload_max;
+    leave_catalogue(topics);
+    return accepts;
 }

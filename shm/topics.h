@@ -40,6 +40,9 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
 /* How a group tries again: as the catalogue has it, or the default. */
 struct retry topics_retry(struct topics *topics, const char *group);
 
+/* Which versions a group accepts, as the catalogue has it, and the most bytes of a payload. */
+struct version_accepts topics_accepts(struct topics *topics, const char *group, size_t *out_payload_max);
+
 /* The catalogue's text, copied whole, to be freed. */
 int topics_copy_text(const struct memory *memory, char **out_text, size_t *out_len, uint32_t *out_generation,
                      struct error *err);

@@ -297,11 +297,12 @@ struct evbus_delivery {
     const char *topic;
     const char *service; /**< who published it; "" when its name is no longer in memory */
     uint64_t timestamp_ns;
+    /** Of payload: the lowest of `versions`; a group's: the one that it accepts, or that its upcasters have made */
     uint16_t version_major;
     uint16_t version_minor;
     const char *key; /**< NUL-terminated as well; "" when there is none */
     size_t key_len;
-    const void *payload; /**< byte for byte as published; a NUL stands behind it */
+    const void *payload; /**< byte for byte as published, or as upcasters made it; a NUL stands behind it */
     size_t payload_len;
     const char *log;
     uint32_t partition;
@@ -377,6 +378,24 @@ static inline enum evbus_outcome evbus_defer(const struct evbus_delivery *event,
  *  error  may be given a NUL-terminated text of at most EVBUS_ERROR_MAX bytes: why it failed, for the dead letter */
 typedef enum evbus_outcome evbus_handler(void *context, const struct evbus_delivery *event, char *error);
 
+/** Makes, of a payload of one major version, one of the next: (major + 1).0. A pure function: it is called before the handler, at each
+ *  attempt anew, by several threads at once where evbus_run() has them.
+ *
+ *  from     as published, or as the upcaster before has made it; a NUL stands behind its payload
+ *  out_len  bytes of the result; left at 0: it is NUL-terminated
+ *  error    may be given a NUL-terminated text of at most EVBUS_ERROR_MAX bytes: why it cannot
+ *  Returns  one JSON text of at most the catalogue's payload_max bytes, from malloc(): the library frees it. NULL: it cannot,
+ *           and the event becomes a dead letter (no_version); NULL with errno ENOMEM or EAGAIN: not now, and the event comes
+ *           again as after EVBUS_RELEASE. */
+typedef char *evbus_upcast(void *context, const struct evbus_version *from, size_t *out_len, char *error);
+
+struct evbus_upcaster {
+    const char *topic;   /**< NULL: every topic that has none of its own for this version */
+    uint16_t from_major; /**< what it takes: from_major.x */
+    evbus_upcast *upcast;
+    void *context; /**< handed to upcast */
+};
+
 struct evbus_subscription; /**< this process's membership of a group */
 
 struct evbus_subscribe_options {
@@ -392,6 +411,16 @@ struct evbus_subscribe_options {
     uint64_t from_time_ns;  /**< for EVBUS_FROM_TIME */
     bool ephemeral;         /**< a group that is made ends with its last member */
     uint64_t from_position; /**< for EVBUS_FROM_POSITION */
+    /** Which versions of a payload this member takes: "1" is any 1.x, "2.0" exactly that; at most 16. It gets one of an event's:
+     *  the highest that fits; where none fits, what `upcasters` make of the highest below; else the event is a dead letter
+     *  (no_version), and no attempt is charged. NULL: what the catalogue says of the group ("accepts"); where that says nothing,
+     *  the lowest that there is. Members of a group may differ, as they are switched one by one. Publish both versions meanwhile:
+     *  an event goes to one member, and what that one does not take is not offered to the others */
+    const char *const *accepts;
+    size_t n_accepts;
+    /** Copied; at most 64. Only where versions are accepted, here or in the catalogue: they are what is made */
+    const struct evbus_upcaster *upcasters;
+    size_t n_upcasters;
 };
 
 /** Become a member of a group: each event of its topics goes to one member, in order per key, again until it is done. The
@@ -399,7 +428,8 @@ struct evbus_subscribe_options {
  *
  *  Threads  the subscription is used by one thread at a time: its evbus_run(), or its evbus_receive() and _finish().
  *  Returns  EVBUS_OK; EVBUS_ENOTFOUND (no such group and no patterns; a pattern fits no topic); EVBUS_EINVAL (patterns that cover
- *           a log's topics in part: the message names those left out); EVBUS_ELIMIT; EVBUS_ENOSPC; EVBUS_EFORKED; EVBUS_ESTALE.
+ *           a log's topics in part: the message names those left out; versions, upcasters); EVBUS_ELIMIT; EVBUS_ENOSPC;
+ *           EVBUS_EFORKED; EVBUS_ESTALE.
  *  Source   ADR 003, "Consumers", "Reliability Guarantees". Since 0.1. */
 EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, struct evbus *bus,
                               const struct evbus_subscribe_options *options);

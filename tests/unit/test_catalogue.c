@@ -200,7 +200,8 @@ Test(catalogue, takes_settings_from_defaults_then_from_the_entry)
         "'topics':{'a.x.one':{'producers':['p','q_1'],'groups':['one','two']},'a.y.one':{},'a.x.b.two':{'groups':['one'"
         "]}},"
         "'logs':{'a.y':{'partitions':64,'ring':1073741824,'journal':false,'retention':'400d','retention_bytes':0}},"
-        "'groups':{'two':{'retry':[],'handler_timeout':'1500ms','on_dead':'continue'}}}");
+        "'groups':{'two':{'retry':[],'handler_timeout':'1500ms','on_dead':'continue','accepts':['1',"
+        "'2.0']}}}");
     const struct catalogue_log *x = &catalogue->logs[0], *y = &catalogue->logs[1];
     const struct catalogue_group *one = &catalogue->groups[0], *two = &catalogue->groups[1];
     cr_assert(catalogue->n_logs == 2 && catalogue->n_groups == 2 && catalogue->n_topics == 3);
@@ -215,6 +216,9 @@ Test(catalogue, takes_settings_from_defaults_then_from_the_entry)
     cr_expect(one->n_retry == 1 && one->retry_ns[0] == S / 1000 && one->handler_timeout_ns == 120 * S);
     cr_expect_str_eq(two->name, "two");
     cr_expect(two->n_retry == 0 && two->handler_timeout_ns == 3 * S / 2);
+    char accepts[64];
+    cr_expect_str_eq(version_accepts_text(&two->accepts, accepts, sizeof accepts), "1, 2.0");
+    cr_expect_eq(one->accepts.n, 0);
     cr_expect(catalogue->topics[0].log == 0 && catalogue->topics[1].log == 1 && catalogue->topics[2].log == 0);
     catalogue_free(catalogue);
 }
@@ -401,6 +405,22 @@ static const struct {
      "groups.'mailer'.on_dead: must be 'continue' or 'park'; found 'stop'"},
     {"on_dead: park", WITH("'groups':{'mailer':{'on_dead':'park'}}"),
      "groups.'mailer'.on_dead: 'park' is not there yet; 'continue' is what this build has"},
+    {"accepts: no list", WITH("'groups':{'mailer':{'accepts':'1'}}"),
+     "groups.'mailer'.accepts: must be a list of versions, as in ['1', '2.0']; found '1'"},
+    {"accepts: a number", WITH("'groups':{'mailer':{'accepts':['1',2.0]}}"),
+     "groups.'mailer'.accepts[1]: must be a string, as in '1' for any 1.x or '2.0'; found a fraction"},
+    {"accepts: no version", WITH("'groups':{'mailer':{'accepts':['1','2.x']}}"),
+     "groups.'mailer'.accepts[1]: version '2.x' is not MAJOR.MINOR"},
+    {"accepts: twice", WITH("'groups':{'mailer':{'accepts':['1','1']}}"), "accepts[1]: '1' stands there twice"},
+    {"accepts: empty", WITH("'groups':{'mailer':{'accepts':[]}}"),
+     "groups.'mailer'.accepts: must name a version; left out, it is the lowest that an event has"},
+    {"accepts: too many",
+     WITH("'groups':{'mailer':{'accepts':['1','2','3','4','5','6','7','8','9','10','11','12','13','14','15','16',"
+          "'17']}}"),
+     "groups.'mailer'.accepts: has 17 versions; at most 16 are allowed"},
+    {"accepts: of all groups", WITH("'defaults':{'accepts':['1']}"), "defaults: unknown key 'accepts'"},
+    {"accepts: mistyped", WITH("'groups':{'mailer':{'accept':['1']}}"),
+     "groups.'mailer': unknown key 'accept'; did you mean 'accepts'?"},
     {"an unknown group", WITH("'groups':{'mialer':{}}"),
      "groups.'mialer': no topic names this group; did you mean 'mailer'?"},
     /* payload_max */
