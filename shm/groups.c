@@ -33,6 +33,8 @@ struct shown {
     char topic_names[TOPICS_SHOWN][NAME_BYTES];
     struct evbus_slot_stat members[MEMBERS_MAX];
     struct evbus_group_part_stat parts[LOGS_MAX * PARTITIONS_MAX];
+    const char *accepts[VERSION_ACCEPTS_MAX];
+    char accept_texts[VERSION_ACCEPTS_MAX][VERSION_TEXT_MAX];
 };
 
 /* With what events are looked at. */
@@ -152,6 +154,16 @@ static void fill(const struct memory *memory, uint32_t group, uint64_t *buffer, 
     }
 }
 
+static void fill_accepts(struct topics *topics, struct shown *shown)
+{
+    size_t payload_max;
+    struct version_accepts accepts = topics_accepts(topics, shown->name, &payload_max);
+    for (uint32_t i = 0; i < accepts.n; i++)
+        shown->accepts[i] = version_accept_text(&accepts.list[i], shown->accept_texts[i]);
+    shown->stat.accepts = shown->accepts;
+    shown->stat.n_accepts = accepts.n;
+}
+
 EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const struct evbus_group_stat *group),
                            void *context)
 {
@@ -161,6 +173,8 @@ EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const s
     int rc = bus_check(bus, err);
     if (rc == EVBUS_OK && each == NULL)
         rc = error_set(err, EVBUS_EINVAL, "each is NULL");
+    if (rc == EVBUS_OK)
+        rc = topics_enter_thread(err); /* what they accept is looked up */
     if (rc == EVBUS_OK)
         rc = memory_map_new_logs(&bus->memory, err);
     struct shown *shown = rc == EVBUS_OK ? calloc(1, sizeof *shown) : NULL;
@@ -179,6 +193,7 @@ EVBUS_API int evbus_groups(struct evbus *bus, int (*each)(void *context, const s
     }
     for (uint32_t i = 0; i < n && rc == EVBUS_OK; i++) {
         fill(&bus->memory, groups[i], buffer, shown);
+        fill_accepts(bus->topics, shown);
         rc = each(context, &shown->stat);
     }
     free(buffer);

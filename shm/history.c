@@ -25,6 +25,7 @@
 #include "record.h"
 #include "topic.h"
 #include "uuid7.h"
+#include "version.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -181,6 +182,7 @@ struct seen {
     uint8_t key_len;
     uint32_t publisher;
     bool is_in_ring;
+    char versions[FRAME_VERSIONS_MAX * VERSION_TEXT_MAX]; /* "1.0,2.0", in their order */
 };
 
 /* A dead letter that a group may have made of an event. */
@@ -207,6 +209,15 @@ struct why {
     size_t n_letters;
 };
 
+static void list_versions(const struct evbus_delivery *event, char *out, size_t cap)
+{
+    size_t len = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < event->n_versions && len < cap; i++)
+        len += (size_t)snprintf(out + len, cap - len, "%s%u.%u", i > 0 ? "," : "", event->versions[i].major,
+                                event->versions[i].minor);
+}
+
 static int see(void *context, const struct find_hit *hit)
 {
     struct why *why = context;
@@ -227,6 +238,10 @@ static int see(void *context, const struct find_hit *hit)
                           .is_in_ring = hit->is_in_ring};
     memcpy(seen->key, hit->frame->key, hit->frame->key_len);
     topic_of(hit, seen->topic_name);
+    struct delivery_texts texts;
+    struct evbus_delivery event = {.size = sizeof event};
+    delivery_fill(hit->frame, &texts, &event);
+    list_versions(&event, seen->versions, sizeof seen->versions);
     return EVBUS_OK;
 }
 
@@ -398,6 +413,7 @@ static int show_seen(struct why *why, size_t i)
     record_position(record, "position", seen->pos);
     record_text(record, "key", seen->key, seen->key_len);
     record_time(record, "timestamp", seen->timestamp_ns);
+    record_word(record, "versions", seen->versions);
     record_word(record, "service", publisher.service);
     record_word(record, "host", publisher.host);
     if (publisher.pid != 0)

@@ -190,12 +190,12 @@ static bool read_part(const char **text, uint64_t *out_part)
     return read_digits(text, out_part) && *out_part <= UINT16_MAX && (*begin != '0' || *text == begin + 1);
 }
 
-/* "2.0", "2": MAJOR from 1 on. */
-static bool read_version(const char *text, uint16_t out_version[2])
+bool args_read_version(const char *text, size_t len, uint16_t out_version[2])
 {
+    const char *end = text + len; /* what stands there is no digit and no point */
     uint64_t major, minor = 0;
-    if (!read_part(&text, &major) || (*text == '.' && (++text, !read_part(&text, &minor))) || *text != '\0' ||
-        major < 1)
+    if (!read_part(&text, &major) || (text < end && *text == '.' && (++text, !read_part(&text, &minor))) ||
+        text != end || major < 1)
         return false;
     out_version[0] = (uint16_t)major;
     out_version[1] = (uint16_t)minor;
@@ -251,6 +251,13 @@ static int store(struct args *args, const struct arg_option *option, const char 
     case ARG_TEXT:
         *(const char **)field = value;
         break;
+    case ARG_TEXTS: {
+        struct arg_texts *texts = (void *)field;
+        if (texts->n == ARG_TEXTS_MAX)
+            return complain(EXIT_USAGE, "--%s: given more than %d times", option->name, ARG_TEXTS_MAX);
+        texts->at[texts->n++] = value;
+        break;
+    }
     case ARG_COUNT:
         if (!read_count(value, (uint64_t *)(void *)field))
             expected = "a whole number";
@@ -299,7 +306,7 @@ static int store(struct args *args, const struct arg_option *option, const char 
             expected = "a UUID, e.g. 0198c6f2-7d1e-7a44-9b5f-3e6a0c1d2b4f";
         break;
     case ARG_VERSION:
-        if (!read_version(value, (uint16_t *)(void *)field))
+        if (!args_read_version(value, strlen(value), (uint16_t *)(void *)field))
             expected = "MAJOR.MINOR from 1.0 to 65535.65535, e.g. 2.0";
         break;
     case ARG_MODE:

@@ -6,6 +6,13 @@
 
 #define ARG_ABSENT UINT64_MAX /* of a number or a duration that was not given */
 
+/* Of an option that may be given again and again. */
+#define ARG_TEXTS_MAX 16
+struct arg_texts {
+    const char *at[ARG_TEXTS_MAX];
+    size_t n;
+};
+
 struct args {
     /* for every command */
     const char *bus;     /* --bus, else $EVBUS_BUS, else "lomash"; never NULL once parsed */
@@ -26,6 +33,10 @@ struct args {
     uint8_t id[16]; /* all zero: not given */
     uint64_t time_ns;
     uint16_t payload_version[2]; /* 0.0: not given */
+    struct arg_texts also;       /* VERSION=PAYLOAD */
+    bool versions;
+    const char *accept;
+    struct arg_texts upcasts; /* MAJOR=CMD */
     const char *traceparent;
     const char *tracestate;
     const char *correlation_id;
@@ -77,6 +88,7 @@ struct args {
 enum arg_kind {
     ARG_FLAG,
     ARG_TEXT,
+    ARG_TEXTS,
     ARG_COUNT,
     ARG_DURATION,
     ARG_TIME,
@@ -113,6 +125,9 @@ bool args_read_uuid(const char *text, uint8_t out_id[16]);
 
 /* "30s", "250ms"; false: it is none. */
 bool args_read_duration(const char *text, uint64_t *out_ns);
+
+/* "2.0", "2", of len bytes: MAJOR from 1 on, no leading zeros. */
+bool args_read_version(const char *text, size_t len, uint16_t out_version[2]);
 
 /* args_nearest.c. Of the candidates, the one that is nearly `word`; NULL when none is. Call it for each with the same *best. */
 void args_nearest(const char *word, const char *candidate, const char **best, size_t *best_distance);

@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "event.h"
 #include "exec.h"
+#include "upcast.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -21,7 +22,8 @@
 #include <unistd.h>
 
 static const char usage[] = "consume GROUP [PATTERN...] [--exec CMD] [--count N] [--timeout D]\n"
-                            "consume GROUP PATTERN... [--from earliest|latest|TIME|@POSITION] [--ephemeral] ...";
+                            "consume GROUP PATTERN... [--from earliest|latest|TIME|@POSITION] [--ephemeral] ...\n"
+                            "consume GROUP --accept VERSION[,VERSION...] [--upcast MAJOR=CMD]...";
 
 #define SLICE_NS UINT64_C(100000000)
 
@@ -31,6 +33,10 @@ struct consumer {
     struct evbus_subscription *subscription;
     struct event_printer printer;
     uint64_t n_events;
+    const char *accepts[ARG_TEXTS_MAX];
+    size_t n_accepts;
+    char accept_text[256]; /* that they point into */
+    struct upcasts upcasts;
 };
 
 /* --- one event ---------------------------------------------------------------------------------------------------- */
@@ -115,6 +121,9 @@ static int consume(struct consumer *consumer)
            !is_unread(consumer, is_idle) && may_go_on(args, deadline_ns, &wait_ns, &is_last)) {
         int rc = evbus_receive(consumer->subscription, &event, wait_ns);
         is_idle = rc == EVBUS_ETIMEOUT;
+        exit_code = upcasts_exit_code(&consumer->upcasts);
+        if (exit_code != EXIT_DONE) /* what has come meanwhile is given back as we leave */
+            break;
         if (rc == EVBUS_OK)
             exit_code = handle(consumer, &event);
         else if (rc != EVBUS_ETIMEOUT)
@@ -139,6 +148,24 @@ static int check(const struct args *args)
     return EXIT_DONE;
 }
 
+/* "1,2.0": what a version is, the library says. */
+static int split_accept(struct consumer *consumer, const char *given)
+{
+    size_t len = strlen(given);
+    if (len >= sizeof consumer->accept_text)
+        return complain(EXIT_USAGE, "--accept: %zu bytes; at most %zu are allowed", len,
+                        sizeof consumer->accept_text - 1);
+    memcpy(consumer->accept_text, given, len + 1);
+    for (char *at = consumer->accept_text, *next; at != NULL; at = next) {
+        if ((next = strchr(at, ',')) != NULL)
+            *next++ = '\0';
+        if (consumer->n_accepts == ARG_TEXTS_MAX)
+            return complain(EXIT_USAGE, "--accept: at most %d versions are allowed", ARG_TEXTS_MAX);
+        consumer->accepts[consumer->n_accepts++] = at;
+    }
+    return EXIT_DONE;
+}
+
 /* Who consumes without a name of its own goes by its group's, in `stat` and in dead letters. */
 static void name_service(struct args *args)
 {
@@ -155,6 +182,10 @@ static int run(const struct args *args)
     struct consumer consumer = {.args = args};
     struct args named = *args;
     int exit_code = check(args);
+    if (exit_code == EXIT_DONE)
+        exit_code = upcasts_make(&args->upcasts, &consumer.upcasts);
+    if (exit_code == EXIT_DONE && args->accept != NULL)
+        exit_code = split_accept(&consumer, args->accept);
     if (exit_code != EXIT_DONE)
         return exit_code;
     name_service(&named);
@@ -168,7 +199,11 @@ static int run(const struct args *args)
                                                   .from = args->from.where,
                                                   .from_time_ns = args->from.time_ns,
                                                   .from_position = args->from.position,
-                                                  .ephemeral = args->ephemeral};
+                                                  .ephemeral = args->ephemeral,
+                                                  .accepts = consumer.accepts,
+                                                  .n_accepts = consumer.n_accepts,
+                                                  .upcasters = consumer.upcasts.upcasters,
+                                                  .n_upcasters = consumer.upcasts.n};
         int rc = evbus_subscribe(&consumer.subscription, consumer.bus, &options);
         exit_code = rc == EVBUS_OK ? consume(&consumer) : complain_of(rc, BLAME_COMMAND_LINE);
     }
@@ -185,6 +220,10 @@ static const struct arg_option options[] = {
     {"from", 0, ARG_FROM, offsetof(struct args, from), "WHERE",
      "where a new group starts: latest (default), earliest, time"},
     {"ephemeral", 0, ARG_FLAG, offsetof(struct args, ephemeral), NULL, "a new group ends with its last member"},
+    {"accept", 0, ARG_TEXT, offsetof(struct args, accept), "VERSIONS",
+     "of payloads, e.g. 1,2.0; else as the catalogue says"},
+    {"upcast", 0, ARG_TEXTS, offsetof(struct args, upcasts), "MAJOR=CMD",
+     "a filter: a payload of MAJOR in, of the next out"},
     {0},
 };
 
@@ -195,17 +234,25 @@ const struct command command_consume = {
     .text =
         "Each event of the group's topics goes to one of its members, in order per key, again until it is done. An\n"
         "event is acknowledged when its line (as of tail) is written, or by how CMD ends. CMD is run by /bin/sh with\n"
-        "the envelope on standard input and EVBUS_TOPIC, EVBUS_EVENT_ID, EVBUS_KEY and EVBUS_ATTEMPT. Its exit code\n"
+        "the envelope on standard input and EVBUS_TOPIC, EVBUS_EVENT_ID, EVBUS_KEY, EVBUS_VERSION and EVBUS_ATTEMPT. "
+        "Its exit code\n"
         "says: 0 done; 65 can never work: a dead letter now; 69 not the event's fault: again, no attempt charged;\n"
         "79 not now: likewise, after the time in the last line of its standard error (30s); 75, any other, a signal:\n"
         "failed, again after the group's wait, at last a dead letter, of which that line is kept as the reason.\n"
         "PATTERNs with the name of no group make one of these topics. With a group that is there they limit this\n"
         "member to logs in which they cover all of the group's topics.\n"
+        "--accept says which versions this member takes: 1 is any 1.x, 2.0 exactly that; it gets the highest that "
+        "fits.\n"
+        "Where none fits the --upcast commands are a chain from the highest below: a payload on standard input, its\n"
+        "version in EVBUS_VERSION, that of the next major version on standard output. Where there is none, or one "
+        "ends\n"
+        "with another exit code than 0 (69: not the event's fault), the event is a dead letter, no_version.\n"
         "SIGTERM or Ctrl-C: finish the running event, then leave; a second time: give it back, leave at once.",
     .examples = "evbus consume notification-service\n"
                 "evbus consume analytics-service --exec './count.sh' --as analytics-service\n"
                 "evbus consume audit 'lomash.orders.*' --from earliest --json >> orders.ndjson\n"
-                "evbus consume peek 'lomash.**' --ephemeral --count 1 --timeout 5s",
+                "evbus consume peek 'lomash.**' --ephemeral --count 1 --timeout 5s\n"
+                "evbus consume mailer --accept 2 --upcast 1='jq -c .total=(.total|tonumber)' --exec ./mail.sh",
     .options = options,
     .run = run,
 };

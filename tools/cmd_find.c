@@ -5,7 +5,7 @@
 
 #include <evbus/history.h>
 
-static const char usage[] = "find EVENTID";
+static const char usage[] = "find EVENTID [--versions]";
 
 struct find {
     struct args args; /* as given, with all that is known of an event */
@@ -38,6 +38,11 @@ static int run(const struct args *args)
     return exit_code;
 }
 
+static const struct arg_option options[] = {
+    {"versions", 0, ARG_FLAG, offsetof(struct args, versions), NULL, "a line for each version of an event"},
+    {0},
+};
+
 const struct command command_find = {
     .name = "find",
     .summary = "find an event by its id",
@@ -46,8 +51,10 @@ const struct command command_find = {
             "the id\n"
             "was published: LOG/PARTITION@POSITION, id, service, version, time, topic, key, payload; with --json an "
             "object\n"
-            "as `evbus tail --json --meta` prints. Exit 1: it is not kept.",
+            "as `evbus tail --json --meta` prints. Of several versions the lowest payload (1.0 of 1.0,2.0), or with\n"
+            "--versions a line for each. Exit 1: it is not kept.",
     .examples = "evbus find 0197a4c2-31f4-7c3e-9f51-6f0d1b2a3c4d\n"
                 "evbus find 0197a4c2-31f4-7c3e-9f51-6f0d1b2a3c4d --json | jq .envelope.payload",
+    .options = options,
     .run = run,
 };

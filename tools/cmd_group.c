@@ -140,6 +140,10 @@ static void show_group(const struct args *args, const struct evbus_group_stat *g
     (void)printf("\ntopics, in %" PRIu32 " partitions:\n", group->n_partitions);
     for (size_t i = 0; i < group->n_topics; ++i)
         (void)printf("    %s\n", group->topics[i]);
+    (void)printf("\naccepts:");
+    for (size_t i = 0; i < group->n_accepts; ++i)
+        (void)printf("%s %s", i > 0 ? "," : "", group->accepts[i]);
+    (void)printf("%s\n", group->n_accepts == 0 ? " the lowest version of an event" : "");
     (void)printf("\nmembers:%s\n", group->n_members == 0 ? " none" : "");
     for (uint32_t i = 0; i < group->n_members; ++i) {
         const struct evbus_slot_stat *member = &group->members[i];

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "pub TOPIC PAYLOAD\npub TOPIC -\npub TOPIC --stdin";
+static const char usage[] = "pub TOPIC PAYLOAD [--also VERSION=PAYLOAD]...\npub TOPIC -\npub TOPIC --stdin";
 
 #define TIMEOUT_DEFAULT_NS UINT64_C(5000000000)
 #define TIMEOUT_SLICE_NS   UINT64_C(500000000)
@@ -29,6 +29,8 @@ struct publisher {
     const struct args *args;
     struct evbus *bus;
     const char *topic;
+    struct evbus_version also[EVBUS_VERSIONS_MAX - 1];
+    size_t n_also;
     uint64_t timeout_ns;
     uint64_t n_published;
     uint64_t n_refused;
@@ -93,7 +95,9 @@ static int publish(struct publisher *publisher, const char *payload, size_t len,
                                 .timestamp_ns = args->time_ns,
                                 .ack = args->disk ? EVBUS_ACK_DISK : EVBUS_ACK_LOG,
                                 .version_major = args->payload_version[0],
-                                .version_minor = args->payload_version[1]};
+                                .version_minor = args->payload_version[1],
+                                .more_versions = publisher->also,
+                                .n_more_versions = publisher->n_also};
     struct evbus_delivery cause = {.size = sizeof cause};
     take_cause(args, &cause, &event);
     if (args->expires_in_ns != ARG_ABSENT)
@@ -305,8 +309,29 @@ static int check_args(const struct args *args)
         return complain(EXIT_USAGE, "--key and --key-field: give one of them");
     if (args->key != NULL && strlen(args->key) > KEY_BYTES_MAX)
         return complain(EXIT_USAGE, "--key: %zu bytes; at most %d are allowed", strlen(args->key), KEY_BYTES_MAX);
+    if (args->from_stdin && args->also.n > 0)
+        return complain(EXIT_USAGE, "--also is a version of one event; it cannot be given with --stdin");
     if (args->from_stdin && memcmp(args->id, no_id, sizeof no_id) != 0)
         return complain(EXIT_USAGE, "--id names one event; it cannot be given with --stdin");
+    return EXIT_DONE;
+}
+
+/* "2.0={...}". Returns 0, or 2 after the message. */
+static int take_also(struct publisher *publisher)
+{
+    const struct arg_texts *also = &publisher->args->also;
+    if (also->n > EVBUS_VERSIONS_MAX - 1)
+        return complain(EXIT_USAGE, "--also: %zu versions beside the first; at most %d are allowed", also->n,
+                        EVBUS_VERSIONS_MAX - 1);
+    for (size_t i = 0; i < also->n; ++i) {
+        const char *payload = strchr(also->at[i], '=');
+        uint16_t version[2];
+        if (payload == NULL || !args_read_version(also->at[i], (size_t)(payload - also->at[i]), version))
+            return complain(EXIT_USAGE, "--also \"%.100s\": expected VERSION=PAYLOAD, e.g. 2.0='{\"orderId\":10248}'",
+                            also->at[i]);
+        publisher->also[publisher->n_also++] = (struct evbus_version){
+            .major = version[0], .minor = version[1], .payload = payload + 1};
+    }
     return EXIT_DONE;
 }
 
@@ -318,7 +343,9 @@ static int run(const struct args *args)
     struct publisher publisher = {.args = args,
                                   .topic = args->operands[0],
                                   .timeout_ns = args->timeout_ns == ARG_ABSENT ? TIMEOUT_DEFAULT_NS : args->timeout_ns};
-    exit_code = open_bus(args, EVBUS_KEEPER_VOLUNTEER, &publisher.bus);
+    exit_code = take_also(&publisher);
+    if (exit_code == EXIT_DONE)
+        exit_code = open_bus(args, EVBUS_KEEPER_VOLUNTEER, &publisher.bus);
     if (exit_code != EXIT_DONE)
         return exit_code;
     exit_code = args->from_stdin ? publish_lines(&publisher) : publish_one(&publisher);
@@ -339,6 +366,7 @@ static const struct arg_option options[] = {
     {"tracestate", 0, ARG_TEXT, offsetof(struct args, tracestate), "W3C", "likewise; else $TRACESTATE"},
     {"correlation-id", 0, ARG_TEXT, offsetof(struct args, correlation_id), "ID", "of the chain that it belongs to"},
     {"causation-id", 0, ARG_TEXT, offsetof(struct args, causation_id), "ID", "what it follows from"},
+    {"also", 0, ARG_TEXTS, offsetof(struct args, also), "VERSION=PAYLOAD", "the same event in a further version"},
     {"disk", 0, ARG_FLAG, offsetof(struct args, disk), NULL, "wait until it is on disk, whatever its log's ack is"},
     {"timeout", 0, ARG_DURATION, offsetof(struct args, timeout_ns), "D", "how long a full ring may keep us; else 5s"},
     {0},
@@ -350,10 +378,13 @@ const struct command command_pub = {
     .usage = usage,
     .text =
         "PAYLOAD is one JSON text and is kept byte for byte. The receipt is LOG/PARTITION@POSITION and the eventId.\n"
+        "With --also the event has several versions, and each group gets the one that it accepts.\n"
         "With --stdin a line that cannot be published is reported by its number, the others go on, and the exit\n"
         "code is 65 at the end. A service must be named (--as): the catalogue says who may publish what.",
     .examples =
         "evbus pub lomash.orders.created '{\"orderId\":\"10248\"}' --as order-payment-service\n"
+        "evbus pub lomash.orders.created '{\"total\":\"440.00\"}' --also 2.0='{\"total\":440.00}' --as "
+        "order-payment-service\n"
         "evbus pub lomash.orders.created --stdin --key-field orderId --as order-payment-service < orders.ndjson",
     .options = options,
     .run = run,

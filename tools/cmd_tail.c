@@ -190,6 +190,7 @@ static const struct arg_option options[] = {
     {"count", 0, ARG_COUNT, offsetof(struct args, count), "N", "end after N events"},
     {"timeout", 0, ARG_DURATION, offsetof(struct args, timeout_ns), "D", "end after D; with --count, exit 1 then"},
     {"latency", 0, ARG_FLAG, offsetof(struct args, latency), NULL, "at the end, how old the events were when read"},
+    {"versions", 0, ARG_FLAG, offsetof(struct args, versions), NULL, "a line for each version of an event"},
     {"pin", 0, ARG_FLAG, offsetof(struct args, pin), NULL, "never be overtaken: producers wait for us"},
     {0},
 };
@@ -201,7 +202,8 @@ const struct command command_tail = {
     .text =
         "In a PATTERN * stands for one segment, a last ** for one or more; without one, all topics are followed. A\n"
         "line is time, topic, key (- when there is none) and payload; with --json the envelope; with --json --meta\n"
-        "an object around it. A tail consumes nothing. Ctrl-C ends it with exit 0.",
+        "an object around it; of several versions of an event the lowest, or with --versions each. A tail consumes "
+        "nothing. Ctrl-C ends it with exit 0.",
     .examples = "evbus tail\nevbus tail 'lomash.orders.*' 'lomash.content.**' --from earliest\n"
                 "evbus tail --json --count 1 --timeout 5s lomash.payments.succeeded | jq .payload",
     .options = options,

@@ -64,6 +64,9 @@ static int print_json_event(struct event_printer *printer, bool meta, const stru
         format_time(delivery->expires_at_ns, when);
         (void)printf(",\"expiresAt\":\"%s\"", when);
     }
+    for (size_t i = 0; delivery->n_versions > 1 && i < delivery->n_versions; ++i)
+        (void)printf("%s\"%u.%u\"%s", i == 0 ? ",\"versions\":[" : ",", delivery->versions[i].major,
+                     delivery->versions[i].minor, i + 1 == delivery->n_versions ? "]" : "");
     if (delivery->is_after_gap)
         (void)printf(",\"afterGap\":true");
     if (delivery->replayed > 0)
@@ -75,8 +78,18 @@ static int print_json_event(struct event_printer *printer, bool meta, const stru
     return EXIT_DONE;
 }
 
-static void print_human_event(bool meta, const struct evbus_delivery *delivery)
+/* "1.0", or, where it is one of several, "1.0 of 1.0,2.0". */
+static void print_version(const struct evbus_delivery *delivery)
 {
+    (void)printf("%u.%u ", delivery->version_major, delivery->version_minor);
+    for (size_t i = 0; delivery->n_versions > 1 && i < delivery->n_versions; ++i)
+        (void)printf("%s%u.%u%s", i == 0 ? "of " : ",", delivery->versions[i].major, delivery->versions[i].minor,
+                     i + 1 == delivery->n_versions ? " " : "");
+}
+
+static void print_human_event(const struct args *args, const struct evbus_delivery *delivery)
+{
+    bool meta = args->meta;
     char when[32], id[37];
     format_time(delivery->timestamp_ns, when);
     if (meta) {
@@ -84,7 +97,8 @@ static void print_human_event(bool meta, const struct evbus_delivery *delivery)
         (void)printf("%s/%" PRIu32 "@%" PRIu64 " %s ", delivery->log, delivery->partition, delivery->position, id);
         print_plain(delivery->service[0] != '\0' ? delivery->service : "-",
                     delivery->service[0] != '\0' ? strlen(delivery->service) : 1);
-        (void)printf(" %u.%u ", delivery->version_major, delivery->version_minor);
+        (void)printf(" ");
+        print_version(delivery);
         if (delivery->attempt > 0)
             (void)printf("attempt %" PRIu32 " ", delivery->attempt);
         if (delivery->traceparent != NULL)
@@ -96,18 +110,37 @@ static void print_human_event(bool meta, const struct evbus_delivery *delivery)
     else
         print_plain(delivery->key, delivery->key_len);
     (void)printf(" ");
+    if (args->versions && !meta)
+        (void)printf("%u.%u ", delivery->version_major, delivery->version_minor);
     print_payload(delivery->payload, delivery->payload_len);
 }
 
-int event_print(struct event_printer *printer, const struct args *args, const struct evbus_delivery *delivery)
+static int print_line(struct event_printer *printer, const struct args *args, const struct evbus_delivery *delivery)
 {
     int exit_code = EXIT_DONE;
     if (args->json)
         exit_code = print_json_event(printer, args->meta, delivery);
     else
-        print_human_event(args->meta, delivery);
+        print_human_event(args, delivery);
     if (exit_code == EXIT_DONE)
         (void)putchar('\n');
+    return exit_code;
+}
+
+int event_print(struct event_printer *printer, const struct args *args, const struct evbus_delivery *delivery)
+{
+    int exit_code = EXIT_DONE;
+    if (!args->versions)
+        return print_line(printer, args, delivery);
+    for (size_t i = 0; i < delivery->n_versions && exit_code == EXIT_DONE; ++i) {
+        const struct evbus_version *version = &delivery->versions[i];
+        struct evbus_delivery one = *delivery;
+        one.version_major = version->major;
+        one.version_minor = version->minor;
+        one.payload = version->payload;
+        one.payload_len = version->payload_len;
+        exit_code = print_line(printer, args, &one);
+    }
     return exit_code;
 }
 

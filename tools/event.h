@@ -14,7 +14,7 @@ struct event_printer {
 int event_envelope(struct event_printer *printer, const struct evbus_delivery *delivery, const char **out_text,
                    size_t *out_len);
 
-/* A line on standard output: with --json the envelope, with --meta what is known beside it. Returns 0, or the exit code
+/* A line on standard output: with --json the envelope, with --meta what is known beside it; with --versions one for each version. Returns 0, or the exit code
  * after the message. */
 int event_print(struct event_printer *printer, const struct args *args, const struct evbus_delivery *delivery);
 

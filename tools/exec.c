@@ -2,7 +2,7 @@
  *
  *     the envelope's line -> a file in memory -> standard input: no pipe that fills, whether CMD reads it or not
  *     CMD's standard error -> pipe -> ours, as it comes; its last line that is not blank is why the event failed
- *     CMD's standard output is ours
+ *     CMD's standard output is ours; that of a filter (an upcaster) is a file in memory, read when it has ended
  *
  *   its answer   its exit code; of 79 (not now) its last line is how long: 30s. No such line: as 69
  *   its end      seen by its pidfd, not by the end of its standard error: what CMD left in the background may keep that
@@ -34,7 +34,9 @@
 
 extern char **environ;
 
-enum { VARIABLES = 8, EXIT_REJECT = 65, EXIT_RELEASE = 69, EXIT_DEFER = 79 };
+#define PRINTED_BYTES_MAX (4 << 20) /* of a filter; what the bus takes is less, and the library says it */
+
+enum { VARIABLES = 9, EXIT_REJECT = 65, EXIT_RELEASE = 69, EXIT_DEFER = 79 };
 
 /* The last line of what came so far. */
 struct last_line {
@@ -47,6 +49,7 @@ struct command {
     pid_t pid;
     int pid_fd;
     int stdin_fd;
+    int stdout_fd; /* -1: ours */
     int stderr_fds[2];
     char *variables[VARIABLES];
     char **environment;
@@ -107,10 +110,9 @@ static const char *text_or_none(const char *text)
     return text != NULL ? text : "";
 }
 
-static int make_environment(struct command *command, const struct evbus_delivery *event)
+static int make_variables(struct command *command, const struct evbus_delivery *event)
 {
     char id[37];
-    size_t n = 0, kept = 0;
     format_id(event->id, id);
     if (asprintf(&command->variables[0], "EVBUS_TOPIC=%s", event->topic) < 0 ||
         asprintf(&command->variables[1], "EVBUS_EVENT_ID=%s", id) < 0 ||
@@ -121,6 +123,15 @@ static int make_environment(struct command *command, const struct evbus_delivery
         asprintf(&command->variables[6], "TRACEPARENT=%s", text_or_none(event->traceparent)) < 0 ||
         asprintf(&command->variables[7], "TRACESTATE=%s", text_or_none(event->tracestate)) < 0)
         return ENOMEM;
+    return 0;
+}
+
+/* Ours, and behind them the variables that are made. */
+static int make_environment(struct command *command, uint16_t major, uint16_t minor)
+{
+    size_t n = 0, kept = 0;
+    if (asprintf(&command->variables[VARIABLES - 1], "EVBUS_VERSION=%u.%u", major, minor) < 0)
+        return ENOMEM;
     while (environ[n] != NULL)
         ++n;
     command->environment = calloc(n + VARIABLES + 1, sizeof *command->environment);
@@ -130,21 +141,24 @@ static int make_environment(struct command *command, const struct evbus_delivery
         bool is_ours = false;
         for (size_t v = 0; v < VARIABLES; ++v)
             is_ours = is_ours ||
-                      strncmp(environ[i], command->variables[v], strcspn(command->variables[v], "=") + 1) == 0;
+                      (command->variables[v] != NULL &&
+                       strncmp(environ[i], command->variables[v], strcspn(command->variables[v], "=") + 1) == 0);
         if (!is_ours)
             command->environment[kept++] = environ[i];
     }
-    memcpy(&command->environment[kept], command->variables, sizeof command->variables);
+    for (size_t v = 0; v < VARIABLES; ++v)
+        if (command->variables[v] != NULL)
+            command->environment[kept++] = command->variables[v];
     return 0;
 }
 
-static int make_stdin(struct command *command, const char *envelope, size_t len)
+static int make_stdin(struct command *command, const char *text, size_t len)
 {
     command->stdin_fd = memfd_create("evbus-envelope", MFD_CLOEXEC);
     if (command->stdin_fd < 0)
         return errno;
     for (size_t written = 0; written <= len;) {
-        ssize_t n = written < len ? write(command->stdin_fd, envelope + written, len - written)
+        ssize_t n = written < len ? write(command->stdin_fd, text + written, len - written)
                                   : write(command->stdin_fd, "\n", 1);
         if (n < 0)
             return errno;
@@ -166,8 +180,9 @@ _Noreturn static void become(const struct command *command, const char *text, pi
         _exit(EXIT_RELEASE);
     (void)setpgid(0, 0); /* the parent does it as well: whoever is first */
     (void)signal(SIGPIPE, SIG_DFL);
-    if (dup2(command->stdin_fd, STDIN_FILENO) < 0 || dup2(command->stderr_fds[1], STDERR_FILENO) < 0 ||
-        sigprocmask(SIG_SETMASK, mask, NULL) != 0)
+    if (dup2(command->stdin_fd, STDIN_FILENO) < 0 ||
+        (command->stdout_fd >= 0 && dup2(command->stdout_fd, STDOUT_FILENO) < 0) ||
+        dup2(command->stderr_fds[1], STDERR_FILENO) < 0 || sigprocmask(SIG_SETMASK, mask, NULL) != 0)
         _exit(EXIT_RELEASE);
     (void)execve(shell, argv.taken, command->environment);
     static const char message[] = "/bin/sh cannot be run\n";
@@ -254,7 +269,8 @@ static void judge(struct command *command, int status, struct exec_result *resul
 
 static void clean_up(struct command *command)
 {
-    const int fds[] = {command->pid_fd, command->stdin_fd, command->stderr_fds[0], command->stderr_fds[1]};
+    const int fds[] = {command->pid_fd, command->stdin_fd, command->stdout_fd, command->stderr_fds[0],
+                       command->stderr_fds[1]};
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; ++i)
         if (fds[i] >= 0)
             (void)close(fds[i]); /* nothing of ours is in them */
@@ -263,31 +279,83 @@ static void clean_up(struct command *command)
     free(command->environment);
 }
 
+/* Starts it and waits for its end; `number` is why it cannot, if it is not 0. Returns as exec_command(). */
+static int run_to_its_end(struct command *command, int number, const char *text, struct exec_result *out_result)
+{
+    int exit_code = EXIT_DONE, status = 0;
+    sigset_t before;
+    stop_signals_hold(&before);
+    if (number == 0)
+        number = start(command, text, &before);
+    if (number != 0)
+        exit_code = complain(EXIT_CANNOT_CREATE, "cannot run the command: %s", strerror(number));
+    else if (!await_end(command, &before))
+        exit_code = EXIT_TRY_AGAIN;
+    if (exit_code != EXIT_DONE && command->pid > 0)
+        (void)kill(-command->pid, SIGKILL);
+    if (command->pid > 0)
+        while (waitpid(command->pid, &status, 0) < 0 && errno == EINTR)
+            ;
+    if (exit_code == EXIT_DONE)
+        judge(command, status, out_result);
+    stop_signals_let_go(&before);
+    return exit_code;
+}
+
+static const struct command none = {.pid = -1, .pid_fd = -1, .stdin_fd = -1, .stdout_fd = -1, .stderr_fds = {-1, -1}};
+
 int exec_command(const char *text, const struct evbus_delivery *event, const char *envelope, size_t envelope_len,
                  struct exec_result *out_result)
 {
-    struct command command = {.pid = -1, .pid_fd = -1, .stdin_fd = -1, .stderr_fds = {-1, -1}};
-    int exit_code = EXIT_DONE, status = 0;
-    sigset_t before;
+    struct command command = none;
     *out_result = (struct exec_result){.outcome = EVBUS_RELEASE};
-    stop_signals_hold(&before);
-    int number = make_environment(&command, event);
+    int number = make_variables(&command, event);
+    if (number == 0)
+        number = make_environment(&command, event->version_major, event->version_minor);
     if (number == 0)
         number = make_stdin(&command, envelope, envelope_len);
+    int exit_code = run_to_its_end(&command, number, text, out_result);
+    clean_up(&command);
+    return exit_code;
+}
+
+/* All that it has printed. 0 or an errno. */
+static int read_stdout(const struct command *command, char **out_text, size_t *out_len)
+{
+    off_t size = lseek(command->stdout_fd, 0, SEEK_END);
+    char *text = size >= 0 && size < PRINTED_BYTES_MAX ? malloc((size_t)size + 1) : NULL;
+    ssize_t n = 0;
+    size_t len = 0;
+    if (text == NULL)
+        return size < 0 ? errno : size < PRINTED_BYTES_MAX ? ENOMEM : EFBIG;
+    while (len < (size_t)size && (n = pread(command->stdout_fd, text + len, (size_t)size - len, (off_t)len)) > 0)
+        len += (size_t)n;
+    if (n < 0) {
+        free(text);
+        return errno;
+    }
+    text[len] = '\0';
+    *out_text = text;
+    *out_len = len;
+    return 0;
+}
+
+int exec_filter(const char *text, const struct evbus_version *from, char **out_text, size_t *out_len,
+                struct exec_result *out_result)
+{
+    struct command command = none;
+    *out_result = (struct exec_result){.outcome = EVBUS_RELEASE};
+    int number = make_environment(&command, from->major, from->minor);
     if (number == 0)
-        number = start(&command, text, &before);
-    if (number != 0)
-        exit_code = complain(EXIT_CANNOT_CREATE, "cannot run the command: %s", strerror(number));
-    else if (!await_end(&command, &before))
-        exit_code = EXIT_TRY_AGAIN;
-    if (exit_code != EXIT_DONE && command.pid > 0)
-        (void)kill(-command.pid, SIGKILL);
-    if (command.pid > 0)
-        while (waitpid(command.pid, &status, 0) < 0 && errno == EINTR)
-            ;
-    if (exit_code == EXIT_DONE)
-        judge(&command, status, out_result);
-    stop_signals_let_go(&before);
+        number = make_stdin(&command, from->payload, from->payload_len);
+    if (number == 0 && (command.stdout_fd = memfd_create("evbus-payload", MFD_CLOEXEC)) < 0)
+        number = errno;
+    int exit_code = run_to_its_end(&command, number, text, out_result);
+    if (exit_code == EXIT_DONE && out_result->outcome == EVBUS_DONE &&
+        (number = read_stdout(&command, out_text, out_len)) != 0) {
+        out_result->outcome = number == EFBIG ? EVBUS_REJECT : EVBUS_RELEASE;
+        (void)snprintf(out_result->error, sizeof out_result->error, "what it prints: %s", strerror(number));
+    }
     clean_up(&command);
     return exit_code;
 }

@@ -17,4 +17,9 @@ struct exec_result {
 int exec_command(const char *command, const struct evbus_delivery *event, const char *envelope, size_t envelope_len,
                  struct exec_result *out_result);
 
+/* Likewise, with a payload on its standard input and EVBUS_VERSION in its environment. Where it is DONE, what it printed is *out_text, to
+ * be freed; a NUL stands behind it. */
+int exec_filter(const char *command, const struct evbus_version *from, char **out_text, size_t *out_len,
+                struct exec_result *out_result);
+
 #endif

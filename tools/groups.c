@@ -97,6 +97,9 @@ void groups_print_json(const struct evbus_group_stat *group)
         (void)printf("%s", i > 0 ? "," : "");
         print_json(group->topics[i], strlen(group->topics[i]));
     }
+    (void)printf("],\"accepts\":[");
+    for (size_t i = 0; i < group->n_accepts; ++i)
+        (void)printf("%s\"%s\"", i > 0 ? "," : "", group->accepts[i]);
     (void)printf("],\"lagEvents\":%" PRIu64 ",\"lagEstimated\":%s,\"heldKeys\":%" PRIu32 ",\"blockedKeys\":%" PRIu32,
                  group->lag_events, group->is_lag_estimated ? "true" : "false", group->n_held_keys,
                  group->n_blocked_keys);

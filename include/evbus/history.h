@@ -22,7 +22,7 @@ EVBUS_API int evbus_find(struct evbus *bus, const uint8_t id[16],
 
 /** Tell what became of an event. One struct evbus_record after the other; `kind` says which fields it has:
  *
- *      event      where it stands and who published it: service, host, pid (none where its files are gone)
+ *      event      where it stands, in which versions ("1.0,2.0"), and who published it: service, host, pid (none where its files are gone)
  *        group      a group that receives its topic, and how far it is with it, in `state`:
  *                     waiting   it has not been taken yet: `ahead` bytes of the partition stand before it
  *                     held      an event of the same key, at `behind`, is not done yet
