@@ -50,6 +50,18 @@ bool area_add_others(struct area *area, const struct frame *frame, enum area_tag
     return true;
 }
 
+bool area_add_own(struct area *area, const struct frame *frame)
+{
+    uint16_t found;
+    const uint8_t *bytes;
+    size_t len;
+    bool is_whole = true;
+    for (size_t at = 0; next(frame, &at, &found, &bytes, &len);)
+        if (found != AREA_SOURCE && found != AREA_TOPIC && found != AREA_DEATH && found != AREA_LETTER)
+            is_whole = area_add(area, (enum area_tag)found, bytes, len) && is_whole;
+    return is_whole;
+}
+
 bool area_find(const struct frame *frame, enum area_tag tag, const uint8_t **out_bytes, size_t *out_len)
 {
     uint16_t found;
@@ -67,6 +79,27 @@ uint64_t area_number(const struct frame *frame, enum area_tag tag)
     if (area_find(frame, tag, &bytes, &len) && len == sizeof number)
         memcpy(&number, bytes, sizeof number);
     return number;
+}
+
+bool area_text(const struct frame *frame, enum area_tag tag, char *out_text, size_t cap)
+{
+    const uint8_t *bytes;
+    size_t len;
+    if (!area_find(frame, tag, &bytes, &len) || len >= cap || memchr(bytes, '\0', len) != NULL)
+        return false;
+    memcpy(out_text, bytes, len);
+    out_text[len] = '\0';
+    return true;
+}
+
+bool area_death(const struct frame *frame, struct area_death *out_death)
+{
+    const uint8_t *bytes;
+    size_t len;
+    if (!area_find(frame, AREA_DEATH, &bytes, &len) || len != sizeof *out_death)
+        return false;
+    memcpy(out_death, bytes, sizeof *out_death);
+    return true;
 }
 
 bool area_source(const struct frame *frame, struct area_source *out_source)

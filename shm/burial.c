@@ -136,6 +136,7 @@ static void clear_logs(struct memory *memory, uint32_t slot, bool is_dead)
     bury_members(memory, slot, is_dead);
     hold_leave(&memory->control->seat, slot);
     hold_leave(&memory->control->admin, slot);
+    hold_leave(&memory->control->settler, slot);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         bury_pins(&memory->logs[i], slot);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)

@@ -4,9 +4,15 @@
  *
  * A crash between the last two publishes it twice, with the same deadLetterId: whoever reads the letters keeps one [P10]. The log
  * of dead letters releases nothing: when it is full the entry stays DEAD, holds its key, and is tried again later.
- * The letter holds the event's payload byte for byte. Checked by tests/unit/test_deadletter.c. */
+ * No power cut loses one: a state of the groups that says of an event that it is done with is written after the journals are synced that
+ * had the letter before the word moved on [J3]; with an older state the entry is there, and dies once more. So nobody waits for the
+ * disk here, and the letter has at least the ack level of its event's log.
+ * The letter holds the event's payloads byte for byte, and its header area what is needed for a replay (area.h). An event that dies in a
+ * replay is a letter of the same id, whose source is where it stood first: what belongs to one event and group is one letter's story.
+ * Checked by tests/unit/test_deadletter.c. */
 #include "deadletter.h"
 
+#include "area.h"
 #include "clock.h"
 #include "doorbell.h"
 #include "envelope.h"
@@ -25,7 +31,9 @@
 #include <xxhash.h>
 
 #define NOTES_MAX      (PENDING_ATTEMPTS_MAX + 1) /* an attempt each, and why the next was not made */
-#define ATTEMPTS_BYTES 8192 /* a letter has room for them beside the largest event; of more, the newest are shown */
+/* A letter has 8 KiB beside its event (catalogue.c: frame_extra), of which its other members and eight versions take less than 2. Of
+ * more attempts the newest are shown. */
+#define ATTEMPTS_BYTES 6144
 
 void deadletter_id(const struct memory *memory, const struct deadletter *letter, uint8_t out_id[16])
 {
@@ -140,59 +148,93 @@ static void add_attempts(struct memory *memory, const struct deadletter *letter,
     free(notes);
 }
 
+/* The lowest version, then the others: verbatim, so that a replay has all that was published. */
 static void add_event(const struct deadletter *letter, struct text *text)
 {
-    struct evbus_delivery delivery = {
-        .topic = letter->topic,
-        .timestamp_ns = letter->event->timestamp_ns,
-        .version_major = letter->event->major,
-        .version_minor = letter->event->minor,
-        .payload = letter->event->payload,
-        .payload_len = letter->event->payload_len,
-    };
-    memcpy(delivery.id, letter->event->id, sizeof delivery.id);
-    size_t len = evbus_envelope_format(&delivery, NULL, 0);
-    char *envelope = malloc(len);
-    text->failed = text->failed || envelope == NULL;
-    if (envelope != NULL) {
-        evbus_envelope_format(&delivery, envelope, len);
-        add(text, envelope, len);
-        free(envelope);
+    const struct frame *event = letter->event;
+    struct frame_version versions[FRAME_VERSIONS_MAX];
+    char id[37];
+    char at[32];
+    unsigned n_more = 0;
+    uuid7_format(event->id, id);
+    envelope_time_format(event->timestamp_ns, at);
+    addf(text, ",\"event\":{\"eventId\":\"%s\",\"eventType\":\"%s\",\"timestamp\":\"%s\",", id, letter->topic, at);
+    addf(text, "\"version\":\"%u.%u\",\"payload\":", event->major, event->minor);
+    add(text, event->payload, event->payload_len);
+    add(text, "}", 1);
+    unsigned n = event->n_versions > 1 ? frame_versions(event, versions) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (versions[i].payload == event->payload)
+            continue;
+        addf(text, "%s{\"version\":\"%u.%u\",\"payload\":", n_more++ == 0 ? ",\"versions\":[" : ",", versions[i].major,
+             versions[i].minor);
+        add(text, versions[i].payload, versions[i].len);
+        add(text, "}", 1);
     }
+    if (n_more > 0)
+        add(text, "]", 1);
+}
+
+static void add_letter(struct memory *memory, const struct deadletter *letter, const uint8_t id[16], struct text *text)
+{
+    char id_text[37];
+    uuid7_format(id, id_text);
+    addf(text, "{\"deadLetterId\":\"%s\",\"group\":\"%s\",\"topic\":\"%s\",\"log\":\"%s\",", id_text,
+         letter->group_name, letter->topic, letter->log);
+    addf(text, "\"partition\":%u,\"position\":\"%" PRIu64 "\",\"cause\":\"%s\",", letter->partition, letter->position,
+         pending_cause_name(letter->cause));
+    if (letter->n_replays > 0)
+        addf(text, "\"replayed\":%u,", letter->n_replays);
+    add(text, "\"attempts\":", 11);
+    add_attempts(memory, letter, text);
+    add_event(letter, text);
+    add(text, "}", 1);
+}
+
+void deadletter_area(const struct deadletter *letter, const uint8_t id[16], struct area *out)
+{
+    struct area_source source = {
+        .position = letter->position, .partition = letter->partition, .n_replays = letter->n_replays};
+    memcpy(source.letter, id, sizeof source.letter);
+    snprintf(source.log, sizeof source.log, "%s", letter->log);
+    out->len = 0;
+    area_add(out, AREA_SOURCE, &source, sizeof source);
+    if (letter->topic[0] != '\0')
+        area_add(out, AREA_TOPIC, letter->topic, strlen(letter->topic));
 }
 
 int deadletter_publish(struct memory *memory, struct claim *claim, const struct deadletter *letter, struct error *err)
 {
     struct memory_log *log = memory_internal_log(memory, MEMORY_DLQ_LOG);
     struct text text = {0};
+    struct area area;
     uint8_t id[16];
-    char id_text[37];
     if (log == NULL)
         return error_set(err, EVBUS_ECORRUPT, "bus %s has lost its log of dead letters; run `evbus doctor`",
                          memory->bus);
     deadletter_id(memory, letter, id);
-    uuid7_format(id, id_text);
-    addf(&text, "{\"deadLetterId\":\"%s\",\"group\":\"%s\",\"topic\":\"%s\",\"log\":\"%s\",", id_text,
-         letter->group_name, letter->topic, letter->log);
-    addf(&text, "\"partition\":%u,\"position\":\"%" PRIu64 "\",\"cause\":\"%s\",\"attempts\":", letter->partition,
-         letter->position, pending_cause_name(letter->cause));
-    add_attempts(memory, letter, &text);
-    add(&text, ",\"event\":", 9);
-    add_event(letter, &text);
-    add(&text, "}", 1);
+    deadletter_area(letter, id, &area);
+    struct area_death death = {
+        .note = letter->note, .position = letter->entry, .timestamp_ns = letter->event->timestamp_ns};
+    area_add(&area, AREA_DEATH, &death, sizeof death);
+    area_add_own(&area, letter->event); /* of what evbus publishes all fits */
+    add_letter(memory, letter, id, &text);
     struct frame frame = {
         .kind = FRAME_DEAD,
         .timestamp_ns = clock_wall_ns(),
+        .publisher = letter->event->publisher, /* a replay is from him, too */
         .topic = (uint16_t)(letter->topic_id),
         .key_hash = letter->event->key_hash,
         .key = letter->event->key,
         .key_len = letter->event->key_len,
+        .area = area.bytes,
+        .area_len = (uint16_t)area.len,
         .major = 1,
         .payload = text.bytes,
         .payload_len = (uint32_t)text.len,
     };
     memcpy(frame.id, id, sizeof frame.id);
-    uint32_t n_cells = frame_cells(frame.key_len, 0, text.len);
+    uint32_t n_cells = frame_cells(frame.key_len, area.len, text.len);
     uint64_t *buffer = text.failed ? NULL : malloc((size_t)n_cells * CELL_BYTES);
     int rc;
     uint64_t pos;

@@ -14,8 +14,9 @@ struct deadletter {
     const char *log;
     uint32_t partition;
     uint64_t position;
+    uint32_t n_replays; /* that it has had: then log, partition and position are where it stood before all of them */
+    uint64_t entry;     /* position of the entry that died: `position`, or its last replay's */
     enum pending_cause cause;
-    uint32_t attempts;
     uint64_t note; /* position + 1 of its newest note */
     const struct frame *event;
 };
@@ -23,6 +24,10 @@ struct deadletter {
 /* The id of a dead letter: UUIDv8 of (bus, group, log, partition, position), so that one that is published again after a crash is
  * recognised. */
 void deadletter_id(const struct memory *memory, const struct deadletter *letter, uint8_t out_id[16]);
+
+/* The header area of a dead letter and of what is told about it later: AREA_SOURCE and, unless it is "", AREA_TOPIC. */
+struct area;
+void deadletter_area(const struct deadletter *letter, const uint8_t id[16], struct area *out);
 
 /* Publishes it on <namespace>.dlq.<group>, as JSON. EVBUS_OK; EVBUS_EFULL; EVBUS_ENOSPC; EVBUS_EINVAL (it fits no frame of that
  * log); EVBUS_ECORRUPT. */

@@ -9,13 +9,7 @@
 /* A text of the header area; NULL: there is none, or it is longer than any that is published. */
 static const char *text_of(const struct frame *frame, enum area_tag tag, char *to, size_t max)
 {
-    const uint8_t *bytes;
-    size_t len;
-    if (!area_find(frame, tag, &bytes, &len) || len > max || memchr(bytes, '\0', len) != NULL)
-        return NULL;
-    memcpy(to, bytes, len);
-    to[len] = '\0';
-    return to;
+    return area_text(frame, tag, to, max + 1) ? to : NULL;
 }
 
 static void fill_area(const struct frame *frame, struct delivery_texts *texts, struct evbus_delivery *out)

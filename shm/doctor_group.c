@@ -40,8 +40,11 @@ static uint32_t held_by(const struct memory *memory, uint32_t group, uint32_t sl
             const struct group_part *part = memory_part(&memory->logs[l], p, group);
             if (lease_holder(part) != slot)
                 continue;
+            uint64_t n_here = waiting(&memory->logs[l].rings[p], part);
+            if (memory_is_internal(&memory->logs[l]) && n_here == 0) /* there are hardly ever replays */
+                continue;
             n++;
-            *out_waiting += waiting(&memory->logs[l].rings[p], part);
+            *out_waiting += n_here;
             if (n <= 4)
                 finding_append(names, cap, "%s%.127s/%u", n > 1 ? " " : "", memory->logs[l].name, p);
         }
@@ -73,6 +76,8 @@ void doctor_append_duties(const struct visit *visit, uint32_t number, char *text
                        "; it is the keeper: nobody buries the dead or cancels claims but who is blocked by them");
     if (hold_slot(&control->admin) == number)
         finding_append(text, cap, "; it is changing groups or the catalogue: nobody else can");
+    if (hold_slot(&control->settler) == number)
+        finding_append(text, cap, "; it is replaying or discarding dead letters: nobody else can");
     for (uint32_t g = 0; g < GROUPS_MAX; g++) {
         char names[200];
         uint64_t n_waiting;

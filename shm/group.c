@@ -150,13 +150,13 @@ static int make_parts(const struct memory *memory, struct memory_log *log, uint3
     return rc;
 }
 
-/* The id of <namespace>.dlq.<group>: once given it is never another group's. 0: there is none yet. */
-static uint32_t find_dead_letter_topic(const struct memory *memory, const struct memory_log *dlq, const char *name,
-                                       char out_topic[NAME_BYTES])
+/* The id of <namespace>.dlq.<group>, or .replay.: once given it is never another group's. 0: there is none yet. */
+static uint32_t find_own_topic(const struct memory *memory, const struct memory_log *own, const char *name,
+                               char out_topic[NAME_BYTES])
 {
     uint32_t log;
     uint32_t id;
-    snprintf(out_topic, NAME_BYTES, "%.62s.%.63s", dlq->name, name);
+    snprintf(out_topic, NAME_BYTES, "%.62s.%.63s", own->name, name);
     return memory_find_topic(memory, out_topic, &log, &id) ? id : 0;
 }
 
@@ -164,7 +164,7 @@ bool group_has_dead_letter_topic(struct memory *memory, const char *name)
 {
     const struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
     char topic[NAME_BYTES];
-    return dlq != NULL && find_dead_letter_topic(memory, dlq, name, topic) != 0;
+    return dlq != NULL && find_own_topic(memory, dlq, name, topic) != 0;
 }
 
 int group_no_dead_letter_topic(struct error *err)
@@ -173,15 +173,29 @@ int group_no_dead_letter_topic(struct error *err)
                      "the log of dead letters has had %d groups' topics, no more fit: make a new bus", TOPICS_MAX);
 }
 
-static int dead_letter_topic(struct memory *memory, const char *name, uint32_t *out_id, struct error *err)
+/* In one of the bus's own logs. There are as many in each: who has no topic of dead letters has none of replays. */
+static int own_topic(struct memory *memory, const char *segment, const char *name, uint32_t *out_id, struct error *err)
 {
-    struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
+    struct memory_log *own = memory_internal_log(memory, segment);
     char topic[NAME_BYTES];
-    *out_id = dlq != NULL ? find_dead_letter_topic(memory, dlq, name, topic) : 0;
-    if (*out_id != 0 || dlq == NULL)
+    *out_id = own != NULL ? find_own_topic(memory, own, name, topic) : 0;
+    if (*out_id != 0 || own == NULL)
         return *out_id != 0 ? EVBUS_OK : group_no_dead_letter_topic(err);
-    int rc = memory_add_topic(memory, dlq, topic, out_id, err);
+    int rc = memory_add_topic(memory, own, topic, out_id, err);
     return rc == EVBUS_ELIMIT ? group_no_dead_letter_topic(err) : rc;
+}
+
+/* Every group hears its replays: from now on, or, where a bus comes back, from the oldest on, unless its saved state says better. */
+static int hear_replays(struct memory *memory, uint32_t group, struct error *err)
+{
+    struct memory_log *replay = memory_internal_log(memory, MEMORY_REPLAY_LOG);
+    struct topic_set wanted = {{0}};
+    bool is_back = atomic_load_explicit(&memory->control->ready, memory_order_relaxed) == 0;
+    topic_set_add(&wanted, entry_of(memory, group)->replay_topic);
+    int rc = make_parts(memory, replay, group, is_back ? GROUP_EARLIEST : GROUP_LATEST, 0, err);
+    if (rc == EVBUS_OK)
+        set_topics(replay, group, &wanted);
+    return rc;
 }
 
 int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err)
@@ -204,22 +218,27 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
     entry->flags = plan->flags;
     for (uint32_t i = 0; i < MEMBERS_MAX; i++)
         atomic_store_explicit(&entry->members[i].owner, 0, memory_order_relaxed);
-    int rc = dead_letter_topic(memory, plan->name, &entry->dlq_topic, err);
+    int rc = own_topic(memory, MEMORY_DLQ_LOG, plan->name, &entry->dlq_topic, err);
+    if (rc == EVBUS_OK)
+        rc = own_topic(memory, MEMORY_REPLAY_LOG, plan->name, &entry->replay_topic, err);
     atomic_store_explicit(&entry->was_joined, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->seen_ns, clock_wall_ns(), memory_order_relaxed);
     if (rc != EVBUS_OK) {
         atomic_store_explicit(&entry->state, GROUP_FREE, memory_order_release);
         return rc;
     }
-    for (uint32_t l = 0; l < plan->n_logs && l < memory_n_logs(memory); l++) {
-        if (topic_set_is_empty(&plan->wanted[l]))
+    for (uint32_t l = 0; l < plan->n_logs && l < memory_n_logs(memory) && rc == EVBUS_OK; l++) {
+        if (topic_set_is_empty(&plan->wanted[l]) || memory_is_internal(&memory->logs[l]))
             continue;
         rc = make_parts(memory, &memory->logs[l], group, plan->from, plan->position, err);
-        if (rc != EVBUS_OK) {
-            clear(memory, group);
-            return rc;
-        }
-        set_topics(&memory->logs[l], group, &plan->wanted[l]);
+        if (rc == EVBUS_OK)
+            set_topics(&memory->logs[l], group, &plan->wanted[l]);
+    }
+    if (rc == EVBUS_OK)
+        rc = hear_replays(memory, group, err);
+    if (rc != EVBUS_OK) {
+        clear(memory, group);
+        return rc;
     }
     atomic_store_explicit(&entry->state, GROUP_LIVE, memory_order_release); /* edge GROUP, from: its places */
     *out_group = group;

@@ -81,7 +81,6 @@ static void add_part(struct sight *sight, const struct memory_log *log, uint32_t
         .lag_events = lag.events,
         .is_lag_estimated = lag.is_estimated,
     };
-    stat->n_partitions++;
     stat->lag += ring_cells_between(ring, cursor, tail);
     stat->held_bytes += ring_cells_between(ring, low, tail) * CELL_BYTES;
     stat->done += atomic_load_explicit(&part->n_done, memory_order_relaxed);
@@ -143,7 +142,7 @@ static void fill(const struct memory *memory, uint32_t group, uint64_t *buffer, 
             if (!topic_set_has(&topics, id))
                 continue;
             reads = true;
-            if (stat->n_topics == TOPICS_SHOWN)
+            if (stat->n_topics == TOPICS_SHOWN || memory_is_internal(log)) /* its replays go without saying */
                 continue;
             char *name = shown->topic_names[stat->n_topics]; /* our copy ends, whatever stands there */
             memcpy(name, log->head->topics[id - 1], NAME_BYTES - 1);
@@ -151,6 +150,8 @@ static void fill(const struct memory *memory, uint32_t group, uint64_t *buffer, 
         }
         for (uint32_t p = 0; reads && p < log->n_partitions; p++)
             add_part(&sight, log, p, &topics, memory_part(log, p, group), stat, &shown->parts[stat->n_parts++]);
+        if (!memory_is_internal(log) && reads)
+            stat->n_partitions += log->n_partitions;
     }
 }
 

@@ -92,6 +92,7 @@ static void show_bus(struct inspection *it)
         if (slot != NULL)
             record_word(out, "keeper_is", remains_slot_state(slot));
         record_number(out, "admin", HOLD_SLOT(remains_u32(&control->admin)));
+        record_number(out, "settler", HOLD_SLOT(remains_u32(&control->settler)));
     }
     if (strcmp(it->options.dir, "/dev/shm") == 0)
         record_position(out, "monotonic_ns", clock_mono_ns()); /* what times of groups compare with */

@@ -122,6 +122,7 @@ static void show_entry(const struct remains *remains, uint32_t group, struct rec
     record_flag(out, "was_joined", remains_u32(&entry->was_joined) != 0);
     record_number(out, "changes", remains_u32(&entry->changes));
     record_number(out, "dead_letter_topic", entry->dlq_topic);
+    record_number(out, "replay_topic", entry->replay_topic);
     record_end(out);
 }
 

@@ -126,6 +126,7 @@ struct group_entry {
     _Atomic uint32_t was_joined;        /* its first member: 1 */
     _Atomic uint64_t seen_ns;           /* its maker, then the keeper: wall clock when it had a living member last */
     uint32_t dlq_topic;                 /* as flags: id of its topic in the log of dead letters */
+    uint32_t replay_topic;              /* as flags: id of its topic in the log of replays */
     char name[SERVICE_BYTES];           /* as flags */
     struct member members[MEMBERS_MAX];
 };
@@ -185,6 +186,7 @@ struct control {
     _Atomic uint32_t progress; /* the keeper: + 1 with each look: who waits sees whether it is stopped [J4] */
     /* likewise, whoever makes or removes a group, or applies a catalogue */
     alignas(64) _Atomic uint32_t admin;
+    _Atomic uint32_t settler; /* likewise, whoever replays or discards dead letters [P13] */
     /* openers: + 1; the last id that was given */
     alignas(64) _Atomic uint32_t publishers;
     _Atomic uint64_t burials;   /* undertakers: + 1 */

@@ -111,7 +111,8 @@ bool memory_find_topic(const struct memory *memory, const char *topic, uint32_t 
 bool memory_is_internal(const struct memory_log *log)
 {
     const char *segment = strchr(log->name, '.');
-    return segment != NULL && (strcmp(segment + 1, MEMORY_DLQ_LOG) == 0 || strcmp(segment + 1, MEMORY_NOTES_LOG) == 0);
+    return segment != NULL && (strcmp(segment + 1, MEMORY_DLQ_LOG) == 0 || strcmp(segment + 1, MEMORY_NOTES_LOG) == 0 ||
+                               strcmp(segment + 1, MEMORY_REPLAY_LOG) == 0);
 }
 
 struct memory_log *memory_internal_log(struct memory *memory, const char *segment)

@@ -46,12 +46,13 @@ static inline uint32_t memory_n_logs(const struct memory *memory)
     return atomic_load_explicit(&memory->n_logs, memory_order_acquire);
 }
 
-/* The bus's own logs stand behind the catalogue's: dead letters, and notes. */
+/* The bus's own logs stand behind the catalogue's: dead letters, notes, and what is replayed out of the dead letters. */
 #define MEMORY_DLQ_LOG     "dlq"
 #define MEMORY_NOTES_LOG   "evbus"
+#define MEMORY_REPLAY_LOG  "replay"
 #define MEMORY_NOTES_TOPIC 1 /* id of <namespace>.evbus.notes */
 
-/* The log <namespace>.dlq or <namespace>.evbus; NULL: damaged. */
+/* The log <namespace>.dlq, .evbus or .replay; NULL: damaged. */
 struct memory_log *memory_internal_log(struct memory *memory, const char *segment);
 
 /* Where a topic lives: its log's index and its id there. false: nowhere on this bus. */

@@ -54,6 +54,8 @@ static int list(struct memory *memory, const struct seek_plan *plan, struct seek
         struct topic_set topics = group_topics(log, plan->group);
         if (topic_set_is_empty(&topics) || (plan->log != NULL && strcmp(plan->log, log->name) != 0))
             continue;
+        if (plan->log == NULL && memory_is_internal(log)) /* replays: what comes again comes from its own log */
+            continue;
         if (plan->has_partition && plan->partition >= log->n_partitions) {
             free(parts);
             return error_set(err, EVBUS_EINVAL, "log %s has partitions 0..%u, not %u", log->name, log->n_partitions - 1,

@@ -342,6 +342,31 @@ static bool scan(struct share *share, uint32_t i, const struct pending *done, ui
     return true;
 }
 
+/* What its letter says. A replay's tells where the event stood before. */
+static void describe(const struct share *share, const struct frame *frame, uint64_t pos, struct area_source *source,
+                     char topic[NAME_BYTES], struct deadletter *out)
+{
+    if ((frame->flags & FRAME_REPLAY) == 0 || !area_source(frame, source)) {
+        *source = (struct area_source){.position = pos, .partition = share->ring->partition};
+        snprintf(source->log, sizeof source->log, "%s", share->ring->name);
+        if (frame->topic >= 1 && frame->topic <= TOPICS_MAX)
+            memcpy(topic, share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
+    } else {
+        area_text(frame, AREA_TOPIC, topic, NAME_BYTES);
+    }
+    *out = (struct deadletter){
+        .topic_id = share->of->dlq_topic,
+        .group_name = share->of->name,
+        .topic = topic,
+        .log = source->log,
+        .partition = source->partition,
+        .position = source->position,
+        .n_replays = source->n_replays,
+        .entry = pos,
+        .event = frame,
+    };
+}
+
 /* Dead: its letter, then as if it were done. */
 static bool bury_event(struct share *share, uint32_t i, const struct pending *dead, uint64_t *buffer, uint64_t now_ns)
 {
@@ -356,21 +381,12 @@ static bool bury_event(struct share *share, uint32_t i, const struct pending *de
         return true;
     }
     if (read == READ_EVENT) {
-        if (frame.topic >= 1 && frame.topic <= TOPICS_MAX)
-            memcpy(topic, share->log->head->topics[frame.topic - 1], sizeof topic - 1);
+        struct deadletter letter;
+        struct area_source source;
         uint64_t note = note_of(share, i);
-        struct deadletter letter = {
-            .topic_id = share->of->dlq_topic,
-            .group_name = share->of->name,
-            .topic = topic,
-            .log = share->ring->name,
-            .partition = share->ring->partition,
-            .position = dead->pos,
-            .cause = NOTE_CAUSE(note) != CAUSE_NONE ? NOTE_CAUSE(note) : CAUSE_FAILED,
-            .attempts = dead->attempts,
-            .note = NOTE_POSITION(note),
-            .event = &frame,
-        };
+        describe(share, &frame, dead->pos, &source, topic, &letter);
+        letter.cause = NOTE_CAUSE(note) != CAUSE_NONE ? NOTE_CAUSE(note) : CAUSE_FAILED;
+        letter.note = NOTE_POSITION(note);
         if (deadletter_publish(share->of->memory, share->of->claim, &letter, &err) != EVBUS_OK ||
             point_pass(POINT_DEAD_PUBLISHED, &err) != EVBUS_OK) {
             share->dead_after_ns = now_ns + CLOCK_NS_PER_S; /* it stays DEAD, and holds its key */

@@ -50,9 +50,14 @@ static int may_take(struct evbus_subscription *sub, const struct topic_set *cove
 {
     struct memory *memory = &sub->bus->memory;
     sub->takes = 0;
+    uint64_t replays = 0;
     char left_out[256] = "";
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         struct topic_set topics = group_topics(&memory->logs[l], sub->of.group);
+        if (memory_is_internal(&memory->logs[l])) { /* every member takes part in its group's replays */
+            replays |= UINT64_C(1) << l;
+            continue;
+        }
         bool has_some = false;
         bool has_all = true;
         for (uint32_t id = 1; id <= TOPICS_MAX; id++) {
@@ -75,10 +80,11 @@ static int may_take(struct evbus_subscription *sub, const struct topic_set *cove
             err, EVBUS_EINVAL,
             "what group %s receives belongs to the group: the patterns leave out %s; add them, or name a new group",
             sub->of.name, left_out);
-    return sub->takes != 0
-               ? EVBUS_OK
-               : error_set(err, EVBUS_EINVAL, "group %s receives none of these topics; name a new group for them",
-                           sub->of.name);
+    if (sub->takes == 0)
+        return error_set(err, EVBUS_EINVAL, "group %s receives none of these topics; name a new group for them",
+                         sub->of.name);
+    sub->takes |= replays;
+    return EVBUS_OK;
 }
 
 static enum group_from from_of(enum evbus_from from)

@@ -692,7 +692,7 @@ it_shows_how_the_bus_is_doing() {
     local tail_position=$(($(position) + 2))
     works stat
     is_silent
-    if ! grep -qE "^bus $EVBUS_BUS, up [0-9]+ s, [0-9.]+ MiB, 6 topics in 4 logs$" out; then fail 'another heading'; fi
+    if ! grep -qE "^bus $EVBUS_BUS, up [0-9]+ s, [0-9.]+ MiB, 8 topics in 5 logs$" out; then fail 'another heading'; fi
     prints 'keeper nobody'
     if ! grep -qE "^lomash.orders/0 +64 +$tail_position +[0-9]+%( +0){6}\$" out; then fail 'another row'; fi
     prints 'lomash.content/1 '

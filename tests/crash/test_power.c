@@ -119,7 +119,7 @@ static void work_off(struct evbus *bus, struct evbus_subscription *sub, struct h
 
 static void forget_memory(void)
 {
-    static const char *const parts[] = {"control", "test.a", "test.b", "test.dlq", "test.evbus"};
+    static const char *const parts[] = {"control", "test.a", "test.b", "test.dlq", "test.evbus", "test.replay"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         char name[128];
         snprintf(name, sizeof name, "/evbus.%s.%s", bus_name, parts[i]);

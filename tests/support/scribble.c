@@ -248,6 +248,7 @@ static void on_group(struct group_entry *group, uint64_t *seed)
     case 1:
         group->flags = (uint32_t)scribble_edge(seed, 2);
         group->dlq_topic = (uint32_t)scribble_edge(seed, 1);
+        group->replay_topic = (uint32_t)scribble_edge(seed, 1);
         break;
     case 2:
         put32(&group->changes, seed, 0);
@@ -279,6 +280,7 @@ static void on_control(struct control *control, uint64_t *seed)
     case 2:
         put32(&control->seat, seed, 1);
         put32(&control->admin, seed, 1);
+        put32(&control->settler, seed, 1);
         put64(&control->witnesses, seed, 1);
         put32(&control->publishers, seed, 1);
         put64(&control->burials, seed, 0);

@@ -80,7 +80,7 @@ Test(admin, a_bus_is_a_control_object_and_one_per_log_with_every_page_allocated)
     mode_t mask = umask(0077); /* it does not count */
     cr_assert_eq(init((struct evbus_init_options){0}), EVBUS_OK, "%s", evbus_message(NULL));
     umask(mask);
-    static const char *const parts[] = {"control", "test.a", "test.b", "test.dlq", "test.evbus"};
+    static const char *const parts[] = {"control", "test.a", "test.b", "test.dlq", "test.evbus", "test.replay"};
     for (size_t i = 0; i < N(parts); i++) {
         struct stat found = stat_of(parts[i]);
         cr_expect_eq(found.st_mode & 07777, 0660u, "%s: mode %o", parts[i], found.st_mode);
@@ -204,9 +204,9 @@ Test(admin, the_shipped_catalogue_is_the_default_and_takes_less_than_60_mib)
     cr_assert_eq(catalogue_parse(evbus_shipped_catalogue(), strlen(evbus_shipped_catalogue()), &catalogue, NULL),
                  EVBUS_OK);
     cr_expect_eq(catalogue->n_topics, 17u);
-    cr_expect_eq(stat.n_topics, catalogue->n_topics + catalogue->n_groups + 1,
-                 "its own, one of dead letters for each group, and the notes: %u", stat.n_topics);
-    cr_expect_eq(stat.n_logs, catalogue->n_logs + 2);
+    cr_expect_eq(stat.n_topics, catalogue->n_topics + 2 * catalogue->n_groups + 1,
+                 "its own, one of dead letters and one of replays for each group, and the notes: %u", stat.n_topics);
+    cr_expect_eq(stat.n_logs, catalogue->n_logs + 3);
     catalogue_free(catalogue);
     cr_assert_eq(evbus_catalogue_text(bus, &text, &len), EVBUS_OK);
     cr_expect_eq(len, strlen(evbus_shipped_catalogue()));
@@ -239,7 +239,7 @@ Test(admin, its_first_frames_say_what_its_topic_ids_mean)
     struct evbus *bus;
     cr_assert_eq(init((struct evbus_init_options){0}), EVBUS_OK);
     cr_assert_eq(evbus_open(&bus, &(struct evbus_options){.bus = own_name(), .keeper = EVBUS_KEEPER_NEVER}), EVBUS_OK);
-    cr_assert_eq(memory_n_logs(&bus->memory), 4);
+    cr_assert_eq(memory_n_logs(&bus->memory), 5);
     for (uint32_t l = 0; l < 4; l++)
         for (uint32_t p = 0; p < bus->memory.logs[l].n_partitions; p++) {
             const struct ring *ring = &bus->memory.logs[l].rings[p];

@@ -232,8 +232,8 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
     shown_expect(&shown, "\nbus bus=%s folder=/dev/shm uuid=", scene.f.name);
     shown_expect(&shown,
                  " created=%" PRIu64 " layout=%#" PRIx64
-                 " ready=1 retired=0 generation=1 logs=4 publishers=2 burials=0 "
-                 "keeper=0 admin=0 ",
+                 " ready=1 retired=0 generation=1 logs=5 publishers=2 burials=0 "
+                 "keeper=0 admin=0 settler=0 ",
                  control->created_ns, LAYOUT_FINGERPRINT);
     shown_expect(&shown, "\nslot slot=%u service=doomed pid=%d thread=dead tid=%d ", scene.dead_slot, scene.dead_pid,
                  scene.dead_pid);
@@ -280,8 +280,8 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
     cr_expect_eq(shown_count(&shown, "\npending "), 2u);
     cr_expect_eq(shown_count(&shown, "\nslot "), 2u);
     cr_expect_eq(shown_count(&shown, "\nmember "), 1u);
-    cr_expect_eq(shown_count(&shown, "\npartition "), 4u);
-    cr_expect_eq(shown_count(&shown, "\nlease "), 1u);
+    cr_expect_eq(shown_count(&shown, "\npartition "), 5u);
+    cr_expect_eq(shown_count(&shown, "\nlease "), 2u, "and of its replays");
     shown_forget(&shown);
     scene_end(&scene);
 }
@@ -392,13 +392,13 @@ Test(inspect, what_is_asked_for_is_shown_and_nothing_else)
         unsigned n_slots, n_partitions, n_leases;
         bool has_words, has_group;
     } rows[] = {
-        {"all", {0}, 2, 4, 1, true, true},
+        {"all", {0}, 2, 5, 2, true, true},
         {"a log", {.log = "test.a"}, 0, 1, 1, true, true},
         {"a log without a group's", {.log = "test.b"}, 0, 1, 0, true, true},
-        {"a group", {.group = "mailer"}, 0, 0, 1, false, true},
-        {"a partition", {.has_partition = true}, 0, 4, 1, true, true},
+        {"a group", {.group = "mailer"}, 0, 0, 2, false, true},
+        {"a partition", {.has_partition = true}, 0, 5, 2, true, true},
         {"a group in a log", {.group = "mailer", .log = "test.b"}, 0, 0, 0, false, true},
-        {"a group in a partition", {.group = "mailer", .has_partition = true}, 0, 0, 1, false, true},
+        {"a group in a partition", {.group = "mailer", .has_partition = true}, 0, 0, 2, false, true},
         {"a group in a partition that is none",
          {.group = "mailer", .has_partition = true, .partition = 3},
          0,
@@ -669,7 +669,8 @@ Test(inspect, files_that_are_missing_are_named_and_the_rest_is_shown)
             shown_expect(&shown, "\ndiffers what=its log %s is not there", part);
         cr_expect_geq(shown_count(&shown, "\nword log="), 3u);
         cr_expect_eq(shown_count(&shown, "\nslot "), is_control ? 0u : 2u);
-        cr_expect_eq(shown_count(&shown, "\nlease "), strcmp(part, "test.a") == 0 ? 0u : 1u);
+        cr_expect_eq(shown_count(&shown, "\nlease "),
+                     strcmp(part, "test.a") == 0 || strcmp(part, "test.replay") == 0 ? 1u : 2u);
         shown_forget(&shown);
         write_copy(&copies, &copies.of[i], copies.of[i].bytes, copies.of[i].len);
     }

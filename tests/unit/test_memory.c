@@ -27,7 +27,7 @@
     "\"topics\":{\"test.a.one\":{},\"test.a.two\":{},\"test.b.one\":{}}}"
 
 /* Every object of that bus: two logs of the catalogue, then its own. */
-static const char *const parts[] = {"control", "test.a", "test.b", "test.dlq", "test.evbus"};
+static const char *const parts[] = {"control", "test.a", "test.b", "test.dlq", "test.evbus", "test.replay"};
 
 /* A bus name of this test's own. */
 static const char *bus_of_test(void)
@@ -98,7 +98,7 @@ Test(memory, what_was_made_is_opened_with_its_logs_and_rings)
     struct memory memory;
     struct error err = {""};
     cr_assert_eq(memory_open(&memory, bus_of_test(), &err), EVBUS_OK, "%s", err.text);
-    cr_expect_eq(memory_n_logs(&memory), 4);
+    cr_expect_eq(memory_n_logs(&memory), 5);
     cr_expect_str_eq(memory.logs[0].head->name, "test.a");
     cr_expect_str_eq(memory.logs[1].head->name, "test.b");
     cr_expect_str_eq(memory.logs[0].head->topics[1], "test.a.two");
@@ -132,9 +132,10 @@ Test(memory, the_buss_own_logs_stand_behind_the_catalogues_and_dead_letters_are_
     struct memory_log *notes = memory_internal_log(&memory, MEMORY_NOTES_LOG);
     cr_assert_eq(dlq, &memory.logs[2]);
     cr_assert_eq(notes, &memory.logs[3]);
+    cr_assert_eq(memory_internal_log(&memory, MEMORY_REPLAY_LOG), &memory.logs[4]);
     cr_expect_str_eq(dlq->head->name, "test.dlq");
     cr_expect_str_eq(notes->head->name, "test.evbus");
-    for (uint32_t i = 2; i < 4; i++) {
+    for (uint32_t i = 2; i < 5; i++) {
         cr_expect(memory_is_internal(&memory.logs[i]));
         cr_expect_eq(memory.logs[i].n_partitions, 1, "%s", memory.logs[i].head->name);
         cr_expect_eq(memory.logs[i].rings[0].capacity, 1024, "as large as the largest: %s", memory.logs[i].head->name);

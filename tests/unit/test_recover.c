@@ -22,7 +22,7 @@
 /* All of it is on disk, and every handle closed. */
 static void shut_down(struct archive *archive)
 {
-    static const char *const logs[] = {"test.a", "test.b", "test.dlq", "test.evbus"};
+    static const char *const logs[] = {"test.a", "test.b", "test.dlq", "test.evbus", "test.replay"};
     for (size_t i = 0; i < sizeof logs / sizeof logs[0]; i++) {
         const struct ring *ring = archive_ring(archive->bus, logs[i]);
         cr_assert(await_that(ring_synced(ring) == ring_tail(ring)), "%s", logs[i]);

@@ -40,8 +40,8 @@ Test(stat, an_idle_bus_is_told_as_it_was_made)
     cr_expect_str_eq(stat.bus, f.name);
     cr_expect_eq(stat.uuid[6] >> 4, 4, "a uuid of version 4");
     cr_expect(before <= stat.created_ns && stat.created_ns <= wall_ns());
-    cr_expect_eq(stat.n_logs, 4u, "the catalogue's and its own: dead letters, notes");
-    cr_expect_eq(stat.n_topics, 4u, "and the notes; dead letters have none without a group");
+    cr_expect_eq(stat.n_logs, 5u, "the catalogue's and its own: dead letters, notes, replays");
+    cr_expect_eq(stat.n_topics, 4u, "and the notes; dead letters and replays have none without a group");
     cr_expect_eq(stat.n_slots, 0u);
     cr_expect_eq(stat.n_processes, 0u);
     cr_expect_eq(stat.keeper_slot, 0u);
@@ -53,17 +53,17 @@ Test(stat, an_idle_bus_is_told_as_it_was_made)
     cr_assert_eq(evbus_catalogue_check(text, len, &bytes), EVBUS_OK);
     cr_expect_eq(stat.bytes, bytes);
     stat = stat_of(f.bus);
-    cr_assert_eq(stat.n_partitions, 8u);
-    static const char *const logs[] = {"test.a", "test.a", "test.a",   "test.b",
-                                       "test.b", "test.b", "test.dlq", "test.evbus"};
-    for (size_t i = 0; i < 8; i++) {
+    cr_assert_eq(stat.n_partitions, 9u);
+    static const char *const logs[] = {"test.a", "test.a",   "test.a",     "test.b",     "test.b",
+                                       "test.b", "test.dlq", "test.evbus", "test.replay"};
+    for (size_t i = 0; i < 9; i++) {
         const struct evbus_partition_stat *row = &stat.partitions[i];
         bool is_dlq = i == 6;
         cr_expect_eq(row->size, sizeof *row);
         cr_expect_str_eq(row->log, logs[i]);
         cr_expect_eq(row->partition, i < 6 ? i % 3 : 0);
         cr_expect_eq(row->capacity, 1024u);
-        cr_expect(is_dlq ? row->tail == 0 : row->tail > 0, "%s: its names stand in front", logs[i]);
+        cr_expect(is_dlq || i == 8 ? row->tail == 0 : row->tail > 0, "%s: its names stand in front", logs[i]);
         cr_expect_eq(row->released, 0u);
         cr_expect_eq(row->low, is_dlq ? 0 : UINT64_MAX, "%s", logs[i]);
         cr_expect_eq(row->n_pins, is_dlq ? 1u : 0u, "%s: dead letters are kept", logs[i]);
@@ -241,7 +241,7 @@ Test(stat, an_older_callers_struct_is_written_as_far_as_it_goes)
         cr_assert_eq(((unsigned char *)&stat)[i], 0xaa, "byte %zu was written", i);
     stat.size = 0;
     cr_assert_eq(evbus_stat(f.bus, &stat), EVBUS_OK);
-    cr_expect_eq(stat.n_partitions, 4u);
+    cr_expect_eq(stat.n_partitions, 5u);
     fixture_end(&f);
 }
 
