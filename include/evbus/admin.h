@@ -254,6 +254,124 @@ struct evbus_finding {
 EVBUS_API int evbus_doctor(struct evbus *bus, void (*each)(void *context, const struct evbus_finding *finding),
                            void *context);
 
+/* --- dead letters ----------------------------------------------------------------------------------------------------- */
+
+enum evbus_dead_letter_state {
+    EVBUS_LETTER_OPEN = 1,        /**< nothing has been done about it since its group gave up */
+    EVBUS_LETTER_QUARANTINED = 2, /**< likewise, and it has been replayed 3 times: again only by force */
+    EVBUS_LETTER_REPLAYED = 3,
+    EVBUS_LETTER_DISCARDED = 4
+};
+
+struct evbus_dead_letter_attempt {
+    uint32_t n;
+    uint64_t at_ns;
+    uint64_t ms; /**< how long it took; 0 where nobody knows (crashed) */
+    const char *member;
+    const char *cause;
+    const char *error; /**< what its handler said, or "" */
+};
+
+/** An event that a group could not handle. */
+struct evbus_dead_letter {
+    size_t size;
+    uint8_t id[16]; /**< deadLetterId: the same each time that this group gives up this event */
+    enum evbus_dead_letter_state state;
+    const char *group;
+    const char *topic; /**< where the event was published; log, partition, position: where it stands */
+    const char *log;
+    uint32_t partition;
+    uint64_t position;
+    const char *cause;                                /**< failed, crashed, timeout, rejected, no_version, expired */
+    uint64_t at_ns;                                   /**< when the group gave it up, last */
+    uint64_t letter_position;                         /**< of the letter in <namespace>.dlq */
+    uint32_t n_replays;                               /**< that it has had */
+    const struct evbus_dead_letter_attempt *attempts; /**< that are kept, of the last death, the first first */
+    size_t n_attempts;
+    const struct evbus_delivery *event; /**< as it was published, all its versions byte for byte */
+    const char *json;                   /**< the letter's text as it stands in its log; a NUL stands behind it */
+    size_t json_len;
+    /* The newest resolution, also of a letter that is open again; settled_ns 0: none is known */
+    uint64_t settled_ns;
+    const char *settled_service; /**< of the handle; "" : nobody's */
+    const char *settled_user;
+    const char *settled_host;
+    int64_t settled_pid;
+    const char *settled_reason; /**< "" where none was given */
+    const char *skipped;        /**< of a replay or discard: why nothing was done; NULL: it was done, or would be */
+};
+
+/** Which letters. Zeroes: all that are open, quarantined ones too. */
+struct evbus_dead_letters_filter {
+    size_t size;
+    const char *group;
+    const char *topic; /**< a pattern */
+    const char *cause; /**< as it is called in a letter */
+    uint64_t from_ns;  /**< given up at or after it */
+    uint64_t to_ns;    /**< given up before it; 0: any time */
+    const char *key;
+    bool has_id;
+    uint8_t id[16];    /**< an eventId or a deadLetterId */
+    bool with_settled; /**< also those that have been replayed or discarded, as long as they are kept */
+    enum evbus_dead_letter_state state; /**< this one alone; 0: any */
+};
+
+/** Look at dead letters, in the order in which their events were given up first. Consumes nothing. The log of dead letters is read
+ *  once, which takes about 130 bytes of memory for each letter that is kept: 130 MB for a million.
+ *
+ *  filter   NULL: all that are open
+ *  each     gets one after the other; what it is shown lives until it returns. A non-zero answer ends it and is returned
+ *  Threads  any
+ *  Returns  EVBUS_OK; EVBUS_EINVAL (the filter); EVBUS_EIO; EVBUS_ENOSPC (memory); EVBUS_ESTALE; EVBUS_EFORKED. Since 0.2. */
+EVBUS_API int evbus_dead_letters(struct evbus *bus, const struct evbus_dead_letters_filter *filter,
+                                 int (*each)(void *context, const struct evbus_dead_letter *letter), void *context);
+
+struct evbus_settle_options {
+    size_t size;
+    const struct evbus_dead_letters_filter *filter; /**< NULL: all that are open */
+    bool dry_run;                                   /**< change nothing, show what would be */
+    bool force;                                     /**< replay quarantined ones, too */
+    uint64_t max;                                   /**< at most so many; 0: all */
+    uint32_t rate;                                  /**< replays a second at most; 0: as fast as there is room */
+    uint64_t timeout_ns;         /**< how long a full log of replays may keep us; 0: not at all; UINT64_MAX: for ever */
+    const char *reason;          /**< goes on the record; at most 512 bytes of UTF-8. NULL: none */
+    bool (*stop)(void *context); /**< may be NULL: asked between two letters and while we wait; true ends it there */
+};
+
+/** What a replay or discard has done. */
+struct evbus_settle_result {
+    size_t size;
+    uint64_t n_done;      /**< replayed or discarded; in a dry run: that would be */
+    uint64_t n_skipped;   /**< that fit the filter and were left, see `skipped` */
+    uint64_t n_completed; /**< replays of a run that was killed, now put on the record */
+    bool is_stopped;      /**< by `stop`, or `max` was reached: more may be left */
+};
+
+/** Replay dead letters: each goes to the group that gave it up, and to no other, with its eventId, timestamp, key and payloads as they
+ *  were. Its handler sees the topic where it was published, attempt 1, `replayed` n; log, partition and position are those of the replay
+ *  (in <namespace>.replay). Letters of one key go in the order of their events' positions, and are handled in that order; of events of
+ *  that key that are published meanwhile nothing is said. Who did it, when, for which letter goes on the record.
+ *
+ *  One at a time replays or discards. Killed at any point a run may simply be repeated: what is replayed is not replayed again.
+ *  A letter whose event is given up once more is open again; one that has been replayed 3 times only by force.
+ *
+ *  each     may be NULL: gets each letter when its replay is on the bus, and each that was skipped; a non-zero answer ends it there and is
+ *           returned. On disk, and on the record, are all when the call returns
+ *  result   out, may be NULL; set whatever is returned
+ *  Threads  any; not from a handler of the group
+ *  Returns  EVBUS_OK, also where nothing fits; EVBUS_EBUSY (somebody replays or discards: the message says who); EVBUS_EFULL (the log of
+ *           replays stayed full); EVBUS_EINVAL; EVBUS_EIO (the disk; repeat it when it works again); EVBUS_ENOSPC (memory);
+ *           EVBUS_ESTALE; EVBUS_EFORKED. Since 0.2. */
+EVBUS_API int evbus_dead_letters_replay(struct evbus *bus, const struct evbus_settle_options *options,
+                                        int (*each)(void *context, const struct evbus_dead_letter *letter),
+                                        void *context, struct evbus_settle_result *result);
+
+/** Put on the record that nothing is to be done about dead letters any more. Their text stays until it is old. force and rate say
+ *  nothing here. Otherwise as evbus_dead_letters_replay(). Since 0.2. */
+EVBUS_API int evbus_dead_letters_discard(struct evbus *bus, const struct evbus_settle_options *options,
+                                         int (*each)(void *context, const struct evbus_dead_letter *letter),
+                                         void *context, struct evbus_settle_result *result);
+
 /** How a field of a record is meant. */
 enum evbus_field_kind {
     EVBUS_FIELD_NONE = 0,     /**< cannot be told */
