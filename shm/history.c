@@ -6,16 +6,18 @@
  *              at or beyond the cursor    waiting
  *              an entry of its key before it, which has followers    held [P2]
  *              else                       dead where its letter is found, whose id follows from (bus, group, log, partition,
- *                                         position); before `start`: before; done
- *            and the notes that its attempts left
+ *                                         position), or what was done about that; before `start`: before; done
+ *            and the notes that its attempts left, and who did what about its letter. Each replay is told like an event, of its group
  *
  * Numbers of a group that works meanwhile are each right, but not of one moment. Checked by tests/unit/test_history.c. */
 #include <evbus/history.h>
 
+#include "area.h"
 #include "bus.h"
 #include "clock.h"
 #include "deadletter.h"
 #include "delivery.h"
+#include "fate.h"
 #include "find.h"
 #include "group.h"
 #include "index.h"
@@ -33,9 +35,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EVENTS_MAX  64  /* of one id */
-#define NOTES_MAX   256 /* of one id */
-#define LETTERS_MAX ((size_t)EVENTS_MAX * GROUPS_MAX)
+#define EVENTS_MAX 64  /* of one id */
+#define NOTES_MAX  256 /* of one id */
+static_assert((size_t)EVENTS_MAX * GROUPS_MAX <= FATE_LETTERS_MAX, "each may be given up by each group");
 
 /* --- who published ------------------------------------------------------------------------------------------------------ */
 
@@ -183,15 +185,8 @@ struct seen {
     uint32_t publisher;
     bool is_in_ring;
     char versions[FRAME_VERSIONS_MAX * VERSION_TEXT_MAX]; /* "1.0,2.0", in their order */
-};
-
-/* A dead letter that a group may have made of an event. */
-struct letter {
-    size_t event; /* of those that were seen */
-    uint32_t group;
-    bool is_there;
-    uint64_t pos;
-    uint64_t at_ns;
+    bool is_replay;
+    struct area_source source; /* of a replay: where its event stands, and how often it has been replayed */
 };
 
 struct why {
@@ -204,9 +199,7 @@ struct why {
     size_t n_seen;
     struct note notes[NOTES_MAX];
     size_t n_notes;
-    struct find_id letter_ids[LETTERS_MAX];
-    struct letter letters[LETTERS_MAX];
-    size_t n_letters;
+    struct fate fate;
 };
 
 static void list_versions(const struct evbus_delivery *event, char *out, size_t cap)
@@ -237,21 +230,13 @@ static int see(void *context, const struct find_hit *hit)
                           .publisher = hit->frame->publisher,
                           .is_in_ring = hit->is_in_ring};
     memcpy(seen->key, hit->frame->key, hit->frame->key_len);
-    topic_of(hit, seen->topic_name);
+    seen->is_replay = (hit->frame->flags & FRAME_REPLAY) != 0 && area_source(hit->frame, &seen->source);
+    if (!seen->is_replay || !area_text(hit->frame, AREA_TOPIC, seen->topic_name, sizeof seen->topic_name))
+        topic_of(hit, seen->topic_name);
     struct delivery_texts texts;
     struct evbus_delivery event = {.size = sizeof event};
     delivery_fill(hit->frame, &texts, &event);
     list_versions(&event, seen->versions, sizeof seen->versions);
-    return EVBUS_OK;
-}
-
-static int see_letter(void *context, const struct find_hit *hit)
-{
-    struct why *why = context;
-    struct letter *letter = &why->letters[hit->which];
-    letter->is_there = letter->is_there || hit->header->kind == FRAME_DEAD;
-    letter->pos = hit->pos;
-    letter->at_ns = hit->frame->timestamp_ns;
     return EVBUS_OK;
 }
 
@@ -262,34 +247,29 @@ static bool receives(const struct why *why, const struct seen *seen, uint32_t gr
     return group_is_live(why->memory, group) && topic_set_has(&topics, seen->topic);
 }
 
-/* The letters that groups would have made of these events. */
-static int find_letters(struct why *why, bool *out_damaged)
+/* The id of the letter that the group would have made of it. */
+static void letter_id(const struct why *why, const struct seen *seen, uint32_t group, uint8_t out_id[16])
 {
-    struct memory_log *dlq = memory_internal_log(why->memory, MEMORY_DLQ_LOG);
-    for (size_t i = 0; i < why->n_seen; i++)
-        for (uint32_t g = 0; g < GROUPS_MAX; g++) {
-            const struct seen *seen = &why->seen[i];
-            struct deadletter letter = {.group_name = why->memory->control->groups[g].name,
-                                        .log = seen->log->name,
-                                        .partition = seen->partition,
-                                        .position = seen->pos};
-            if (!receives(why, seen, g))
-                continue;
-            why->letters[why->n_letters] = (struct letter){.event = i, .group = g};
-            deadletter_id(why->memory, &letter, why->letter_ids[why->n_letters++].bytes);
-        }
-    return dlq == NULL || why->n_letters == 0
-               ? EVBUS_OK
-               : find_in(why->memory, dlq, 0, why->letter_ids, why->n_letters, see_letter, why, out_damaged, why->err);
+    struct deadletter letter = {.group_name = why->memory->control->groups[group].name,
+                                .log = seen->log->name,
+                                .partition = seen->partition,
+                                .position = seen->pos};
+    if (seen->is_replay)
+        memcpy(out_id, seen->source.letter, 16);
+    else
+        deadletter_id(why->memory, &letter, out_id);
 }
 
-/* Which of the letters; NULL: none that was found. */
-static const struct letter *letter_of(const struct why *why, size_t event, uint32_t group)
+static int find_letters(struct why *why, bool *out_damaged)
 {
-    for (size_t i = 0; i < why->n_letters; i++)
-        if (why->letters[i].event == event && why->letters[i].group == group)
-            return why->letters[i].is_there ? &why->letters[i] : NULL;
-    return NULL;
+    uint8_t id[16];
+    for (size_t i = 0; i < why->n_seen; i++)
+        for (uint32_t g = 0; g < GROUPS_MAX; g++)
+            if (receives(why, &why->seen[i], g)) {
+                letter_id(why, &why->seen[i], g, id);
+                fate_want(&why->fate, id);
+            }
+    return fate_look(&why->fate, out_damaged);
 }
 
 /* --- why: one group ----------------------------------------------------------------------------------------------------- */
@@ -344,12 +324,28 @@ static void show_entry(struct why *why, const struct group_part *part, uint32_t 
         record_time(record, "due", time_ns > clock_mono_ns() ? wall_of(time_ns) : clock_wall_ns());
 }
 
-static void show_place(struct why *why, const struct seen *seen, const struct group_part *part,
-                       const struct letter *letter)
+/* It is a letter, or was. */
+static void show_letter(struct why *why, const struct seen *seen, const uint8_t id[16],
+                        const struct letters_row *letter, const struct fate_death *death)
+{
+    struct record *record = why->record;
+    char text[37];
+    uuid7_format(id, text);
+    record_word(record, "state",
+                seen->is_replay || letter->is_open ? "dead"
+                : letter->is_discarded             ? "discarded"
+                                                   : "replayed");
+    record_word(record, "deadLetterId", text);
+    record_position(record, "letter", death->pos);
+    record_time(record, "at", death->at_ns);
+}
+
+static void show_place(struct why *why, const struct seen *seen, const struct group_part *part, const uint8_t id[16])
 {
     struct record *record = why->record;
     uint64_t cursor = pending_cursor(part); /* first [P5] */
-    char id[37];
+    const struct letters_row *letter = fate_letter(&why->fate, id);
+    const struct fate_death *death = fate_death(&why->fate, id, seen->is_replay ? seen->source.n_replays : 0);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending entry = pending_load(part, i, cursor);
         if (entry.state != PENDING_EMPTY && entry.state != PENDING_SCAN && entry.pos == seen->pos &&
@@ -362,12 +358,8 @@ static void show_place(struct why *why, const struct seen *seen, const struct gr
     if (seen->pos >= cursor) { /* also what was dead, where the group has been moved back */
         record_word(record, "state", "waiting");
         record_number(record, "ahead", (seen->pos - cursor) * CELL_BYTES);
-    } else if (letter != NULL) {
-        uuid7_format(why->letter_ids[letter - why->letters].bytes, id);
-        record_word(record, "state", "dead");
-        record_word(record, "deadLetterId", id);
-        record_position(record, "letter", letter->pos);
-        record_time(record, "at", letter->at_ns);
+    } else if (letter != NULL && death != NULL) {
+        show_letter(why, seen, id, letter, death);
     } else if ((behind = held_by(why, seen, part)) != UINT64_MAX) {
         record_word(record, "state", "held");
         record_position(record, "behind", behind);
@@ -406,7 +398,13 @@ static int show_seen(struct why *why, size_t i)
     int rc = find_publisher(why->memory, seen->log, seen->partition, seen->publisher, seen->pos, &publisher, why->err);
     if (rc != EVBUS_OK)
         return rc;
-    record_begin(record, "event", 0);
+    record_begin(record, seen->is_replay ? "replay" : "event", 0);
+    if (seen->is_replay) {
+        char id[37];
+        uuid7_format(seen->source.letter, id);
+        record_number(record, "n", seen->source.n_replays);
+        record_word(record, "deadLetterId", id);
+    }
     record_word(record, "topic", seen->topic_name);
     record_word(record, "log", seen->log->name);
     record_number(record, "partition", seen->partition);
@@ -424,14 +422,20 @@ static int show_seen(struct why *why, size_t i)
     record_end(record);
     for (uint32_t g = 0; g < GROUPS_MAX && record->rc == 0; g++) {
         char name[SERVICE_BYTES];
+        uint8_t id[16];
         if (!receives(why, seen, g))
             continue;
         snprintf(name, sizeof name, "%.63s", why->memory->control->groups[g].name);
+        letter_id(why, seen, g, id);
         record_begin(record, "group", 1);
         record_word(record, "group", name);
-        show_place(why, seen, memory_part(seen->log, seen->partition, g), letter_of(why, i, g));
+        show_place(why, seen, memory_part(seen->log, seen->partition, g), id);
         record_end(record);
         show_attempts(why, seen, name);
+        if (!seen->is_replay && fate_letter(&why->fate, id) != NULL)
+            rc = fate_show_settled(&why->fate, id, record);
+        if (rc != EVBUS_OK)
+            return rc;
     }
     return record->rc;
 }
@@ -453,6 +457,8 @@ EVBUS_API int evbus_why(struct evbus *bus, const uint8_t id[16],
         why->memory = &bus->memory;
         why->record = record;
         why->err = err;
+        why->fate.memory = &bus->memory;
+        why->fate.err = err;
         record->each = each;
         record->context = context;
         rc = find_everywhere(&bus->memory, id, see, why, &is_damaged, err);
@@ -463,8 +469,10 @@ EVBUS_API int evbus_why(struct evbus *bus, const uint8_t id[16],
         rc = find_letters(why, &is_damaged);
     for (size_t i = 0; rc == EVBUS_OK && i < why->n_seen; i++)
         rc = show_seen(why, i);
-    if (why != NULL)
+    if (why != NULL) {
+        fate_end(&why->fate);
         free(why->buffer);
+    }
     free(why);
     free(record);
     return rc;

@@ -2,7 +2,7 @@
  *
  * The payload of a letter is ours (deadletter.c), but it comes from memory or a file, so nothing of it is believed: it is checked to be
  * JSON, members are looked up by name, numbers bounded. What no JSON can say stands in the header area: the event's time to the
- * nanosecond, its own header fields. Letters of evbus before 0.2 have none: then the text's milliseconds must do.
+ * nanosecond, its own header fields. Older letters have none: then the text's milliseconds must do.
  * Payloads are slices of the text, byte for byte. Checked by tests/unit/test_letters.c. */
 #include "letter.h"
 

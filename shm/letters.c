@@ -2,7 +2,7 @@
  *
  * The log of dead letters is read once, in its order, and a row is kept of each id: about 130 bytes, so a million of letters takes
  * 130 MB for as long as somebody looks, ten thousand nothing worth a word. No text is looked at but that of letters that have no
- * header area (of evbus before 0.2).
+ * header area (older ones).
  *
  *     DEAD, n replays before it      opens the row; but not one that is a repetition: P10 publishes a letter twice after a crash,
  *                                    with the note of the same last attempt

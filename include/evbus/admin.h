@@ -322,7 +322,7 @@ struct evbus_dead_letters_filter {
  *  filter   NULL: all that are open
  *  each     gets one after the other; what it is shown lives until it returns. A non-zero answer ends it and is returned
  *  Threads  any
- *  Returns  EVBUS_OK; EVBUS_EINVAL (the filter); EVBUS_EIO; EVBUS_ENOSPC (memory); EVBUS_ESTALE; EVBUS_EFORKED. Since 0.2. */
+ *  Returns  EVBUS_OK; EVBUS_EINVAL (the filter); EVBUS_EIO; EVBUS_ENOSPC (memory); EVBUS_ESTALE; EVBUS_EFORKED. Since 0.1. */
 EVBUS_API int evbus_dead_letters(struct evbus *bus, const struct evbus_dead_letters_filter *filter,
                                  int (*each)(void *context, const struct evbus_dead_letter *letter), void *context);
 
@@ -361,13 +361,13 @@ struct evbus_settle_result {
  *  Threads  any; not from a handler of the group
  *  Returns  EVBUS_OK, also where nothing fits; EVBUS_EBUSY (somebody replays or discards: the message says who); EVBUS_EFULL (the log of
  *           replays stayed full); EVBUS_EINVAL; EVBUS_EIO (the disk; repeat it when it works again); EVBUS_ENOSPC (memory);
- *           EVBUS_ESTALE; EVBUS_EFORKED. Since 0.2. */
+ *           EVBUS_ESTALE; EVBUS_EFORKED. Since 0.1. */
 EVBUS_API int evbus_dead_letters_replay(struct evbus *bus, const struct evbus_settle_options *options,
                                         int (*each)(void *context, const struct evbus_dead_letter *letter),
                                         void *context, struct evbus_settle_result *result);
 
 /** Put on the record that nothing is to be done about dead letters any more. Their text stays until it is old. force and rate say
- *  nothing here. Otherwise as evbus_dead_letters_replay(). Since 0.2. */
+ *  nothing here. Otherwise as evbus_dead_letters_replay(). Since 0.1. */
 EVBUS_API int evbus_dead_letters_discard(struct evbus *bus, const struct evbus_settle_options *options,
                                          int (*each)(void *context, const struct evbus_dead_letter *letter),
                                          void *context, struct evbus_settle_result *result);

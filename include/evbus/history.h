@@ -31,10 +31,14 @@ EVBUS_API int evbus_find(struct evbus *bus, const uint8_t id[16],
  *                     deferred  its handler has put it off until `due`
  *                     dying     spent; its dead letter is still to be published
  *                     dead      it is a dead letter: `deadLetterId`, at `letter`
+ *                     replayed, discarded   that is what was done about its letter
  *                     done      acknowledged
  *                     before    the group began behind it, or was moved there
  *          attempt    one that ended badly, as long as its note is kept: which, when, by whom, how long it took, why. Of a
  *                     handler whose process died, or that took too long: cause crashed or timeout
+ *          settled    what was done about its dead letter, each time: `what` (replayed, discarded), `n`: replays by then, when, by whom
+ *                     (service, user, host, pid), `reason`, `letter`: the position of the letter
+ *      replay     of the event, out of a dead letter: its `n`, `deadLetterId`, and as `event`; below it the group that gets it
  *
  *  Returns  as evbus_find(). Since 0.1. */
 EVBUS_API int evbus_why(struct evbus *bus, const uint8_t id[16],

@@ -9,6 +9,7 @@
 #include "deadletters.h"
 #include "group.h"
 #include "hold.h"
+#include "shown.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -607,6 +608,51 @@ Test(letters, what_is_discarded_says_who_and_why_and_is_never_replayed)
     cr_expect_eq(replay(o.f.bus, (struct evbus_settle_options){0}, NULL).n_done, 1u, "the other one");
     cr_expect_str_eq(take(o.member).payload, "2");
     gets_nothing(o.member);
+    office_end(&o);
+}
+
+/* --- why -------------------------------------------------------------------------------------------------------------------- */
+
+static void why_says(struct evbus *bus, const uint8_t id[16], const char *const *lines, size_t n)
+{
+    struct shown told = {.text = NULL};
+    cr_assert_eq(evbus_why(bus, id, shown_keep, &told), EVBUS_OK, "%s", evbus_message(bus));
+    for (size_t i = 0; i < n; i++)
+        shown_expect(&told, "%s", lines[i]);
+    shown_forget(&told);
+}
+
+#define WHY(...) \
+    why_says(o.f.bus, receipt.id, (const char *const[]){__VA_ARGS__}, N(((const char *const[]){__VA_ARGS__})))
+
+Test(letters, why_tells_of_a_letter_who_replayed_it_and_what_became_of_that)
+{
+    struct office o = office_make("64KiB");
+    struct evbus_receipt receipt = make_letter(&o, "k", "1");
+    WHY("\ngroup group=crew state=dead deadLetterId=", "\ngroup group=other state=waiting ");
+    replay(o.f.bus, (struct evbus_settle_options){.reason = "try"}, NULL);
+    WHY("\ngroup group=crew state=replayed deadLetterId=", "\nsettled what=replayed n=1 at=", " service=tester user=",
+        " reason=try letter=", "\nreplay n=1 deadLetterId=", " topic=test.a.one log=test.replay partition=0 position=",
+        "\ngroup group=crew state=waiting ");
+    struct evbus_delivery got = take(o.member);
+    WHY("\ngroup group=crew state=running attempts=1 member=tester ");
+    cr_assert_eq(evbus_finish(o.member, &got, EVBUS_REJECT, "again"), EVBUS_OK);
+    gets_nothing(o.member);
+    WHY("\ngroup group=crew state=dead deadLetterId=", " cause=rejected error=again\n");
+    replay(o.f.bus, (struct evbus_settle_options){0}, NULL);
+    got = take(o.member);
+    cr_assert_eq(evbus_finish(o.member, &got, EVBUS_DONE, NULL), EVBUS_OK);
+    WHY("\ngroup group=crew state=replayed ", "\nsettled what=replayed n=2 ", "\nreplay n=1 ",
+        "\ngroup group=crew state=dead ", "\nreplay n=2 ", "\ngroup group=crew state=done\n");
+    office_end(&o);
+}
+
+Test(letters, why_tells_that_a_letter_was_discarded)
+{
+    struct office o = office_make("64KiB");
+    struct evbus_receipt receipt = make_letter(&o, "k", "1");
+    cr_assert_eq(evbus_dead_letters_discard(o.f.bus, NULL, NULL, NULL, NULL), EVBUS_OK);
+    WHY("\ngroup group=crew state=discarded deadLetterId=", "\nsettled what=discarded n=0 ");
     office_end(&o);
 }
 
