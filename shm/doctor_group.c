@@ -183,16 +183,16 @@ static void examine_letters(struct visit *visit, uint32_t group)
         }
     }
     if (n_letters > 0 && dlq != NULL) {
-        finding_mend(visit, "read them: evbus -b %s tail %.127s.%.63s --from earliest", memory->bus, dlq->name,
+        finding_mend(visit, "look at them: evbus -b %s dlq ls --group %.63s; replay or discard them", memory->bus,
                      entry->name);
         finding_tell(visit, EVBUS_FINDING_NOTE, "group %.63s: %" PRIu64 " events have become dead letters", entry->name,
                      n_letters);
     }
     if (n_unwritten > 0) {
         finding_mend(visit,
-                     "is a member there, and room in the log of dead letters? evbus -b %s stat; what it holds is never "
-                     "released: make a bus with larger rings: evbus -b %s rm && evbus -b %s init --catalogue FILE",
-                     memory->bus, memory->bus, memory->bus);
+                     "is a member there, and room in the log of dead letters? evbus -b %s stat; what is replayed or "
+                     "discarded makes room: evbus -b %s dlq ls",
+                     memory->bus, memory->bus);
         finding_tell(visit, EVBUS_FINDING_WARNING,
                      "group %.63s: %" PRIu64
                      " spent events still wait for their dead letters to be written, and hold their keys",

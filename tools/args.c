@@ -70,6 +70,16 @@ static bool read_count(const char *text, uint64_t *out_count)
     return true;
 }
 
+/* "50/s", "50": a second, from 1 on. */
+static bool read_rate(const char *text, uint64_t *out_rate)
+{
+    uint64_t rate;
+    if (!read_digits(&text, &rate) || (*text != '\0' && strcmp(text, "/s") != 0) || rate < 1 || rate > UINT32_MAX)
+        return false;
+    *out_rate = rate;
+    return true;
+}
+
 bool args_read_duration(const char *text, uint64_t *out_ns)
 {
     static const struct {
@@ -312,6 +322,10 @@ static int store(struct args *args, const struct arg_option *option, const char 
     case ARG_MODE:
         if (!read_mode(value, (uint64_t *)(void *)field))
             expected = "permissions in octal, e.g. 0660";
+        break;
+    case ARG_RATE:
+        if (!read_rate(value, (uint64_t *)(void *)field))
+            expected = "how many a second, e.g. 50/s";
         break;
     }
     if (expected != NULL)

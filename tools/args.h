@@ -80,6 +80,11 @@ struct args {
     bool shipped;
     const char *format_from; /* convert: of what, to what */
     const char *format_to;
+    const char *topic;
+    const char *cause;
+    const char *reason;
+    bool all_letters;
+    uint64_t rate; /* a second; 0: not given */
 
     const char **operands; /* what is no option, in order, without the command */
     size_t n_operands;
@@ -96,7 +101,8 @@ enum arg_kind {
     ARG_TO,
     ARG_UUID,
     ARG_VERSION,
-    ARG_MODE
+    ARG_MODE,
+    ARG_RATE
 };
 
 /* One row of a table of options; a row without a name ends the table. */

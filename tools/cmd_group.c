@@ -88,8 +88,6 @@ static void print_number(const char *name, uint64_t number, const char *what)
 
 static void print_notes(const struct evbus_group_stat *group)
 {
-    const char *topic = group->n_topics > 0 ? group->topics[0] : "";
-    int namespace_len = (int)strcspn(topic, ".");
     (void)printf(
         "\n%s: what the group has not done is kept for it, whether it has members or not. With a journal\n"
         "that costs disk alone; where the catalogue says \"journal\": false, an absent group fills its logs, and then\n"
@@ -97,10 +95,11 @@ static void print_notes(const struct evbus_group_stat *group)
         group->n_members == 0 ? "nobody is a member" : "note");
     if (group->n_members == 0)
         (void)printf("`evbus consume %s` works it off, `evbus group rm %s` forgets it.\n", group->group, group->group);
-    (void)printf(
-        "dead letters: evbus tail '%.*s.dlq.%s' --from earliest. Without a journal their log releases\n"
-        "nothing: when it is full, spent events stay pending (dead) and hold back the later ones of their keys.\n",
-        namespace_len, topic, group->group);
+    (void)printf("dead letters: evbus dlq ls --group %s. Without a journal their log releases only what has been\n"
+                 "replayed or discarded: when it is full, spent events stay pending (dead) and hold back the later "
+                 "ones of their "
+                 "keys.\n",
+                 group->group);
 }
 
 static void show_group(const struct args *args, const struct evbus_group_stat *group)
@@ -289,7 +288,7 @@ const struct command command_group = {
         "a\n"
         "member lives, and where what is not done would be skipped; --force does it, --dry-run only tells.\n"
         "An absent group costs disk alone; where \"journal\" is false it fills its logs: EVBUS_EFULL (exit 75). The\n"
-        "log of dead letters releases nothing.",
+        "log of dead letters releases nothing but what evbus dlq has replayed or discarded.",
     .examples = "evbus group ls\nevbus group show notification-service --json | jq .lag\n"
                 "evbus group add audit 'lomash.orders.*' --from earliest\nevbus group rm audit --yes\n"
                 "evbus group seek audit --to 2026-02-01T09:30:00Z --dry-run\n"

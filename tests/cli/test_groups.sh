@@ -476,7 +476,7 @@ it_shows_a_group() {
     prints 'nobody is a member'
     prints 'EVBUS_EFULL'
     prints 'With a journal'
-    prints "evbus tail 'lomash.dlq.mailer'"
+    prints "evbus dlq ls --group mailer"
     prints 'releases'
     consume one mailer --as post-office
     works group show mailer

@@ -551,7 +551,7 @@ Test(doctor, dead_letters_are_worth_a_note_and_those_that_are_not_written_a_warn
     evbus_receive(sub, &got, 0);
     findings = examine(f.bus, EVBUS_OK);
     says(&findings, "0 group mailer: 2 events have become dead letters");
-    says(&findings, "tail test.dlq.mailer --from earliest");
+    says(&findings, "dlq ls --group mailer");
     evbus_unsubscribe(sub);
     fixture_end(&f);
 }
