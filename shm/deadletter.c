@@ -30,7 +30,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define NOTES_MAX      (PENDING_ATTEMPTS_MAX + 1) /* an attempt each, and why the next was not made */
+#define NOTES_MAX (PENDING_ATTEMPTS_MAX + 1) /* an attempt each, and why the next was not made */
 /* A letter has 8 KiB beside its event (catalogue.c: frame_extra), of which its other members and eight versions take less than 2. Of
  * more attempts the newest are shown. */
 #define ATTEMPTS_BYTES 6144

@@ -60,6 +60,7 @@ enum attribute {
     CORRELATIONID,
     CAUSATIONID,
     EXPIRYTIME,
+    VERSIONS,
     AFTERGAP,
     REPLAYED,
     ATTEMPT,
@@ -87,6 +88,7 @@ static const char *const attributes[N_ATTRIBUTES] = {[SPECVERSION] = "specversio
                                                      [CORRELATIONID] = "correlationid",
                                                      [CAUSATIONID] = "causationid",
                                                      [EXPIRYTIME] = "expirytime",
+                                                     [VERSIONS] = "evbusversions",
                                                      [AFTERGAP] = "evbusaftergap",
                                                      [REPLAYED] = "evbusreplayed",
                                                      [ATTEMPT] = "evbusattempt",
@@ -101,13 +103,21 @@ static const struct {
     const char *name;
     enum kind kind;
 } beside[BESIDE_END] = {
-    [PARTITIONKEY] = {"key", TEXT},        [LOG] = {"log", TEXT},
-    [PARTITION] = {"partition", COUNT},    [POSITION] = {"position", TEXT},
-    [SERVICE] = {"service", TEXT},         [TRACEPARENT] = {"traceparent", TEXT},
-    [TRACESTATE] = {"tracestate", TEXT},   [CORRELATIONID] = {"correlationId", TEXT},
-    [CAUSATIONID] = {"causationId", TEXT}, [EXPIRYTIME] = {"expiresAt", MOMENT},
-    [AFTERGAP] = {"afterGap", FLAG},       [REPLAYED] = {"replayed", COUNT},
-    [ATTEMPT] = {"attempt", COUNT},        [LOST] = {"lost", COUNT},
+    [PARTITIONKEY] = {"key", TEXT},
+    [LOG] = {"log", TEXT},
+    [PARTITION] = {"partition", COUNT},
+    [POSITION] = {"position", TEXT},
+    [SERVICE] = {"service", TEXT},
+    [TRACEPARENT] = {"traceparent", TEXT},
+    [TRACESTATE] = {"tracestate", TEXT},
+    [CORRELATIONID] = {"correlationId", TEXT},
+    [CAUSATIONID] = {"causationId", TEXT},
+    [EXPIRYTIME] = {"expiresAt", MOMENT},
+    [VERSIONS] = {"versions", TEXT},
+    [AFTERGAP] = {"afterGap", FLAG},
+    [REPLAYED] = {"replayed", COUNT},
+    [ATTEMPT] = {"attempt", COUNT},
+    [LOST] = {"lost", COUNT},
 };
 
 enum member { EVENT_ID, EVENT_TYPE, TIMESTAMP, VERSION, PAYLOAD, N_MEMBERS };

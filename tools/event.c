@@ -65,8 +65,8 @@ static int print_json_event(struct event_printer *printer, bool meta, const stru
         (void)printf(",\"expiresAt\":\"%s\"", when);
     }
     for (size_t i = 0; delivery->n_versions > 1 && i < delivery->n_versions; ++i)
-        (void)printf("%s\"%u.%u\"%s", i == 0 ? ",\"versions\":[" : ",", delivery->versions[i].major,
-                     delivery->versions[i].minor, i + 1 == delivery->n_versions ? "]" : "");
+        (void)printf("%s%u.%u%s", i == 0 ? ",\"versions\":\"" : ",", delivery->versions[i].major,
+                     delivery->versions[i].minor, i + 1 == delivery->n_versions ? "\"" : "");
     if (delivery->is_after_gap)
         (void)printf(",\"afterGap\":true");
     if (delivery->replayed > 0)

@@ -320,8 +320,8 @@ struct evbus_delivery {
     const char *correlation_id; /**< NULL: none */
     const char *causation_id;   /**< NULL: none */
     uint64_t
-        expires_at_ns;  /**< ns since 1970; 0: never. No handler gets it from then on: a dead letter of cause expired */
-    bool is_after_gap;  /**< an earlier event of its key is a dead letter of this group */
+        expires_at_ns; /**< ns since 1970; 0: never. No handler gets it from then on: a dead letter of cause expired */
+    bool is_after_gap; /**< an earlier event of its key is a dead letter of this group */
     /** How often it has been replayed out of the dead letters, this time included; 0: never. Of a replay topic, id, timestamp, key and
      *  payloads are those of the event, and attempt counts from 1; log, partition and position are where the replay stands, as of each
      *  delivery: `evbus why` tells where the event stood. */

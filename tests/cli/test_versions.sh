@@ -40,7 +40,7 @@ it_publishes_an_event_in_several_versions_under_one_id() {
     prints '"version":"1.0","payload":{"total":"4.50"}}'
     prints '"version":"2.0","payload":{"total":4.50}}'
     works tail --from earliest --count 1 --timeout 1m --json --meta
-    prints ',"versions":["1.0","2.0"],"lost":0}'
+    prints ',"versions":"1.0,2.0","lost":0}'
     works tail --from earliest --count 1 --timeout 1m --versions
     prints ' lomash.orders.created 1 1.0 {"total":"4.50"}'
     prints ' lomash.orders.created 1 2.0 {"total":4.50}'
@@ -58,7 +58,7 @@ it_shows_the_versions_of_an_event_that_is_looked_for() {
     if ! n_lines out 2; then fail 'not a line for each'; fi
     prints ' 2.0 of 1.0,2.0 '
     works find "$ID" --json
-    prints '"versions":["1.0","2.0"]'
+    prints '"versions":"1.0,2.0"'
     works why "$ID"
     prints ' versions=1.0,2.0'
     works why "$ID" --json
@@ -70,7 +70,7 @@ it_gives_each_group_the_version_that_it_accepts() {
     order
     works consume mailer --count 1 --timeout 1m --json --meta
     prints '"version":"2.0","payload":{"total":4.50}}'
-    prints '"versions":["1.0","2.0"],"attempt":1}'
+    prints '"versions":"1.0,2.0","attempt":1}'
     works consume plain --count 1 --timeout 1m --json
     prints '"version":"1.0","payload":{"total":"4.50"}}'
     works group show mailer
