@@ -192,11 +192,9 @@ static bool group_read(struct parse *p, const json_t *object, struct catalogue_g
     s->index = -1;
     if (retry != NULL)
         group->n_retry = (uint32_t)n;
-    bool park = false; /* a key's later events behind a dead letter: a promise that nothing keeps yet */
     return settings_duration(s, settings_go(s, object, "handler_timeout"), MS, 7 * DAY,
                              "1ms to 7d, or left out for none", &group->handler_timeout_ns) &&
-           settings_word(s, settings_go(s, object, "on_dead"), "continue", "park", &park) &&
-           (!park || settings_wrong(s, "\"park\" is not there yet; \"continue\" is what this build has"));
+           settings_word(s, settings_go(s, object, "on_dead"), "continue", "park", &group->parks);
 }
 
 static bool accepts_read(struct parse *p, const json_t *object, struct version_accepts *out)

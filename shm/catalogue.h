@@ -38,6 +38,7 @@ struct catalogue_group {
     uint64_t retry_ns[14]; /* waits before attempts 2, 3, ... */
     uint32_t n_retry;
     uint64_t handler_timeout_ns; /* 0: none */
+    bool parks;                  /* "on_dead": "park" */
     struct version_accepts accepts;
 };
 

@@ -172,14 +172,18 @@ static void examine_letters(struct visit *visit, uint32_t group)
     const struct group_entry *entry = &memory->control->groups[group];
     uint64_t n_letters = 0;
     uint64_t n_unwritten = 0;
+    uint64_t n_parked = 0;
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
         struct topic_set topics = group_topics(&memory->logs[l], group);
         for (uint32_t p = 0; !topic_set_is_empty(&topics) && p < memory->logs[l].n_partitions; p++) {
             const struct group_part *part = memory_part(&memory->logs[l], p, group);
             uint64_t cursor = pending_cursor(part);
             n_letters += atomic_load_explicit(&part->n_dead, memory_order_relaxed);
-            for (uint32_t i = 0; i < PENDING_MAX; i++)
-                n_unwritten += pending_load(part, i, cursor).state == PENDING_DEAD;
+            for (uint32_t i = 0; i < PENDING_MAX; i++) {
+                enum pending_state state = pending_load(part, i, cursor).state;
+                n_unwritten += state == PENDING_DEAD;
+                n_parked += state == PENDING_PARKED;
+            }
         }
     }
     if (n_letters > 0 && dlq != NULL) {
@@ -187,6 +191,12 @@ static void examine_letters(struct visit *visit, uint32_t group)
                      entry->name);
         finding_tell(visit, EVBUS_FINDING_NOTE, "group %.63s: %" PRIu64 " events have become dead letters", entry->name,
                      n_letters);
+    }
+    if (n_parked > 0) {
+        finding_mend(visit, "replay or discard them: evbus -b %s dlq ls --group %.63s", memory->bus, entry->name);
+        finding_tell(visit, EVBUS_FINDING_WARNING,
+                     "group %.63s: %" PRIu64 " keys wait behind their dead letters (\"on_dead\": \"park\")",
+                     entry->name, n_parked);
     }
     if (n_unwritten > 0) {
         finding_mend(visit,

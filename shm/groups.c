@@ -102,10 +102,12 @@ static void add_part(struct sight *sight, const struct memory_log *log, uint32_t
         stat->n_running += found.state == PENDING_RUN || found.state == PENDING_SOLO;
         stat->n_waiting += found.state == PENDING_WAIT;
         stat->n_dead += found.state == PENDING_DEAD;
+        stat->n_parked += found.state == PENDING_PARKED;
         if (found.attempts > stat->attempts_max)
             stat->attempts_max = found.attempts;
         bool has_key = see_entry(sight, ring, found.pos, &out_row->oldest_ns);
-        stat->n_held_keys += has_key && (found.state == PENDING_WAIT || found.state == PENDING_DEAD);
+        stat->n_held_keys += has_key && (found.state == PENDING_WAIT || found.state == PENDING_DEAD ||
+                                         found.state == PENDING_PARKED);
         stat->n_blocked_keys += found.followers;
     }
     if (out_row->oldest_ns > stat->oldest_ns)

@@ -318,7 +318,11 @@ static void show_entry(struct why *why, const struct group_part *part, uint32_t 
     }
     bool is_deferred = entry->state == PENDING_WAIT &&
                        (atomic_load_explicit(&side->note, memory_order_relaxed) & NOTE_DEFERRED) != 0;
-    record_word(record, "state", entry->state == PENDING_DEAD ? "dying" : is_deferred ? "deferred" : "retrying");
+    record_word(record, "state",
+                entry->state == PENDING_DEAD     ? "dying"
+                : entry->state == PENDING_PARKED ? "parked"
+                : is_deferred                    ? "deferred"
+                                                 : "retrying");
     record_number(record, "attempts", entry->attempts);
     if (entry->state == PENDING_WAIT)
         record_time(record, "due", time_ns > clock_mono_ns() ? wall_of(time_ns) : clock_wall_ns());

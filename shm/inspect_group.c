@@ -34,7 +34,7 @@ static void show_members(const struct remains *remains, uint32_t group, struct r
 static void show_pending(const struct remains_ring *ring, const struct group_part *part, const char *group,
                          struct record *out)
 {
-    static const char *const states[] = {"empty", "taken", "run", "solo", "wait", "scan", "dead", "unknown"};
+    static const char *const states[] = {"empty", "taken", "run", "solo", "wait", "scan", "dead", "parked"};
     uint64_t cursor = CURSOR_POSITION(remains_u64(&part->cursor));
     for (uint32_t i = 0; i < PENDING_MAX && out->rc == 0; i++) {
         struct pending found = pending_unpack(remains_u64(&part->pending[i]), cursor);

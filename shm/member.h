@@ -43,6 +43,7 @@ struct worker {
 struct evbus_subscription {
     struct evbus *bus;
     struct share_group of;
+    struct gaps gaps;
     struct settings_of *settings;   /* every one that of.retry has pointed to: handlers may still read them */
     struct version_accepts accepts; /* our own; none: the group's */
     struct upcasters *upcasters;

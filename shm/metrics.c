@@ -126,6 +126,8 @@ const struct metrics_row metrics_rows[] = {
      "Of them: to be tried again."},
     {METRICS_GROUP, METRICS_GAUGE, "evbus_group_dead_events", METRICS_U32, GROUP(n_dead),
      "Of them: spent, their dead letters not published yet since the log of dead letters is full."},
+    {METRICS_GROUP, METRICS_GAUGE, "evbus_group_parked_events", METRICS_U32, GROUP(n_parked),
+     "Of them: dead letters behind which their keys wait until somebody replays or discards them."},
     {METRICS_GROUP, METRICS_GAUGE, "evbus_group_pending_attempts_max", METRICS_U32, GROUP(attempts_max),
      "Of them: the most attempts that one has had."},
     {METRICS_GROUP, METRICS_GAUGE, "evbus_group_held_keys", METRICS_U32, GROUP(n_held_keys),

@@ -3,6 +3,7 @@
  *     EMPTY -> TAKEN -> RUN -> EMPTY            the usual way: four CASes, the cursor's among them
  *                       RUN -> WAIT -> RUN ...  to be tried again
  *                       RUN -> DEAD -> EMPTY    spent or rejected: the dead letter is published in between
+ *                              DEAD -> PARKED -> WAIT, EMPTY    or its key waits until the letter is replayed or discarded
  *         finish with followers: -> SCAN -> WAIT at the next event of the key (the same word moves on), or EMPTY
  *
  *   who      the lease's holder stores TAKEN, then moves the cursor, skips, scans; whoever handles CASes its own word on

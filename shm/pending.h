@@ -12,7 +12,8 @@ enum pending_state {
     PENDING_SOLO = 3,  /* in a handler, and nothing else of its group and partition is */
     PENDING_WAIT = 4,  /* to be tried (again) */
     PENDING_SCAN = 5,  /* done, its followers are still to be found */
-    PENDING_DEAD = 6   /* spent or rejected; its dead letter is still to be published */
+    PENDING_DEAD = 6,  /* spent or rejected; its dead letter is still to be published */
+    PENDING_PARKED = 7 /* its letter is published; its key waits until somebody settles it */
 };
 
 /* Why an attempt ended badly, in a note's and dead letter's words. */

@@ -64,6 +64,8 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
     if ((frame->flags & FRAME_REPLAY) == 0 || !area_text(frame, AREA_TOPIC, hand->topic, sizeof hand->topic))
         memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
     delivery_fill(frame, &hand->texts, &hand->shown);
+    if (item->n_replays > 0)
+        hand->shown.replayed = item->n_replays;
     return give_version(sub, hand, &hand->shown);
 }
 

@@ -15,6 +15,8 @@
  * back since) completes nothing. A resolution closes only what died before its replay (letters.c).
  * Letters go in the order of their events' positions, all replays of a group have one partition, and a group holds keys there as anywhere:
  * so those of one key are handled one after the other, in that order.
+ * A letter whose entry is parked is replayed where it stands: its resolution says so, and whoever has the lease, or takes it later,
+ * reads that (gaps.c) and moves the word on. So nobody but the holder writes it, and a kill in between leaves nothing to be mended.
  * Without a journal the log of dead letters may be full of them, and then has no room for a resolution either: then its low moves behind
  * the letters that have been replayed first. Killed in between, their replays are all that tells of them; nothing is lost but the
  * record. Nobody's replay waits for an absent group: its cursor is moved over what is not its own (see pass_by).
@@ -223,30 +225,31 @@ static int complete_all(struct run *run)
 
 /* --- one replay ---------------------------------------------------------------------------------------------------------- */
 
-/* Does the entry that died still say so? Then whoever has the lease could publish its letter once more. */
-static bool is_dying(const struct run *run, const struct letters_row *row, uint32_t group)
+/* What the entry that died says now; EMPTY: nothing any more. DEAD: whoever has the lease could publish its letter once more. PARKED: its
+ * key waits behind it, and it is replayed where it stands. */
+static enum pending_state state_of(const struct run *run, const struct letters_row *row, uint32_t group)
 {
     const struct memory_log *log = row->n_dead > 0                         ? run->replays
                                    : row->log < memory_n_logs(run->memory) ? &run->memory->logs[row->log]
                                                                            : NULL;
     uint32_t partition = row->n_dead > 0 ? 0 : row->partition;
-    if (log == NULL || partition >= log->n_partitions)
-        return false;
+    if (group == GROUP_NONE || log == NULL || partition >= log->n_partitions)
+        return PENDING_EMPTY;
     const struct group_part *part = memory_part(log, partition, group);
     uint64_t cursor = pending_cursor(part);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         struct pending found = pending_load(part, i, cursor);
-        if (found.state == PENDING_DEAD && found.pos == row->entry)
-            return true;
+        if ((found.state == PENDING_DEAD || found.state == PENDING_PARKED) && found.pos == row->entry)
+            return found.state;
     }
-    return false;
+    return PENDING_EMPTY;
 }
 
 /* Why nothing is done about a letter now; NULL: it can be. */
 static const char *is_refused(const struct run *run, const struct letters_row *row, enum settled_what what,
-                              uint32_t group)
+                              uint32_t group, enum pending_state state)
 {
-    if (group != GROUP_NONE && is_dying(run, row, group))
+    if (state == PENDING_DEAD)
         return "its group is not done with it yet: a member will be";
     if (what == SETTLED_DISCARDED)
         return NULL;
@@ -398,7 +401,8 @@ static int do_one(struct run *run, struct letters_row *row, enum settled_what wh
     if (rc != EVBUS_OK || !row->is_open || !is_meant)
         return rc;
     uint32_t group = group_find(run->memory, run->look->letter.group);
-    const char *refused = is_refused(run, row, what, group);
+    enum pending_state state = state_of(run, row, group);
+    const char *refused = is_refused(run, row, what, group, state);
     if (refused != NULL) {
         run->result.n_skipped++;
         return show(run, refused, run->look->shown.state);
@@ -411,10 +415,12 @@ static int do_one(struct run *run, struct letters_row *row, enum settled_what wh
         return rc;
     uint32_t n = row->n_replays + (what == SETTLED_REPLAYED);
     describe(run, row, n, &replayed);
-    if (what == SETTLED_REPLAYED)
+    if (what == SETTLED_REPLAYED && state != PENDING_PARKED)
         rc = publish(run, group, &replayed);
     else
         rc = settle(run, &replayed, what, row->pos);
+    if (state == PENDING_PARKED && rc == EVBUS_OK)
+        group_tell_members(run->memory, group); /* who has the lease sees what was settled, and goes on (share.c) */
     if (rc == EVBUS_EFULL && run->result.is_stopped)
         return EVBUS_OK;
     if (rc != EVBUS_OK)

@@ -11,6 +11,7 @@ struct retry {
     uint64_t waits_ns[14]; /* before attempts 2, 3, ... */
     uint32_t n_waits;
     uint64_t handler_timeout_ns; /* 0: none */
+    bool parks;                  /* a dead letter's key waits until it is settled; else it goes on */
 };
 
 /* 1 s, 10 s: three attempts; no timeout. */

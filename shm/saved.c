@@ -261,7 +261,7 @@ static void restore_part(const struct memory_log *log, uint32_t p, uint32_t grou
         if (found.state == PENDING_RUN || found.state == PENDING_SOLO) {
             found.state = PENDING_WAIT;
             found.attempts -= found.attempts > 0;
-        } else if (found.state != PENDING_SCAN && found.state != PENDING_DEAD) {
+        } else if (found.state != PENDING_SCAN && found.state != PENDING_DEAD && found.state != PENDING_PARKED) {
             found.state = PENDING_WAIT;
         }
         atomic_store_explicit(&part->pending[n], pending_pack(&found), memory_order_relaxed);

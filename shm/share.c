@@ -167,6 +167,40 @@ static bool is_ours(const struct share *share, const struct frame_header *header
     return header->kind == FRAME_EVENT && cursor_wants(&share->cursor, header->topic);
 }
 
+/* What its letter says. A replay's tells where the event stood before. */
+static void describe(const struct share *share, const struct frame *frame, uint64_t pos, struct area_source *source,
+                     char topic[NAME_BYTES], struct deadletter *out)
+{
+    if ((frame->flags & FRAME_REPLAY) == 0 || !area_source(frame, source)) {
+        *source = (struct area_source){.position = pos, .partition = share->ring->partition};
+        snprintf(source->log, sizeof source->log, "%s", share->ring->name);
+        if (frame->topic >= 1 && frame->topic <= TOPICS_MAX)
+            memcpy(topic, share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
+    } else {
+        area_text(frame, AREA_TOPIC, topic, NAME_BYTES);
+    }
+    *out = (struct deadletter){
+        .topic_id = share->of->dlq_topic,
+        .group_name = share->of->name,
+        .topic = topic,
+        .log = source->log,
+        .partition = source->partition,
+        .position = source->position,
+        .n_replays = source->n_replays,
+        .entry = pos,
+        .event = frame,
+    };
+}
+
+static void letter_id_of(const struct share *share, const struct frame *frame, uint64_t pos, uint8_t out_id[16])
+{
+    struct deadletter letter;
+    struct area_source source;
+    char topic[NAME_BYTES] = "";
+    describe(share, frame, pos, &source, topic, &letter);
+    deadletter_id(share->of->memory, &letter, out_id);
+}
+
 /* --- taking over and handing over ------------------------------------------------------------------------------------------ */
 
 /* The entries that are in a handler, a bit each. */
@@ -253,6 +287,8 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
     }
     uint64_t n_ran = lease_recover(share->part, share->epoch, 0, retry_attempts(of->retry), cause);
     atomic_fetch_add_explicit(&share->part->n_causes[cause], n_ran, memory_order_relaxed);
+    if (of->gaps != NULL)
+        gaps_follow(of->gaps);
     share->held = true;
     share->leaving = false;
     share->busy = 0;
@@ -277,6 +313,8 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
             return false;
         }
         share->keys[i] = read == READ_EVENT ? key_of(&frame) : 0;
+        if (found.state == PENDING_PARKED && read == READ_EVENT)
+            letter_id_of(share, &frame, found.pos, share->ids[i]);
         uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);
         set_side(share, i,
                  retry_bound_ns(of->retry, (note & NOTE_DEFERRED) != 0,
@@ -342,32 +380,7 @@ static bool scan(struct share *share, uint32_t i, const struct pending *done, ui
     return true;
 }
 
-/* What its letter says. A replay's tells where the event stood before. */
-static void describe(const struct share *share, const struct frame *frame, uint64_t pos, struct area_source *source,
-                     char topic[NAME_BYTES], struct deadletter *out)
-{
-    if ((frame->flags & FRAME_REPLAY) == 0 || !area_source(frame, source)) {
-        *source = (struct area_source){.position = pos, .partition = share->ring->partition};
-        snprintf(source->log, sizeof source->log, "%s", share->ring->name);
-        if (frame->topic >= 1 && frame->topic <= TOPICS_MAX)
-            memcpy(topic, share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
-    } else {
-        area_text(frame, AREA_TOPIC, topic, NAME_BYTES);
-    }
-    *out = (struct deadletter){
-        .topic_id = share->of->dlq_topic,
-        .group_name = share->of->name,
-        .topic = topic,
-        .log = source->log,
-        .partition = source->partition,
-        .position = source->position,
-        .n_replays = source->n_replays,
-        .entry = pos,
-        .event = frame,
-    };
-}
-
-/* Dead: its letter, then as if it were done. */
+/* Dead: its letter, then as if it were done; or its key waits until somebody settles the letter. */
 static bool bury_event(struct share *share, uint32_t i, const struct pending *dead, uint64_t *buffer, uint64_t now_ns)
 {
     struct error err = {""};
@@ -397,8 +410,56 @@ static bool bury_event(struct share *share, uint32_t i, const struct pending *de
         report_lost(&share->report, dead->pos, "a dead event is damaged or gone: no dead letter can be made of it");
     }
     struct pending next = *dead;
-    next.state = PENDING_SCAN;
-    return pending_step(share->part, i, dead, dead->followers ? &next : &(struct pending){.epoch = dead->epoch});
+    next.state = read == READ_EVENT && share->of->retry->parks && share->of->gaps != NULL ? PENDING_PARKED
+                                                                                          : PENDING_SCAN;
+    if (next.state == PENDING_PARKED)
+        letter_id_of(share, &frame, dead->pos, share->ids[i]);
+    else if (!dead->followers)
+        next = emptied(dead);
+    return pending_step(share->part, i, dead, &next);
+}
+
+/* Has somebody settled its letter? Replayed: it is tried again where it stands, before what waits behind it. false: we are fenced. */
+static bool look_at_parked(struct share *share, uint32_t i, const struct pending *parked, uint64_t now_ns)
+{
+    struct gaps *gaps = share->of->gaps;
+    struct pending next = *parked;
+    if (gaps == NULL || (gaps_has_news(gaps) && !gaps_follow(gaps)))
+        return true;
+    const struct letters_row *row = letters_find(&gaps->letters, share->ids[i]);
+    if (row == NULL || row->is_open)
+        return true;
+    next.attempts = 0;
+    next.state = row->is_discarded ? PENDING_SCAN : PENDING_WAIT;
+    if (row->is_discarded && !parked->followers)
+        next = emptied(parked);
+    set_side(share, i, now_ns, 0);
+    return pending_step(share->part, i, parked, &next);
+}
+
+/* How often an event has been replayed where it stands: it was parked. */
+static uint32_t replays_of(const struct share *share, const struct frame *frame, uint64_t pos)
+{
+    const struct gaps *gaps = share->of->gaps;
+    uint8_t id[16];
+    if (gaps == NULL || gaps->letters.n == 0 || (frame->flags & FRAME_REPLAY) != 0)
+        return 0;
+    letter_id_of(share, frame, pos, id);
+    const struct letters_row *row = letters_find(&gaps->letters, id);
+    return row != NULL ? row->n_replays : 0;
+}
+
+/* An event of the key is a dead letter that nobody has settled: the handler is told. */
+static void mark_gap(struct share *share, struct item *item)
+{
+    struct gaps *gaps = share->of->gaps;
+    struct frame *frame = &item->frame;
+    if (gaps == NULL)
+        return;
+    if (gaps_has_news(gaps))
+        gaps_follow(gaps);
+    if (gaps_has(gaps, share->log->index, share->ring->partition, frame->key_hash))
+        frame->flags |= FRAME_AFTER_GAP;
 }
 
 void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns)
@@ -431,7 +492,8 @@ static bool choose_version(const struct share *share, struct item *item, char *w
         published[there.n] = one;
         there.list[there.n] = (struct version_accept){one.major, one.minor, one.minor};
     }
-    memcpy(topic, share->log->head->topics[frame->topic - 1], sizeof topic - 1);
+    if ((frame->flags & FRAME_REPLAY) == 0 || !area_text(frame, AREA_TOPIC, topic, sizeof topic))
+        memcpy(topic, share->log->head->topics[frame->topic - 1], sizeof topic - 1);
     if (upcasters_choose(of->upcasters, of->accepts, topic, published, n, &item->choice))
         return true;
     snprintf(why, why_cap, "published as %s; accepted are %s",
@@ -446,7 +508,8 @@ static enum pending_cause unfit(const struct share *share, struct item *item, ch
     const struct frame *frame = &item->frame;
     uint64_t expires_ns = frame->area_len != 0 ? area_number(frame, AREA_EXPIRES) : 0;
     why[0] = '\0';
-    if (expires_ns != 0 && expires_ns <= clock_wall_ns())
+    bool is_replayed = (frame->flags & FRAME_REPLAY) != 0 || item->n_replays > 0; /* somebody wants it all the same */
+    if (expires_ns != 0 && !is_replayed && expires_ns <= clock_wall_ns())
         return CAUSE_EXPIRED;
     return choose_version(share, item, why, why_cap) ? CAUSE_NONE : CAUSE_NO_VERSION;
 }
@@ -488,6 +551,7 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
             report_lost(&share->report, waiting->pos, "an event that was to be tried again is damaged or gone");
         return pending_step(share->part, i, waiting, &next) ? SHARE_NOTHING : SHARE_LOST;
     }
+    item->n_replays = replays_of(share, &item->frame, waiting->pos);
     enum pending_cause cause = unfit(share, item, why, sizeof why);
     if (cause != CAUSE_NONE)
         return end_unhandled(share, i, waiting, item->frame.id, cause, why, now_ns) ? SHARE_NOTHING : SHARE_LOST;
@@ -499,6 +563,7 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
     point_pass(POINT_GROUP_RUNNING, NULL);
     if (next.attempts > 1)
         atomic_fetch_add_explicit(&share->part->n_redelivered, 1, memory_order_relaxed);
+    mark_gap(share, item);
     begin_run(share, i, &next, item, now_ns);
     return SHARE_EVENT;
 }
@@ -623,6 +688,7 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
             return SHARE_LOST;
         share->busy |= UINT64_C(1) << i;
         share->keys[i] = key;
+        item->n_replays = 0;
         enum pending_cause cause = unfit(share, item, why, sizeof why);
         if (cause != CAUSE_NONE) {
             if (!end_unhandled(share, i, &taken, item->frame.id, cause, why, now_ns))
@@ -633,6 +699,7 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         if (!pending_step(share->part, i, &taken, &running))
             return SHARE_LOST;
         point_pass(POINT_GROUP_RUNNING, NULL);
+        mark_gap(share, item);
         begin_run(share, i, &running, item, now_ns);
         return SHARE_EVENT;
     }
@@ -671,6 +738,12 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
                 return SHARE_LOST;
             if (share->dead_after_ns > now_ns ? share->dead_after_ns < *out_due_ns : now_ns < *out_due_ns)
                 *out_due_ns = share->dead_after_ns > now_ns ? share->dead_after_ns : now_ns;
+            break;
+        case PENDING_PARKED:
+            if (!look_at_parked(share, i, &found, now_ns))
+                return SHARE_LOST;
+            if (entry(share, i).state != PENDING_PARKED)
+                *out_due_ns = now_ns;
             break;
         case PENDING_SOLO:
             is_solo_running = true; /* fall through */

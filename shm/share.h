@@ -3,6 +3,7 @@
 #define EVBUS_SHARE_H
 
 #include "cursor.h"
+#include "gaps.h"
 #include "lease.h"
 #include "log.h"
 #include "memory.h"
@@ -20,6 +21,7 @@ struct share_group {
     uint32_t dlq_topic;                    /* id of its dead letters' topic */
     uint32_t slot;                         /* the lease thread's */
     struct claim *claim;                   /* the lease thread's, for dead letters */
+    struct gaps *gaps;                     /* likewise: those that nobody has settled; NULL: nobody looks */
     const struct retry *retry;             /* never changes; the lease thread puts another one in its place */
     const struct version_accepts *accepts; /* likewise; NULL: it says nothing */
     const struct upcasters *upcasters;     /* NULL: none */
@@ -39,7 +41,7 @@ struct share {
     uint64_t moved_to;            /* the group's cursor, as we stored it last */
     uint64_t busy;                /* entries that are not EMPTY, as we know */
     uint64_t keys[PENDING_MAX];   /* of those */
-    uint8_t ids[PENDING_MAX][16]; /* of those in a handler */
+    uint8_t ids[PENDING_MAX][16]; /* of those in a handler; of those that are parked, of their letters */
     _Atomic uint64_t
         times[PENDING_MAX]; /* what side.time_ns and side.note say, in memory that nobody else writes [P3] */
     _Atomic uint64_t notes[PENDING_MAX];
@@ -62,6 +64,7 @@ struct item {
     struct pending running;       /* the entry's word as we made it, without followers */
     uint64_t since_ns;            /* monotonic */
     const struct retry *retry;    /* as it was when the event was handed over */
+    uint32_t n_replays;           /* of what was parked: how often it has been replayed */
     uint64_t defer_ns;            /* its handler: how long EVBUS_DEFER is; 0: it has not said */
     struct version_choice choice; /* which version of it the handler gets */
     struct frame frame;           /* lies in buffer */

@@ -213,6 +213,17 @@ static int check_name(const char *name, struct error *err)
     return EVBUS_OK;
 }
 
+/* Which keys have dead letters, and what is done about them. */
+static void follow_letters(struct evbus_subscription *sub)
+{
+    struct memory *memory = &sub->bus->memory;
+    const struct memory_log *letters = memory_internal_log(memory, MEMORY_DLQ_LOG);
+    if (letters == NULL) /* the bus is damaged: `evbus doctor` tells */
+        return;
+    sub->gaps = (struct gaps){.memory = memory, .ring = &letters->rings[0], .topic = sub->of.dlq_topic};
+    sub->of.gaps = &sub->gaps;
+}
+
 EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, struct evbus *bus,
                               const struct evbus_subscribe_options *given)
 {
@@ -253,6 +264,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
         rc = find_or_make(sub, &options, &is_made, err);
     if (rc == EVBUS_OK) {
         sub->of.dlq_topic = bus->memory.control->groups[sub->of.group].dlq_topic;
+        follow_letters(sub);
         rc = member_read_settings(sub, err);
     }
     if (rc == EVBUS_OK)
@@ -306,6 +318,7 @@ EVBUS_API void evbus_unsubscribe(struct evbus_subscription *sub)
         if (bus_thread(sub->bus, &thread, NULL) == EVBUS_OK)
             leave_group(sub, thread);
     }
+    gaps_close(&sub->gaps);
     while (sub->hands != NULL) {
         struct hand *next = sub->hands->next;
         free(sub->hands->item.buffer);

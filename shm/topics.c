@@ -341,6 +341,7 @@ struct retry topics_retry(struct topics *topics, const char *group)
         retry.n_waits = found->n_retry;
         memcpy(retry.waits_ns, found->retry_ns, sizeof retry.waits_ns);
         retry.handler_timeout_ns = found->handler_timeout_ns;
+        retry.parks = found->parks;
     }
     leave_catalogue(topics);
     return retry;

@@ -123,6 +123,7 @@ static void show_group(const struct args *args, const struct evbus_group_stat *g
     print_number("  running", group->n_running, "in a handler");
     print_number("  waiting", group->n_waiting, "to be tried again");
     print_number("  dead", group->n_dead, "spent, their dead letters not yet published");
+    print_number("  parked", group->n_parked, "dead letters behind which their keys wait: evbus dlq");
     print_number("  attempts", group->attempts_max, "at most");
     (void)printf("%-12s %s\n", "oldest", oldest);
     print_number("done", group->done, "events");

@@ -100,9 +100,10 @@ void groups_print_json(const struct evbus_group_stat *group)
     (void)printf("],\"accepts\":[");
     for (size_t i = 0; i < group->n_accepts; ++i)
         (void)printf("%s\"%s\"", i > 0 ? "," : "", group->accepts[i]);
-    (void)printf("],\"lagEvents\":%" PRIu64 ",\"lagEstimated\":%s,\"heldKeys\":%" PRIu32 ",\"blockedKeys\":%" PRIu32,
+    (void)printf("],\"lagEvents\":%" PRIu64 ",\"lagEstimated\":%s,\"heldKeys\":%" PRIu32 ",\"blockedKeys\":%" PRIu32
+                 ",\"parked\":%" PRIu32,
                  group->lag_events, group->is_lag_estimated ? "true" : "false", group->n_held_keys,
-                 group->n_blocked_keys);
+                 group->n_blocked_keys, group->n_parked);
     print_members(group);
     (void)printf("}");
 }

@@ -194,8 +194,9 @@ struct evbus_group_stat {
     size_t n_parts;
     uint64_t
         attempts_failed[EVBUS_CAUSES]; /**< attempts that ended badly, by enum evbus_cause; of the last two: events */
-    const char *const *accepts;        /**< versions of payloads, as the catalogue says: "1", "2.0" */
-    size_t n_accepts;                  /**< 0: it says nothing, and gives the lowest */
+    uint32_t n_parked; /**< events in hand that are dead letters, behind which their keys wait ("on_dead": "park") */
+    const char *const *accepts; /**< versions of payloads, as the catalogue says: "1", "2.0" */
+    size_t n_accepts;           /**< 0: it says nothing, and gives the lowest */
 };
 
 /** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */

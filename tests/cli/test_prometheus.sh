@@ -63,7 +63,7 @@ it_prints_what_has_happened() {
     measures 'evbus_partition_capacity_bytes{log="lomash.orders",partition="0"}' 65536
     if grep -q 'evbus_group_lag_seconds{.*group="mailer".* 0\.0*$' out; then fail 'the third order waits'; fi
     run doctor # which the alert names for it
-    prints 'tail lomash.dlq.mailer'
+    prints 'dlq ls --group mailer'
 }
 
 it_has_a_keeper_while_a_service_is_attached() {

@@ -403,8 +403,6 @@ static const struct {
      "groups.'mailer'.handler_timeout: must be 1ms to 7d, or left out for none; found '0s'"},
     {"on_dead: another word", WITH("'groups':{'mailer':{'on_dead':'stop'}}"),
      "groups.'mailer'.on_dead: must be 'continue' or 'park'; found 'stop'"},
-    {"on_dead: park", WITH("'groups':{'mailer':{'on_dead':'park'}}"),
-     "groups.'mailer'.on_dead: 'park' is not there yet; 'continue' is what this build has"},
     {"accepts: no list", WITH("'groups':{'mailer':{'accepts':'1'}}"),
      "groups.'mailer'.accepts: must be a list of versions, as in ['1', '2.0']; found '1'"},
     {"accepts: a number", WITH("'groups':{'mailer':{'accepts':['1',2.0]}}"),

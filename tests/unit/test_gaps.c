@@ -1,0 +1,299 @@
+/* test_gaps.c: what follows a dead letter of its key: it is told of the gap, or waits behind it until somebody settles the letter. */
+#include "gaps.h"
+
+#include "await.h"
+#include "bus.h"
+#include "clock.h"
+#include "crew.h"
+
+#include <evbus/admin.h>
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MS CLOCK_NS_PER_MS
+#define S  CLOCK_NS_PER_S
+
+/* A bus whose group crew receives test.a.one, and a member of it. */
+struct office {
+    struct fixture f;
+    struct evbus_subscription *member;
+};
+
+static struct office office_with(bool parks, const char *ring)
+{
+    struct office o = {
+        .f = crew_bus((struct crew_options){
+            .ring = ring, .settings = parks ? "\"retry\":[\"1ms\"],\"on_dead\":\"park\"" : "\"retry\":[\"1ms\"]"})};
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    cr_assert_not_null(o.member);
+    return o;
+}
+
+static struct office office_make(bool parks)
+{
+    return office_with(parks, "64KiB");
+}
+
+static void office_end(struct office *o)
+{
+    evbus_unsubscribe(o->member);
+    fixture_end(&o->f);
+}
+
+static void publish(struct office *o, const char *key, const char *payload)
+{
+    struct evbus_event event = {.topic = "test.a.one", .key = key, .payload = payload, .timeout_ns = S};
+    cr_assert_eq(evbus_publish(o->f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+}
+
+/* The next event is this one; it is finished so. */
+static struct evbus_delivery handle(struct office *o, const char *payload, enum evbus_outcome outcome)
+{
+    struct evbus_delivery got = {.size = sizeof got};
+    int rc = evbus_receive(o->member, &got, AWAIT_MS * MS);
+    cr_assert_eq(rc, EVBUS_OK, "instead of %s: %d %s", payload, rc, evbus_message(NULL));
+    cr_assert_str_eq(got.payload, payload);
+    cr_assert_eq(evbus_finish(o->member, &got, outcome, "why"), EVBUS_OK, "%s", evbus_message(NULL));
+    return got;
+}
+
+static void gets_nothing(struct office *o)
+{
+    struct evbus_delivery got = {.size = sizeof got};
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(evbus_receive(o->member, &got, 0), EVBUS_ETIMEOUT, "%s", (const char *)got.payload);
+}
+
+static void make_letter(struct office *o, const char *key, const char *payload)
+{
+    publish(o, key, payload);
+    handle(o, payload, EVBUS_REJECT);
+    gets_nothing(o); /* a look publishes it */
+}
+
+static void settle(struct office *o, bool is_replay, bool force)
+{
+    struct evbus_settle_options options = {.size = sizeof options, .force = force, .timeout_ns = S};
+    struct evbus_settle_result result = {.size = sizeof result};
+    int rc = is_replay ? evbus_dead_letters_replay(o->f.bus, &options, NULL, NULL, &result)
+                       : evbus_dead_letters_discard(o->f.bus, &options, NULL, NULL, &result);
+    cr_assert_eq(rc, EVBUS_OK, "%s", evbus_message(NULL));
+    cr_assert_eq(result.n_done, 1, "%u done, %u skipped", (unsigned)result.n_done, (unsigned)result.n_skipped);
+}
+
+static int count_parked(void *context, const struct evbus_group_stat *group)
+{
+    *(unsigned *)context += group->n_parked;
+    return 0;
+}
+
+static unsigned n_parked(struct office *o)
+{
+    unsigned n = 0;
+    cr_assert_eq(evbus_groups(o->f.bus, count_parked, &n), EVBUS_OK);
+    return n;
+}
+
+/* ---- continue ---- */
+
+Test(gaps, later_events_of_a_dead_letters_key_are_told)
+{
+    struct office o = office_make(false);
+    publish(&o, "a", "0");
+    cr_expect_not(handle(&o, "0", EVBUS_DONE).is_after_gap);
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    publish(&o, "b", "3");
+    cr_expect(handle(&o, "2", EVBUS_DONE).is_after_gap);
+    cr_expect_not(handle(&o, "3", EVBUS_DONE).is_after_gap, "another key");
+    publish(&o, "a", "4");
+    cr_expect(handle(&o, "4", EVBUS_RETRY).is_after_gap);
+    cr_expect(handle(&o, "4", EVBUS_DONE).is_after_gap, "at its second attempt, too");
+    office_end(&o);
+}
+
+Test(gaps, who_waited_behind_it_is_told_too)
+{
+    struct office o = office_make(false);
+    struct evbus_delivery first = {.size = sizeof first};
+    publish(&o, "a", "1");
+    cr_assert_eq(evbus_receive(o.member, &first, AWAIT_MS * MS), EVBUS_OK);
+    publish(&o, "a", "2");
+    gets_nothing(&o);
+    cr_assert_eq(evbus_finish(o.member, &first, EVBUS_REJECT, "why"), EVBUS_OK);
+    cr_expect(handle(&o, "2", EVBUS_DONE).is_after_gap);
+    office_end(&o);
+}
+
+Test(gaps, a_gap_ends_when_its_letter_is_discarded)
+{
+    struct office o = office_make(false);
+    make_letter(&o, "a", "1");
+    settle(&o, false, false);
+    publish(&o, "a", "2");
+    cr_expect_not(handle(&o, "2", EVBUS_DONE).is_after_gap);
+    office_end(&o);
+}
+
+Test(gaps, a_gap_of_two_letters_ends_with_the_second)
+{
+    struct office o = office_make(false);
+    struct evbus_settle_options one = {.size = sizeof one, .max = 1};
+    make_letter(&o, "a", "1");
+    make_letter(&o, "a", "2");
+    cr_assert_eq(evbus_dead_letters_discard(o.f.bus, &one, NULL, NULL, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    publish(&o, "a", "3");
+    cr_expect(handle(&o, "3", EVBUS_DONE).is_after_gap);
+    cr_assert_eq(evbus_dead_letters_discard(o.f.bus, &one, NULL, NULL, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    publish(&o, "a", "4");
+    cr_expect_not(handle(&o, "4", EVBUS_DONE).is_after_gap);
+    office_end(&o);
+}
+
+Test(gaps, a_new_member_knows_of_the_letters_before_it)
+{
+    struct office o = office_make(false);
+    make_letter(&o, "a", "1");
+    make_letter(&o, "b", "2");
+    evbus_unsubscribe(o.member);
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    publish(&o, "a", "3");
+    cr_expect(handle(&o, "3", EVBUS_DONE).is_after_gap);
+    office_end(&o);
+}
+
+Test(gaps, knows_thousands_of_keys)
+{
+    struct office o = office_with(false, "4MiB");
+    struct evbus_settle_options options = {.size = sizeof options, .max = 1900};
+    struct evbus_settle_result result = {.size = sizeof result};
+    char key[16];
+    for (int i = 0; i < 2000; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        publish(&o, key, "1");
+        handle(&o, "1", EVBUS_REJECT);
+        if (i % 10 == 9)
+            gets_nothing(&o);
+    }
+    cr_assert_eq(evbus_dead_letters_discard(o.f.bus, &options, NULL, NULL, &result), EVBUS_OK, "%s",
+                 evbus_message(NULL));
+    cr_assert_eq(result.n_done, 1900);
+    for (int i = 0; i < 2000; i += 37) {
+        snprintf(key, sizeof key, "k%d", i);
+        publish(&o, key, "2");
+        cr_expect_eq(handle(&o, "2", EVBUS_DONE).is_after_gap, i >= 1900, "%s", key);
+    }
+    office_end(&o);
+}
+
+/* ---- park ---- */
+
+Test(gaps, a_parked_key_waits_and_the_others_go_on)
+{
+    struct office o = office_make(true);
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    publish(&o, "b", "3");
+    publish(&o, "a", "4");
+    handle(&o, "3", EVBUS_DONE);
+    gets_nothing(&o);
+    cr_expect_eq(n_parked(&o), 1);
+    office_end(&o);
+}
+
+Test(gaps, what_is_parked_is_replayed_where_it_stands_before_what_waits_behind_it)
+{
+    struct office o = office_make(true);
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    publish(&o, "a", "3");
+    gets_nothing(&o);
+    settle(&o, true, false);
+    struct evbus_delivery got = handle(&o, "1", EVBUS_DONE);
+    cr_expect(got.attempt == 1 && got.replayed == 1 && !got.is_after_gap, "%u %u", got.attempt, got.replayed);
+    cr_expect_str_eq(got.log, "test.a");
+    cr_expect_not(handle(&o, "2", EVBUS_DONE).is_after_gap);
+    handle(&o, "3", EVBUS_DONE);
+    gets_nothing(&o);
+    cr_expect_eq(n_parked(&o), 0);
+    office_end(&o);
+}
+
+Test(gaps, what_waits_behind_a_parked_event_goes_on_when_it_is_discarded)
+{
+    struct office o = office_make(true);
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    gets_nothing(&o);
+    settle(&o, false, false);
+    handle(&o, "2", EVBUS_DONE);
+    make_letter(&o, "b", "3"); /* with nobody behind it */
+    settle(&o, false, false);
+    gets_nothing(&o);
+    cr_expect_eq(n_parked(&o), 0);
+    publish(&o, "b", "4");
+    handle(&o, "4", EVBUS_DONE);
+    office_end(&o);
+}
+
+Test(gaps, what_dies_again_is_parked_again)
+{
+    struct office o = office_make(true);
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    gets_nothing(&o);
+    for (uint32_t n = 1; n <= 4; n++) { /* the fourth by force */
+        settle(&o, true, n > 3);
+        cr_expect_eq(handle(&o, "1", EVBUS_RETRY).replayed, n);
+        cr_expect_eq(handle(&o, "1", EVBUS_RETRY).attempt, 2, "two attempts, as the group has it");
+        gets_nothing(&o);
+        cr_expect_eq(n_parked(&o), 1);
+    }
+    settle(&o, true, true);
+    handle(&o, "1", EVBUS_DONE);
+    handle(&o, "2", EVBUS_DONE);
+    office_end(&o);
+}
+
+Test(gaps, what_was_settled_while_nobody_was_there_is_seen_by_who_comes)
+{
+    struct office o = office_make(true);
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    make_letter(&o, "b", "3");
+    publish(&o, "b", "4");
+    gets_nothing(&o);
+    evbus_unsubscribe(o.member);
+    static const struct evbus_dead_letters_filter only_b = {.size = sizeof only_b, .key = "b"};
+    struct evbus_settle_options discard_b = {.size = sizeof discard_b, .filter = &only_b};
+    cr_assert_eq(evbus_dead_letters_discard(o.f.bus, &discard_b, NULL, NULL, NULL), EVBUS_OK, "%s",
+                 evbus_message(NULL));
+    settle(&o, true, false);
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    cr_expect_eq(handle(&o, "1", EVBUS_DONE).replayed, 1);
+    unsigned n_seen[5] = {0}; /* of different keys: in any order */
+    for (int i = 0; i < 2; i++) {
+        struct evbus_delivery got = {.size = sizeof got};
+        cr_assert_eq(evbus_receive(o.member, &got, AWAIT_MS * MS), EVBUS_OK, "%s", evbus_message(NULL));
+        n_seen[((const char *)got.payload)[0] - '0']++;
+        cr_assert_eq(evbus_finish(o.member, &got, EVBUS_DONE, NULL), EVBUS_OK);
+    }
+    cr_expect(n_seen[2] == 1 && n_seen[4] == 1);
+    gets_nothing(&o);
+    office_end(&o);
+}
+
+Test(gaps, a_sleeping_member_hears_that_a_letter_was_settled)
+{
+    struct office o = office_make(true);
+    make_letter(&o, "a", "1");
+    evbus_unsubscribe(o.member);
+    struct evbus_settle_options options = {.size = sizeof options};
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    gets_nothing(&o);
+    cr_assert_eq(evbus_dead_letters_replay(o.f.bus, &options, NULL, NULL, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    handle(&o, "1", EVBUS_DONE); /* which may sleep */
+    office_end(&o);
+}
