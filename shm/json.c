@@ -344,12 +344,13 @@ static bool is_named(const uint8_t *open, const uint8_t *end, const char *name)
     return left == 0;
 }
 
-bool json_member(const char *text, size_t len, const char *name, const char **out_value, size_t *out_len)
+bool json_members(const char *text, size_t len, const char *const *names, size_t n, struct json_slice *out)
 {
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct json_slice){.at = NULL};
     if (len == 0)
         return false;
     struct walk walk = {.end = (const uint8_t *)text + len};
-    const uint8_t *found = NULL, *found_end = NULL;
     const uint8_t *pos = blanks_end((const uint8_t *)text, walk.end);
     if (pos == walk.end || *pos != '{')
         return false;
@@ -362,16 +363,22 @@ bool json_member(const char *text, size_t len, const char *name, const char **ou
         pos = value_end(value, &walk);
         if (pos == NULL)
             return false;
-        if (is_named(open, string_end(open, &walk), name)) {
-            found = value;
-            found_end = pos;
-        }
+        const uint8_t *close = string_end(open, &walk);
+        for (size_t i = 0; i < n; i++)
+            if (is_named(open, close, names[i]))
+                out[i] = (struct json_slice){(const char *)value, (size_t)(pos - value)};
         pos = blanks_end(pos, walk.end);
     } while (pos < walk.end && *pos == ',');
-    if (found == NULL)
+    return true;
+}
+
+bool json_member(const char *text, size_t len, const char *name, const char **out_value, size_t *out_len)
+{
+    struct json_slice found;
+    if (!json_members(text, len, &name, 1, &found) || found.at == NULL)
         return false;
-    *out_value = (const char *)found;
-    *out_len = (size_t)(found_end - found);
+    *out_value = found.at;
+    *out_len = found.len;
     return true;
 }
 

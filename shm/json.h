@@ -22,6 +22,13 @@ bool json_is_utf8(const void *text, size_t len_bytes);
  * of its value. The text must have passed json_check. false: the text is no object or has no such member. */
 bool json_member(const char *text, size_t len, const char *name, const char **out_value, size_t *out_len);
 
+/* The same for n names at once, by one walk. out: n of them; NULL where it has none. false: the text is no object. */
+struct json_slice {
+    const char *at;
+    size_t len;
+};
+bool json_members(const char *text, size_t len, const char *const *names, size_t n, struct json_slice *out);
+
 /* Decodes a string slice (with its quotes) to UTF-8, without a NUL behind it. Returns the number of bytes, or -1 when
  * they do not fit cap, when the slice is no string or holds a lone surrogate; out may then be half written. */
 ptrdiff_t json_string_decode(const char *slice, size_t len, char *out, size_t cap);

@@ -14,23 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A slice of JSON. */
-struct slice {
-    const char *at;
-    size_t len;
-};
-
-static bool member(struct slice object, const char *name, struct slice *out)
+static bool text_of(struct json_slice slice, char *out, size_t cap)
 {
-    return json_member(object.at, object.len, name, &out->at, &out->len);
-}
-
-static bool text_of(struct slice object, const char *name, char *out, size_t cap)
-{
-    struct slice slice;
-    if (!member(object, name, &slice))
-        return false;
-    ptrdiff_t len = json_string_decode(slice.at, slice.len, out, cap - 1);
+    ptrdiff_t len = slice.at != NULL ? json_string_decode(slice.at, slice.len, out, cap - 1) : -1;
     if (len < 0 || memchr(out, '\0', (size_t)len) != NULL)
         return false;
     out[len] = '\0';
@@ -38,11 +24,10 @@ static bool text_of(struct slice object, const char *name, char *out, size_t cap
 }
 
 /* A number, or a text that is one. */
-static bool number_of(struct slice object, const char *name, uint64_t most, uint64_t *out)
+static bool number_of(struct json_slice slice, uint64_t most, uint64_t *out)
 {
-    struct slice slice;
     char text[24];
-    if (!member(object, name, &slice))
+    if (slice.at == NULL)
         return false;
     if (slice.len > 0 && slice.at[0] == '"') {
         slice.at++;
@@ -58,11 +43,10 @@ static bool number_of(struct slice object, const char *name, uint64_t most, uint
     return *out <= most;
 }
 
-static bool time_of(struct slice object, const char *name, uint64_t *out_ns)
+static bool time_of(struct json_slice slice, uint64_t *out_ns)
 {
     char text[40];
-    return text_of(object, name, text, sizeof text) &&
-           envelope_time_parse(text, strlen(text), out_ns, NULL) == EVBUS_OK;
+    return text_of(slice, text, sizeof text) && envelope_time_parse(text, strlen(text), out_ns, NULL) == EVBUS_OK;
 }
 
 static bool is_blank(char c)
@@ -71,7 +55,7 @@ static bool is_blank(char c)
 }
 
 /* Blanks around a payload are its own: the letter has none there. */
-static struct slice with_blanks(struct slice payload, struct slice object)
+static struct json_slice with_blanks(struct json_slice payload, struct json_slice object)
 {
     while (payload.at > object.at && is_blank(payload.at[-1])) {
         payload.at--;
@@ -82,12 +66,12 @@ static struct slice with_blanks(struct slice payload, struct slice object)
     return payload;
 }
 
-/* "version" and "payload". */
-static bool version_of(struct slice object, struct frame_version *out)
+/* Of an object that has them. */
+static bool version_of(struct json_slice object, struct json_slice version, struct json_slice payload,
+                       struct frame_version *out)
 {
     char text[16], *end;
-    struct slice payload;
-    if (!text_of(object, "version", text, sizeof text) || !member(object, "payload", &payload))
+    if (payload.at == NULL || !text_of(version, text, sizeof text))
         return false;
     unsigned long major = strtoul(text, &end, 10);
     unsigned long minor = *end == '.' ? strtoul(end + 1, &end, 10) : UINT32_MAX;
@@ -99,7 +83,7 @@ static bool version_of(struct slice object, struct frame_version *out)
 }
 
 /* The elements of an array, one after the other. inout_at: its bytes behind the one before; NULL: none yet. */
-static bool next_element(struct slice array, const char **inout_at, struct slice *out)
+static bool next_element(struct json_slice array, const char **inout_at, struct json_slice *out)
 {
     const char *end = array.at + array.len;
     const char *at = *inout_at != NULL ? *inout_at : array.at;
@@ -126,13 +110,16 @@ static bool next_element(struct slice array, const char **inout_at, struct slice
     return false;
 }
 
-static bool read_event(struct slice event, struct letter *out)
+static bool read_event(struct json_slice event, struct letter *out)
 {
+    static const char *const names[] = {"eventId", "timestamp", "version", "payload"};
+    struct json_slice found[4];
     char id[40];
     struct frame_version first;
-    if (!text_of(event, "eventId", id, sizeof id) || !uuid7_parse(id, strlen(id), out->event.id) ||
-        !version_of(event, &first))
+    if (event.at == NULL || !json_members(event.at, event.len, names, 4, found) || !text_of(found[0], id, sizeof id) ||
+        !uuid7_parse(id, strlen(id), out->event.id) || !version_of(event, found[2], found[3], &first))
         return false;
+    time_of(found[1], &out->event.timestamp_ns); /* to the millisecond */
     out->event.major = first.major;
     out->event.minor = first.minor;
     out->event.payload = first.payload;
@@ -140,16 +127,15 @@ static bool read_event(struct slice event, struct letter *out)
     return true;
 }
 
-static bool read_versions(struct slice all, struct letter *out)
+static bool read_versions(struct json_slice versions, struct letter *out)
 {
-    struct slice versions, one;
+    static const char *const names[] = {"version", "payload"};
+    struct json_slice one, found[2];
     const char *at = NULL;
     unsigned n = 0;
-    out->event.n_versions = 1;
-    if (!member(all, "versions", &versions))
-        return true;
-    for (; next_element(versions, &at, &one); n++)
-        if (n == FRAME_VERSIONS_MAX - 1 || !version_of(one, &out->more[n]))
+    for (; versions.at != NULL && next_element(versions, &at, &one); n++)
+        if (n == FRAME_VERSIONS_MAX - 1 || !json_members(one.at, one.len, names, 2, found) ||
+            !version_of(one, found[0], found[1], &out->more[n]))
             return false;
     out->event.n_versions = (uint8_t)(1 + n);
     out->event.more = out->more;
@@ -158,32 +144,34 @@ static bool read_versions(struct slice all, struct letter *out)
 
 int letter_parse(const struct frame *frame, struct letter *out, struct error *err)
 {
-    struct slice all = {frame->payload, frame->payload_len}, event = {"", 0}, attempts = {"", 0};
+    enum { GROUP, TOPIC, LOG, PARTITION, POSITION, CAUSE, REPLAYED, ATTEMPTS, EVENT, VERSIONS, MEMBERS };
+    static const char *const names[] = {"group", "topic",    "log",      "partition", "position",
+                                        "cause", "replayed", "attempts", "event",     "versions"};
+    struct json_slice found[MEMBERS];
     uint64_t partition = 0, n_replays = 0;
     struct area_death death;
     memset(out, 0, offsetof(struct letter, area));
     out->area.len = 0;
     memcpy(out->id, frame->id, sizeof out->id);
     out->at_ns = frame->timestamp_ns;
-    if (frame->kind != FRAME_DEAD || !json_check(all.at, all.len, NULL) ||
-        !text_of(all, "group", out->group, sizeof out->group) ||
-        !text_of(all, "topic", out->topic, sizeof out->topic) || !text_of(all, "log", out->log, sizeof out->log) ||
-        !text_of(all, "cause", out->cause, sizeof out->cause) ||
-        !number_of(all, "partition", PARTITIONS_MAX - 1, &partition) ||
-        !number_of(all, "position", UINT64_MAX, &out->position) || !member(all, "event", &event) ||
-        !read_event(event, out) || !read_versions(all, out))
+    if (frame->kind != FRAME_DEAD || !json_check(frame->payload, frame->payload_len, NULL) ||
+        !json_members(frame->payload, frame->payload_len, names, MEMBERS, found) ||
+        !text_of(found[GROUP], out->group, sizeof out->group) ||
+        !text_of(found[TOPIC], out->topic, sizeof out->topic) || !text_of(found[LOG], out->log, sizeof out->log) ||
+        !text_of(found[CAUSE], out->cause, sizeof out->cause) ||
+        !number_of(found[PARTITION], PARTITIONS_MAX - 1, &partition) ||
+        !number_of(found[POSITION], UINT64_MAX, &out->position) || !read_event(found[EVENT], out) ||
+        !read_versions(found[VERSIONS], out))
         return error_set(err, EVBUS_ECORRUPT, "a dead letter that no evbus wrote: its text lacks something");
     out->partition = (uint32_t)partition;
-    if (number_of(all, "replayed", UINT32_MAX, &n_replays))
+    if (number_of(found[REPLAYED], UINT32_MAX, &n_replays))
         out->n_replays = (uint32_t)n_replays;
-    if (member(all, "attempts", &attempts)) {
-        out->attempts = attempts.at;
-        out->attempts_len = attempts.len;
+    if (found[ATTEMPTS].at != NULL) {
+        out->attempts = found[ATTEMPTS].at;
+        out->attempts_len = found[ATTEMPTS].len;
     }
     if (area_death(frame, &death))
         out->event.timestamp_ns = death.timestamp_ns;
-    else
-        time_of(event, "timestamp", &out->event.timestamp_ns);
     area_add_own(&out->area, frame);
     out->event.kind = FRAME_EVENT;
     out->event.publisher = frame->publisher;
@@ -195,20 +183,23 @@ int letter_parse(const struct frame *frame, struct letter *out, struct error *er
 
 size_t letter_attempts(const struct letter *letter, struct letter_attempt out[LETTER_ATTEMPTS_MAX])
 {
-    struct slice all = {letter->attempts, letter->attempts_len}, one;
+    enum { N, AT, MEMBER, MS, CAUSE, ERROR, MEMBERS };
+    static const char *const names[] = {"n", "at", "member", "ms", "cause", "error"};
+    struct json_slice all = {letter->attempts, letter->attempts_len}, one, found[MEMBERS];
     const char *at = NULL;
     size_t n = 0;
     while (all.len > 0 && n < LETTER_ATTEMPTS_MAX && next_element(all, &at, &one)) {
         struct letter_attempt *attempt = &out[n];
         uint64_t number = 0;
         *attempt = (struct letter_attempt){0};
-        if (!number_of(one, "n", UINT32_MAX, &number) || !time_of(one, "at", &attempt->at_ns))
+        if (!json_members(one.at, one.len, names, MEMBERS, found) || !number_of(found[N], UINT32_MAX, &number) ||
+            !time_of(found[AT], &attempt->at_ns))
             continue;
         attempt->n = (uint32_t)number;
-        number_of(one, "ms", UINT64_MAX, &attempt->ms);
-        text_of(one, "member", attempt->member, sizeof attempt->member);
-        text_of(one, "cause", attempt->cause, sizeof attempt->cause);
-        text_of(one, "error", attempt->error, sizeof attempt->error);
+        number_of(found[MS], UINT64_MAX, &attempt->ms);
+        text_of(found[MEMBER], attempt->member, sizeof attempt->member);
+        text_of(found[CAUSE], attempt->cause, sizeof attempt->cause);
+        text_of(found[ERROR], attempt->error, sizeof attempt->error);
         n++;
     }
     return n;

@@ -119,7 +119,7 @@ static int settle(struct run *run, const struct replayed *replayed, enum settled
                             .n_replays = replayed->n,
                             .event = &event};
     uint64_t pos;
-    settled_by_us(run->bus->service, &run->settled);
+    run->settled.at_ns = clock_wall_ns();
     run->settled.what = what;
     run->settled.n = replayed->n;
     run->settled.letter = letter;
@@ -531,6 +531,7 @@ static int run_as(struct run *run, enum settled_what what)
         rc = take_hold(run);
     if (rc != EVBUS_OK)
         return rc;
+    settled_by_us(run->bus->service, &run->settled); /* once: a user's name may be asked for far away */
     rc = deadletters_begin(&run->look, run->bus, run->options.filter, run->err);
     if (rc == EVBUS_OK)
         rc = complete_all(run);

@@ -580,6 +580,41 @@ Test(letters, one_whose_entry_still_says_dead_is_left)
     office_end(&o);
 }
 
+Test(letters, a_member_that_takes_a_part_of_its_group_hears_replays_too)
+{
+    struct office o = office_make("64KiB");
+    static const char *const one[] = {"test.a.one"};
+    make_letter(&o, "k", "1");
+    evbus_unsubscribe(o.member);
+    struct evbus_subscribe_options options = {
+        .size = sizeof options, .group = "crew", .patterns = one, .n_patterns = 1};
+    cr_assert_eq(evbus_subscribe(&o.member, o.f.bus, &options), EVBUS_OK, "%s", evbus_message(NULL));
+    replay(o.f.bus, (struct evbus_settle_options){0}, NULL);
+    cr_expect_eq(take(o.member).replayed, 1u);
+    office_end(&o);
+}
+
+Test(letters, a_seek_of_the_group_brings_its_events_again_and_not_its_replays)
+{
+    struct office o = office_make("64KiB");
+    make_letter(&o, "k", "1");
+    replay(o.f.bus, (struct evbus_settle_options){0}, NULL);
+    struct evbus_delivery got = take(o.member);
+    evbus_finish(o.member, &got, EVBUS_DONE, NULL);
+    evbus_unsubscribe(o.member);
+    struct evbus_seek_options options = {.size = sizeof options, .group = "crew", .from = EVBUS_FROM_EARLIEST};
+    cr_assert_eq(evbus_group_seek(o.f.bus, &options, NULL, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    got = take(o.member);
+    cr_expect_eq(got.replayed, 0u);
+    evbus_finish(o.member, &got, EVBUS_REJECT, "no");
+    gets_nothing(o.member);
+    cr_expect_eq(n_open(o.f.bus), 1u, "it has died once more");
+    cr_expect_eq(replay(o.f.bus, (struct evbus_settle_options){0}, NULL).n_done, 1u);
+    cr_expect_eq(take(o.member).replayed, 2u);
+    office_end(&o);
+}
+
 /* --- discard --------------------------------------------------------------------------------------------------------------- */
 
 Test(letters, what_is_discarded_says_who_and_why_and_is_never_replayed)
