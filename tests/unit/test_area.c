@@ -112,3 +112,34 @@ Test(area, a_source_comes_back_with_its_name_ended)
     cr_expect_eq(memcmp(got.letter, made.letter, 16), 0);
     cr_expect_eq(strlen(got.log), NAME_BYTES - 1);
 }
+
+Test(area, what_is_an_events_own_goes_with_it_and_nothing_else)
+{
+    static struct area area, own;
+    struct area_source source = {.position = 1};
+    struct area_death death = {.note = 5, .position = 6, .timestamp_ns = 7}, got;
+    uint64_t letter = 9;
+    char text[8];
+    area_add(&area, AREA_SOURCE, &source, sizeof source);
+    area_add(&area, AREA_CORRELATION, "corr", 4);
+    area_add(&area, AREA_TOPIC, "a.b.c", 5);
+    area_add(&area, AREA_DEATH, &death, sizeof death);
+    area_add(&area, (enum area_tag)4711, "new", 3);
+    area_add(&area, AREA_LETTER, &letter, sizeof letter);
+    struct frame frame = frame_of(&area);
+    cr_assert(area_death(&frame, &got));
+    cr_expect_arr_eq(&got, &death, sizeof got);
+    cr_assert(area_text(&frame, AREA_TOPIC, text, sizeof text));
+    cr_expect_str_eq(text, "a.b.c");
+    cr_expect_not(area_text(&frame, AREA_TOPIC, text, 5), "and a NUL does not fit");
+    cr_expect_not(area_text(&frame, AREA_BROKER, text, sizeof text), "there is none");
+    cr_assert(area_add_own(&own, &frame));
+    static struct area expected;
+    area_add(&expected, AREA_CORRELATION, "corr", 4);
+    area_add(&expected, (enum area_tag)4711, "new", 3);
+    cr_assert_eq(own.len, expected.len);
+    cr_expect_arr_eq(own.bytes, expected.bytes, own.len, "also what we do not know");
+    own.len = sizeof own.bytes - 9;
+    cr_expect_not(area_add_own(&own, &frame));
+    cr_expect_eq(own.len, sizeof own.bytes - 1, "what fits is there");
+}

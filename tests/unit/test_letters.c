@@ -952,3 +952,34 @@ Test(letters, over_a_restart_letters_replays_and_the_record_stay)
     evbus_close(archive.bus);
     evbus_remove(archive.name);
 }
+
+/* A record on disk of a replay that is not there would lose the letter with the power. [P13] */
+Test(letters, nothing_is_on_the_record_that_is_not_on_disk)
+{ /* [guards DURABLE] */
+    struct archive archive = archive_make((struct archive_options){.keeper = false});
+    struct evbus_subscription *member = archive_join(archive.bus, "team");
+    cr_assert_eq(archive_publish(archive.bus, "test.a.one", 0, 0), EVBUS_OK);
+    give_up(member, "no");
+    struct ring *replays = &memory_internal_log(&archive.bus->memory, MEMORY_REPLAY_LOG)->rings[0];
+    atomic_store(&replays->head->write_failed, (uint32_t)-EVBUS_EIO);
+    struct evbus_settle_result result = {.size = sizeof result};
+    cr_expect_eq(evbus_dead_letters_replay(archive.bus, NULL, NULL, NULL, &result), EVBUS_EIO);
+    cr_expect_eq(result.n_done, 1u, "it is replayed");
+    cr_expect_eq(n_open(archive.bus), 1u, "and not on the record");
+    struct evbus_delivery got = take(member);
+    cr_assert_eq(evbus_finish(member, &got, EVBUS_DONE, NULL), EVBUS_OK);
+    evbus_unsubscribe(member);
+    evbus_close(archive.bus);
+    archive.bus = archive_open(&archive, true); /* a keeper, and a disk that works */
+    cr_assert_not_null(archive.bus, "%s", evbus_message(NULL));
+    result = replay(archive.bus, (struct evbus_settle_options){.dry_run = true}, NULL);
+    cr_expect(result.n_completed == 1 && result.n_done == 0);
+    result = replay(archive.bus, (struct evbus_settle_options){0}, NULL);
+    cr_expect(result.n_completed == 1 && result.n_done == 0);
+    cr_expect_eq(n_open(archive.bus), 0u);
+    member = archive_join(archive.bus, "team");
+    gets_nothing(member);
+    evbus_unsubscribe(member);
+    evbus_close(archive.bus);
+    evbus_remove(archive.name);
+}
