@@ -14,7 +14,7 @@ catalogue='{ "namespace": "lomash", "tests": true, "defaults": { "partitions": 1
               "lomash.content.blog.published": { "producers": ["editor"], "groups": [] } },
   "logs": { "lomash.content": { "ring": "1MiB", "partitions": 2 } } }'
 
-commands='init rm ls pub tail consume group stat catalogue convert find why doctor inspect journal backup'
+commands='init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup'
 
 # Nobody is there who would read for the groups: without them a log is released when it fills.
 forget_groups() {
@@ -697,7 +697,7 @@ it_shows_how_the_bus_is_doing() {
     if ! grep -qE "^lomash.orders/0 +64 +$tail_position +[0-9]+%( +0){6}\$" out; then fail 'another row'; fi
     prints 'lomash.content/1 '
     follow
-    stat_says 's["topics"] == 6 and s["logs"] == 4 and s["keeper"]["pid"] > 0 and s["processes"] >= 1' || fail 'bus'
+    stat_says 's["topics"] == 8 and s["logs"] == 5 and s["keeper"]["pid"] > 0 and s["processes"] >= 1' || fail 'bus'
     stat_says 'logs["lomash.orders"]["tail"] == "'"$tail_position"'" and logs["lomash.orders"]["capacity"] == 64' || fail 'partition'
     stat_says 'any(t["pid"] == s["keeper"]["pid"] and t["keeper"] for t in s["threads"])' || fail 'threads'
     works stat
@@ -793,7 +793,7 @@ it_completes_commands_options_topics_and_buses() {
     # shellcheck source=/dev/null
     source "$source_root/tools/completion/evbus"
     completes 'stat' st
-    completes 'init rm ls pub tail consume group stat catalogue convert find why doctor inspect journal backup demo' ''
+    completes 'init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup demo' ''
     completes '--timeout' tail --tim
     completes '--key --key-field' pub lomash.orders.created --ke
     completes '--watch' -b x stat --w
