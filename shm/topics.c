@@ -319,7 +319,7 @@ static const struct catalogue *enter_catalogue(struct topics *topics)
     return atomic_load_explicit(&topics->current, memory_order_acquire)->catalogue;
 }
 
-static void leave_catalogue(const struct topics *topics)
+static void leave_catalogue(struct topics *topics) /* not const: the sanitizer is told of it */
 {
     GRACE_FROM(topics);
     urcu_bp_read_unlock();
