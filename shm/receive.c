@@ -5,7 +5,6 @@
  * Checked by tests/unit/test_subscribe.c. */
 #include "member.h"
 
-#include "area.h"
 #include "clock.h"
 #include "span.h"
 
@@ -61,8 +60,7 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
     hand->error[0] = '\0';
     hand->item.defer_ns = 0;
     memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
-    if ((frame->flags & FRAME_REPLAY) == 0 || !area_text(frame, AREA_TOPIC, hand->topic, sizeof hand->topic))
-        memcpy(hand->topic, item->share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
+    share_topic(item->share, frame, hand->topic);
     delivery_fill(frame, &hand->texts, &hand->shown);
     if (item->n_replays > 0)
         hand->shown.replayed = item->n_replays;

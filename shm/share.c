@@ -474,6 +474,13 @@ void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns)
 
 /* --- what no handler gets --------------------------------------------------------------------------------------------------- */
 
+void share_topic(const struct share *share, const struct frame *frame, char out_topic[NAME_BYTES])
+{
+    out_topic[NAME_BYTES - 1] = '\0';
+    if ((frame->flags & FRAME_REPLAY) == 0 || !area_text(frame, AREA_TOPIC, out_topic, NAME_BYTES))
+        memcpy(out_topic, share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
+}
+
 /* Which version of it the member gets. false: none that it accepts, and why is said. */
 static bool choose_version(const struct share *share, struct item *item, char *why, size_t why_cap)
 {
@@ -482,7 +489,7 @@ static bool choose_version(const struct share *share, struct item *item, char *w
     struct frame_version versions[FRAME_VERSIONS_MAX];
     struct version published[FRAME_VERSIONS_MAX];
     struct version_accepts there = {.n = 0};
-    char topic[NAME_BYTES] = "", there_text[128], accepted[256];
+    char topic[NAME_BYTES], there_text[128], accepted[256];
     item->choice = (struct version_choice){.from = {frame->major, frame->minor}};
     if (of->accepts == NULL || of->accepts->n == 0)
         return true;
@@ -492,8 +499,7 @@ static bool choose_version(const struct share *share, struct item *item, char *w
         published[there.n] = one;
         there.list[there.n] = (struct version_accept){one.major, one.minor, one.minor};
     }
-    if ((frame->flags & FRAME_REPLAY) == 0 || !area_text(frame, AREA_TOPIC, topic, sizeof topic))
-        memcpy(topic, share->log->head->topics[frame->topic - 1], sizeof topic - 1);
+    share_topic(share, frame, topic);
     if (upcasters_choose(of->upcasters, of->accepts, topic, published, n, &item->choice))
         return true;
     snprintf(why, why_cap, "published as %s; accepted are %s",

@@ -94,6 +94,9 @@ bool share_is_running(const struct share *share);
 enum share_step share_next(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
                            struct error *err);
 
+/* The topic where it was published: of a replay the one of its event. The frame is of an entry of this share. */
+void share_topic(const struct share *share, const struct frame *frame, char out_topic[NAME_BYTES]);
+
 /* Any thread. outcome: enum evbus_outcome, or SHARE_NO_VERSION. EVBUS_OK; EVBUS_EFENCED: it is somebody else's now. */
 int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err);
 

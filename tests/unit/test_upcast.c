@@ -485,6 +485,26 @@ static enum evbus_outcome handler(void *context, const struct evbus_delivery *ev
     return EVBUS_DONE;
 }
 
+Test(upcast, a_replay_is_raised_by_the_upcaster_of_the_topic_where_it_was_published, .timeout = 60)
+{
+    struct fixture f = bus_of("\"accepts\":[\"2\"]");
+    struct evbus_subscription *sub = JOIN_PLAIN(f.bus);
+    publish(f.bus, "k", "1.0");
+    nothing(sub);
+    evbus_unsubscribe(sub);
+    HAS_LETTERS(f.bus, "published as 1.0; accepted are 2");
+    struct evbus_settle_result result = {.size = sizeof result};
+    cr_assert_eq(evbus_dead_letters_replay(f.bus, NULL, NULL, NULL, &result), EVBUS_OK, "%s", evbus_message(f.bus));
+    cr_assert_eq(result.n_done, 1);
+    sub = JOIN(f.bus, UPCASTERS({.topic = "test.a.one", .from_major = 1, .upcast = mark}));
+    struct evbus_delivery got = gets(sub, "2.0", "{\"v\":1.0,\"up\":\"1.0>2\"}");
+    cr_expect_str_eq(got.topic, "test.a.one");
+    cr_expect_eq(got.replayed, 1);
+    done(sub, &got);
+    evbus_unsubscribe(sub);
+    fixture_end(&f);
+}
+
 Test(upcast, threads_that_handle_upcast_each_for_itself, .timeout = 120)
 {
     struct fixture f = bus_of("");
