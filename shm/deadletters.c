@@ -159,6 +159,7 @@ static void show(struct deadletters *look, const struct letters_row *row)
     look->shown = (struct evbus_dead_letter){
         .size = sizeof look->shown,
         .state = state_of(row),
+        .error = letter->error,
         .group = letter->group,
         .topic = letter->topic,
         .log = letter->log,

@@ -144,9 +144,9 @@ static bool read_versions(struct json_slice versions, struct letter *out)
 
 int letter_parse(const struct frame *frame, struct letter *out, struct error *err)
 {
-    enum { GROUP, TOPIC, LOG, PARTITION, POSITION, CAUSE, REPLAYED, ATTEMPTS, EVENT, VERSIONS, MEMBERS };
-    static const char *const names[] = {"group", "topic",    "log",      "partition", "position",
-                                        "cause", "replayed", "attempts", "event",     "versions"};
+    enum { GROUP, TOPIC, LOG, PARTITION, POSITION, CAUSE, REPLAYED, ERROR, ATTEMPTS, EVENT, VERSIONS, MEMBERS };
+    static const char *const names[] = {"group",    "topic", "log",      "partition", "position", "cause",
+                                        "replayed", "error", "attempts", "event",     "versions"};
     struct json_slice found[MEMBERS];
     uint64_t partition = 0, n_replays = 0;
     struct area_death death;
@@ -166,6 +166,7 @@ int letter_parse(const struct frame *frame, struct letter *out, struct error *er
     out->partition = (uint32_t)partition;
     if (number_of(found[REPLAYED], UINT32_MAX, &n_replays))
         out->n_replays = (uint32_t)n_replays;
+    text_of(found[ERROR], out->error, sizeof out->error);
     if (found[ATTEMPTS].at != NULL) {
         out->attempts = found[ATTEMPTS].at;
         out->attempts_len = found[ATTEMPTS].len;

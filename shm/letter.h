@@ -20,7 +20,8 @@ struct letter {
     uint64_t position;
     char cause[16];
     uint32_t n_replays;
-    const char *attempts; /* a JSON array */
+    char error[EVBUS_ERROR_MAX + 1]; /* why no handler could get it; "" */
+    const char *attempts;            /* a JSON array */
     size_t attempts_len;
     struct frame event;
     struct frame_version more[FRAME_VERSIONS_MAX - 1];

@@ -13,6 +13,7 @@
  *     traceparent tracestate                     the same
  *     correlationId causationId                  correlationid causationid
  *     expiresAt                                  expirytime
+ *     versions                                   evbusversions
  *     afterGap replayed attempt lost             evbusaftergap evbusreplayed evbusattempt evbuslost
  *
  *   line      an envelope with the ADR's five members and no other; or {"envelope":...,"key":...,...} with what is known beside it, as

@@ -34,7 +34,9 @@ static void print_place(const struct evbus_dead_letter *letter)
 int letters_print_line(const struct evbus_dead_letter *letter)
 {
     char when[32], id[37];
-    const char *error = letter->n_attempts > 0 ? letter->attempts[letter->n_attempts - 1].error : "";
+    const char *error = letter->error[0] != '\0' ? letter->error
+                        : letter->n_attempts > 0 ? letter->attempts[letter->n_attempts - 1].error
+                                                 : "";
     format_time(letter->at_ns, when);
     format_id(letter->id, id);
     (void)printf("%s %s %s %s ", when, state_name(letter->state), letter->group, letter->cause);
@@ -143,6 +145,8 @@ int letters_print_all(const struct evbus_dead_letter *letter)
     print_place(letter);
     (void)printf("\n");
     print_text_field("cause", letter->cause);
+    if (letter->error[0] != '\0')
+        print_text_field("error", letter->error);
     print_text_field("given up", when);
     print_field("replays");
     (void)printf("%" PRIu32 "\n", letter->n_replays);

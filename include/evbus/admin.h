@@ -300,6 +300,7 @@ struct evbus_dead_letter {
     int64_t settled_pid;
     const char *settled_reason; /**< "" where none was given */
     const char *skipped;        /**< of a replay or discard: why nothing was done; NULL: it was done, or would be */
+    const char *error;          /**< why no handler could get it (no_version); "": its attempts tell */
 };
 
 /** Which letters. Zeroes: all that are open, quarantined ones too. */

@@ -130,7 +130,7 @@ it_goes_from_version_1_over_both_to_version_2_and_nothing_is_lost_or_handled_twi
     done
 }
 
-it_gives_who_is_left_behind_a_dead_letter_for_each_with_all_that_a_replay_needs() {
+it_gives_who_is_left_behind_a_dead_letter_for_each_and_a_replay_when_it_is_switched() {
     make_bus
     member r archive old
     produce both 0 50
@@ -156,6 +156,11 @@ for letter in letters:
     assert event["payload"] == order, event
 END
     group_says archive 'g["deadLetters"] == 50 and g["redelivered"] == 0' || fail 'not 50 letters'
+    member r-2 archive v2
+    works dlq replay --group archive
+    produce 2 100 110
+    has_done_all archive
+    handled_all archive r=1.0 r-2=2.0 -- both 2
 }
 
 it_switches_a_consumer_before_its_producer_where_it_upcasts() {

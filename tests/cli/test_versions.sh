@@ -59,6 +59,12 @@ it_shows_the_versions_of_an_event_that_is_looked_for() {
     prints ' 2.0 of 1.0,2.0 '
     works find "$ID" --json
     prints '"versions":"1.0,2.0"'
+    cp out line
+    works convert --to cloudevents <line
+    prints '"evbusversions":"1.0,2.0"'
+    cp out event
+    works convert --from cloudevents <event
+    cmp line out || fail 'not the same line'
     works why "$ID"
     prints ' versions=1.0,2.0'
     works why "$ID" --json
@@ -105,6 +111,15 @@ it_makes_a_dead_letter_of_what_no_version_fits() {
     letters_say mailer 'len(letters) == 1 and letters[0]["cause"] == "no_version"'
     letters_say mailer 'letters[0]["attempts"] == [] and letters[0]["event"]["version"] == "3.0"'
     letters_say mailer 'letters[0]["error"] == "published as 3.0; accepted are 1, 2.0"'
+    works dlq ls
+    prints ' no_version lomash.orders.created '
+    prints 'published as 3.0; accepted are 1, 2.0'
+    works dlq show "$(cut -d' ' -f8 out)"
+    prints 'error        published as 3.0; accepted are 1, 2.0'
+    works dlq replay --group mailer
+    works consume mailer --accept 3 --timeout 0 --json --meta
+    prints '"version":"3.0","payload":3}'
+    prints '"replayed":1'
 }
 
 it_raises_a_version_by_commands() {

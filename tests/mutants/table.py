@@ -315,7 +315,7 @@ MUTANTS = [
     ("ONCE nobody sees that the work has ended the transaction, in PostgreSQL", "shm/once_postgres.c",
      "\"CLOSE evbus_once; COMMIT\"", "\"COMMIT\"", [("unit-once_postgres", "once_postgres/tells_when_work*")]),
     ("VERSIONS who says nothing gets the highest", "shm/version.c",
-     "accepts->n == 0 ? is_lower(published[i], choice.from)", "accepts->n == 0 ? is_lower(choice.from, published[i])",
+     "? is_lower(published[i], choice.from)", "? is_lower(choice.from, published[i])",
      [("unit-version", "version/*"), ("unit-upcast", "upcast/each*")]),
     ("VERSIONS a chain may have a gap", "shm/version.c", "        if (!can_raise(context, major))\n            return false;\n",
      "        if (!can_raise(context, major) && major == choice.from.major)\n            return false;\n",
@@ -332,4 +332,7 @@ MUTANTS = [
     ("VERSIONS an upcaster that cannot is told as an attempt", "shm/share.c",
      "    if (cause == CAUSE_NO_VERSION)\n        entry.attempts = 0;", "    if (cause == CAUSE_NONE)\n        entry.attempts = 0;",
      [("unit-upcast", "upcast/an_upcaster*")]),
+    ("VERSIONS a replay's topic is that of replays", "shm/share.c",
+     "    if ((frame->flags & FRAME_REPLAY) == 0 || !area_text(frame, AREA_TOPIC, out_topic, NAME_BYTES))\n        memcpy(out_topic",
+     "    memcpy(out_topic", [("unit-upcast", "upcast/a_replay*")]),
 ]
