@@ -3,7 +3,7 @@
  *     { "namespace": "lomash", "open": false, "here": ["*"],
  *       "defaults": { "partitions": 4, "ring": "1MiB", "ack": "memory", "visible": "memory", "journal": true,
  *                     "retention": "7d", "retention_bytes": 0, "payload_max": "240KiB",
- *                     "retry": ["1s", "10s"], "handler_timeout": "30s", "on_dead": "continue" },
+ *                     "retry": ["1s", "10s"], "handler_timeout": "30s", "outage": 5, "on_dead": "continue" },
  *       "topics": { "lomash.orders.created": { "producers": ["order-payment-service"], "groups": ["mailer"] } },
  *       "logs":   { "lomash.orders": { "ring": "8MiB" } },
  *       "groups": { "mailer": { "retry": ["100ms"], "on_dead": "continue", "accepts": ["1", "2.0"] } } }
@@ -23,6 +23,8 @@
  *                 With "tests": true nothing is kept free for header area and dead letter, and the default shrinks to
  *                 what the smallest ring holds.
  *   retry         The waits before attempts 2, 3, ...: attempts = waits + 1.
+ *   outage        So many different events that fail the same way, and none done between them, pause the group: 2 to 16.
+ *                 1 would pause for a lone bad event, which must end in the dead letters. 0: it never pauses.
  *
  * Memory. jansson's tree stays, since all names but the logs' point into it; the rest is one block (struct held), sized
  * by counting first. So half-made is freed like whole, and jansson's own rules hold for who changes its allocator.
@@ -39,7 +41,7 @@
 #include "settings.h"
 #include "topic.h"
 
-enum { NAMES_MAX = 256 /* in one list */, RETRY_MAX = 14 };
+enum { NAMES_MAX = 256 /* in one list */, RETRY_MAX = 14, OUTAGE_MAX = 16 };
 
 static_assert(RETRY_MAX == sizeof((struct catalogue_group *)0)->retry_ns / sizeof(uint64_t), "a wait, a place");
 
@@ -154,7 +156,7 @@ static bool visible_read(struct parse *p, const json_t *value, struct catalogue_
 }
 
 #define LOG_KEYS   "partitions", "ring", "ack", "visible", "journal", "retention", "retention_bytes"
-#define GROUP_KEYS "retry", "handler_timeout", "on_dead"
+#define GROUP_KEYS "retry", "handler_timeout", "outage", "on_dead"
 static const char *const top_keys[] = {"namespace", "open", "here", "tests", "defaults", "topics", "logs", "groups"};
 static const char *const default_keys[] = {LOG_KEYS, GROUP_KEYS, "payload_max"};
 static const char *const topic_keys[] = {"producers", "groups"};
@@ -192,6 +194,10 @@ static bool group_read(struct parse *p, const json_t *object, struct catalogue_g
     s->index = -1;
     if (retry != NULL)
         group->n_retry = (uint32_t)n;
+    if (!settings_count(s, settings_go(s, object, "outage"), 0, OUTAGE_MAX, &group->outage_events))
+        return false;
+    if (group->outage_events == 1)
+        return settings_wrong(s, "is 1: a lone bad event would pause the group; 2 to %d, or 0 for never", OUTAGE_MAX);
     return settings_duration(s, settings_go(s, object, "handler_timeout"), MS, 7 * DAY,
                              "1ms to 7d, or left out for none", &group->handler_timeout_ns) &&
            settings_word(s, settings_go(s, object, "on_dead"), "continue", "park", &group->parks);
@@ -256,7 +262,7 @@ static bool defaults_read(struct parse *p)
 {
     p->log_defaults = (struct catalogue_log){
         .n_partitions = 4, .ring_bytes = MIB, .ack = EVBUS_ACK_MEMORY, .journal = !p->tests, .retention_ns = 7 * DAY};
-    p->group_defaults = (struct catalogue_group){.retry_ns = {S, 10 * S}, .n_retry = 2};
+    p->group_defaults = (struct catalogue_group){.retry_ns = {S, 10 * S}, .n_retry = 2, .outage_events = 5};
     p->s.section = "defaults";
     json_t *object = json_object_get(p->root, "defaults");
     uint64_t payload_max = 0;

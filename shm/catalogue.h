@@ -40,6 +40,7 @@ struct catalogue_group {
     uint64_t handler_timeout_ns; /* 0: none */
     bool parks;                  /* "on_dead": "park" */
     struct version_accepts accepts;
+    uint32_t outage_events; /* so many different ones that fail the same way pause it; 0: never */
 };
 
 struct catalogue {

@@ -1,4 +1,4 @@
-/* doctor_group.c: what is wrong with a group: nobody takes what waits, a member that does not go on, dead letters.
+/* doctor_group.c: what is wrong with a group: nobody takes what waits, a member that does not go on, a pause, dead letters.
  * Checked by tests/unit/test_doctor.c. */
 #include "doctor_group.h"
 
@@ -7,6 +7,7 @@
 #include "group.h"
 #include "hold.h"
 #include "lease.h"
+#include "outage.h"
 #include "proc.h"
 #include "slot.h"
 
@@ -165,6 +166,25 @@ static void examine_absence(struct visit *visit, uint32_t group, uint32_t n_memb
                  entry->name, was_joined ? " any more" : "", n_waiting, held_bytes / 1024, absent_ns / CLOCK_NS_PER_S);
 }
 
+static void examine_outage(struct visit *visit, uint32_t group)
+{
+    const struct memory *memory = &visit->bus->memory;
+    const struct group_entry *entry = &memory->control->groups[group];
+    struct outage_view outage;
+    uint64_t now_ns = clock_wall_ns();
+    outage_look(&entry->outage, &outage);
+    if (!outage.is_paused)
+        return;
+    finding_mend(visit,
+                 "see to what its handlers need; one event at a time is tried, and the first that is done ends the "
+                 "pause: evbus -b %s group show %.63s",
+                 memory->bus, entry->name);
+    finding_tell(visit, EVBUS_FINDING_WARNING,
+                 "group %.63s pauses since %" PRIu64 " s: %u different events failed the same way: \"%s\"", entry->name,
+                 outage.since_ns != 0 && now_ns > outage.since_ns ? (now_ns - outage.since_ns) / CLOCK_NS_PER_S : 0,
+                 outage.n_events, outage.text);
+}
+
 static void examine_letters(struct visit *visit, uint32_t group)
 {
     struct memory *memory = &visit->bus->memory;
@@ -222,6 +242,7 @@ void doctor_examine_groups(struct visit *visit)
         uint32_t n = group_members(memory, g, slots);
         examine_members(visit, g, slots, n);
         examine_absence(visit, g, n);
+        examine_outage(visit, g);
         examine_letters(visit, g);
         if (finding_is_scarce(n, MEMBERS_MAX)) {
             finding_mend(visit, "run fewer members, with more threads each; evbus -b %s group show %.63s lists them",

@@ -16,6 +16,7 @@
 #include "futex.h"
 #include "hold.h"
 #include "memory_make.h"
+#include "outage.h"
 #include "partition.h"
 #include "pending.h"
 #include "slot.h"
@@ -218,6 +219,7 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
     entry->flags = plan->flags;
     for (uint32_t i = 0; i < MEMBERS_MAX; i++)
         atomic_store_explicit(&entry->members[i].owner, 0, memory_order_relaxed);
+    outage_clear(&entry->outage);
     int rc = own_topic(memory, MEMORY_DLQ_LOG, plan->name, &entry->dlq_topic, err);
     if (rc == EVBUS_OK)
         rc = own_topic(memory, MEMORY_REPLAY_LOG, plan->name, &entry->replay_topic, err);
@@ -265,7 +267,7 @@ uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct to
     return has_changed;
 }
 
-static void ring_members(struct memory *memory, uint32_t group)
+void group_ring_members(struct memory *memory, uint32_t group)
 {
     uint32_t slots[MEMBERS_MAX];
     uint32_t n = group_members(memory, group, slots);
@@ -276,7 +278,7 @@ static void ring_members(struct memory *memory, uint32_t group)
 void group_tell_members(struct memory *memory, uint32_t group)
 {
     atomic_fetch_add_explicit(&entry_of(memory, group)->changes, 1, memory_order_release);
-    ring_members(memory, group);
+    group_ring_members(memory, group);
 }
 
 int group_remove(struct memory *memory, uint32_t group, struct error *err)
@@ -308,7 +310,7 @@ int group_join(struct memory *memory, uint32_t group, uint32_t slot, uint64_t lo
         atomic_store_explicit(&entry->members[i].progress_ns, clock_mono_ns(), memory_order_relaxed);
         atomic_store_explicit(&entry->was_joined, 1, memory_order_release);
         atomic_fetch_add_explicit(&entry->changes, 1, memory_order_release);
-        ring_members(memory, group);
+        group_ring_members(memory, group);
         *out_member = i;
         *out_owner = PIN_OWNER(number, slot);
         return EVBUS_OK;
@@ -326,7 +328,7 @@ void group_leave(struct memory *memory, uint32_t group, uint32_t member, uint32_
         return; /* of another life */
     atomic_fetch_add_explicit(&entry->changes, 1, memory_order_release);
     if (group_is_live(memory, group))
-        ring_members(memory, group);
+        group_ring_members(memory, group);
 }
 
 uint32_t group_members(const struct memory *memory, uint32_t group, uint32_t out_slots[MEMBERS_MAX])

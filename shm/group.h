@@ -57,6 +57,9 @@ uint32_t group_members(const struct memory *memory, uint32_t group, uint32_t out
 /* Members and leases have changed: its members look. */
 void group_tell_members(struct memory *memory, uint32_t group);
 
+/* Wakes them. */
+void group_ring_members(struct memory *memory, uint32_t group);
+
 /* Counts up whenever members or leases have changed. */
 static inline uint32_t group_changes(const struct memory *memory, uint32_t group)
 {

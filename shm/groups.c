@@ -8,6 +8,7 @@
 #include "frame.h"
 #include "group.h"
 #include "lag.h"
+#include "outage.h"
 #include "partition.h"
 #include "pending.h"
 #include "seek.h"
@@ -19,6 +20,8 @@
 
 #define TOPICS_SHOWN 512
 
+static_assert(sizeof((struct evbus_group_stat *)0)->paused_error == OUTAGE_TEXT_BYTES,
+              "an error is told as it is kept");
 static_assert((int)EVBUS_CAUSE_FAILED == (int)CAUSE_FAILED && (int)EVBUS_CAUSE_CRASHED == (int)CAUSE_CRASHED &&
                   (int)EVBUS_CAUSE_TIMEOUT == (int)CAUSE_TIMEOUT && (int)EVBUS_CAUSE_REJECTED == (int)CAUSE_REJECTED &&
                   (int)EVBUS_CAUSE_NO_VERSION == (int)CAUSE_NO_VERSION &&
@@ -133,6 +136,14 @@ static void fill(const struct memory *memory, uint32_t group, uint64_t *buffer, 
     uint32_t n = group_members(memory, group, slots);
     for (uint32_t i = 0; i < n; i++)
         stat->n_members += stat_fill_slot(memory->control, slots[i], &shown->members[stat->n_members]);
+    struct outage_view outage;
+    outage_look(&entry->outage, &outage);
+    uint64_t mono_ns = clock_mono_ns();
+    stat->is_paused = outage.is_paused;
+    stat->n_same_failures = outage.n_events;
+    stat->paused_since_ns = outage.since_ns;
+    stat->next_probe_ns = outage.probe_ns > mono_ns ? outage.probe_ns - mono_ns : 0;
+    memcpy(stat->paused_error, outage.text, sizeof stat->paused_error);
     uint64_t seen_ns = atomic_load_explicit(&entry->seen_ns, memory_order_relaxed);
     if (stat->n_members == 0 && seen_ns < now_ns)
         stat->absent_ns = now_ns - seen_ns;

@@ -2,6 +2,7 @@
  * Checked by tests/unit/test_inspect.c. */
 #include "inspect_group.h"
 
+#include "outage.h"
 #include "pending.h"
 #include "ring.h"
 
@@ -123,6 +124,9 @@ static void show_entry(const struct remains *remains, uint32_t group, struct rec
     record_number(out, "changes", remains_u32(&entry->changes));
     record_number(out, "dead_letter_topic", entry->dlq_topic);
     record_number(out, "replay_topic", entry->replay_topic);
+    record_flag(out, "is_paused", OUTAGE_IS_PAUSED(remains_u64(&entry->outage.streak)));
+    record_hex(out, "outage", remains_u64(&entry->outage.streak));
+    record_hex(out, "probe", remains_u64(&entry->outage.probe));
     record_end(out);
 }
 

@@ -114,6 +114,20 @@ struct member {
     _Atomic uint64_t progress_ns; /* its thread: monotonic time of its last round */
 };
 
+#define OUTAGE_EVENTS_MAX 16 /* different events that fail the same way */
+#define OUTAGE_TEXT_BYTES 256
+
+/* What a group's failures have in common: who writes what in which order says outage.c. A line that is read with each event, and
+ * written by failures alone. */
+struct outage {
+    alignas(64) _Atomic uint64_t streak; /* who fails, is done (CAS): decides whether the group pauses */
+    _Atomic uint64_t probe;              /* lease threads (CAS): who tries one event meanwhile */
+    _Atomic uint64_t since_ns;           /* who paused it, behind `streak`: wall clock */
+    _Atomic uint32_t text_number;        /* likewise, last: of which streak these are */
+    alignas(64) _Atomic uint64_t events[OUTAGE_EVENTS_MAX]; /* who fails (CAS) */
+    _Atomic uint64_t text[OUTAGE_TEXT_BYTES / 8];           /* as since_ns: a handler's bytes */
+};
+
 enum { GROUP_FREE = 0, GROUP_MAKING = 1, GROUP_LIVE = 2 };
 enum { GROUP_AD_HOC = 1, GROUP_EPHEMERAL = 2 };
 
@@ -128,6 +142,7 @@ struct group_entry {
     uint32_t dlq_topic;                 /* as flags: id of its topic in the log of dead letters */
     uint32_t replay_topic;              /* as flags: id of its topic in the log of replays */
     char name[SERVICE_BYTES];           /* as flags */
+    struct outage outage;
     struct member members[MEMBERS_MAX];
 };
 

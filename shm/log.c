@@ -12,8 +12,9 @@
 #include <string.h>
 
 static const char *const names[LOG_EVENTS] = {
-    [LOG_KEEPER] = "keeper",   [LOG_BURIAL] = "burial",       [LOG_CANCEL] = "cancel",   [LOG_FULL] = "full",
-    [LOG_RETIRED] = "retired", [LOG_CATALOGUE] = "catalogue", [LOG_CORRUPT] = "corrupt", [LOG_JOURNAL] = "journal",
+    [LOG_KEEPER] = "keeper",   [LOG_BURIAL] = "burial",   [LOG_CANCEL] = "cancel",
+    [LOG_FULL] = "full",       [LOG_RETIRED] = "retired", [LOG_CATALOGUE] = "catalogue",
+    [LOG_CORRUPT] = "corrupt", [LOG_JOURNAL] = "journal", [LOG_GROUP] = "group",
 };
 
 void log_init(struct log *log, evbus_log_callback *callback, void *context, enum evbus_level level)
@@ -42,7 +43,8 @@ void log_line(struct log *log, enum log_event event, enum evbus_level level, con
         va_end(args);
         if (log->held_back[event] > 0 && (size_t)n < sizeof line)
             snprintf(line + n, sizeof line - (size_t)n, " held_back=%" PRIu64, log->held_back[event]);
-        bool repeats = event != LOG_KEEPER && event != LOG_RETIRED && event != LOG_CATALOGUE && event != LOG_JOURNAL;
+        bool repeats = event != LOG_KEEPER && event != LOG_RETIRED && event != LOG_CATALOGUE && event != LOG_JOURNAL &&
+                       event != LOG_GROUP;
         log->next_ns[event] = repeats ? now + 60 * CLOCK_NS_PER_S : 0;
         log->held_back[event] = 0;
         log->callback(log->context, level, line);

@@ -16,6 +16,7 @@ enum log_event {
     LOG_CATALOGUE,
     LOG_CORRUPT,
     LOG_JOURNAL,
+    LOG_GROUP,
     LOG_EVENTS
 };
 

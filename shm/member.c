@@ -244,7 +244,10 @@ int member_check_thread(struct evbus_subscription *sub, struct error *err)
     sub->of.claim = &thread->claim;
     sub->is_settled = false;
     rc = group_join(&sub->bus->memory, sub->of.group, sub->of.slot, sub->takes, &sub->member, &sub->owner, err);
-    if (rc == EVBUS_OK)
+    if (rc == EVBUS_OK) {
         sub->thread_number = thread->number;
+        sub->of.place = sub->member;
+        sub->of.owner = sub->owner;
+    }
     return rc == EVBUS_ENOTFOUND ? error_set(err, rc, "group %s has been removed", sub->of.name) : rc;
 }

@@ -94,6 +94,8 @@ static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_n
         sub->turn = sub->n_events % 16 == 15 && k + 1 < sub->n_shares ? k + 1 : sub->n_events % 16 == 15 ? 0 : k;
         sub->n_events++;
         hand->payload_max = sub->payload_max;
+        if (hand->item.probe != 0) /* of a group that pauses, every partition has its turn */
+            sub->turn = k + 1 < sub->n_shares ? k + 1 : 0;
         atomic_store_explicit(&hand->item.is_used, true, memory_order_relaxed);
         *out = hand;
         return EVBUS_OK;

@@ -4,7 +4,8 @@
 
 #include "clock.h"
 
-const struct retry retry_default = {.waits_ns = {CLOCK_NS_PER_S, 10 * CLOCK_NS_PER_S}, .n_waits = 2};
+const struct retry retry_default = {
+    .waits_ns = {CLOCK_NS_PER_S, 10 * CLOCK_NS_PER_S}, .n_waits = 2, .outage_events = 5};
 
 uint32_t retry_attempts(const struct retry *retry)
 {

@@ -12,9 +12,10 @@ struct retry {
     uint32_t n_waits;
     uint64_t handler_timeout_ns; /* 0: none */
     bool parks;                  /* a dead letter's key waits until it is settled; else it goes on */
+    uint32_t outage_events;      /* so many different ones that fail the same way pause the group; 0: never */
 };
 
-/* 1 s, 10 s: three attempts; no timeout. */
+/* 1 s, 10 s: three attempts; no timeout; five events. */
 extern const struct retry retry_default;
 
 /* Attempts before an event is dead. */

@@ -10,7 +10,9 @@
  * So several events are in flight and never two of one key; a held key holds nobody else. What was in a handler when others
  * were, and its process died, comes back alone (SOLO): while it runs, or is due to, nothing else of the partition starts.
  * Scanning, skipping and taking are the lease thread's alone [P2]; a word's change by another thread is seen by its next look.
- * [keeps ORDER] [keeps ONE-HOLDER] Rules P1-P8. Checked by tests/unit/test_share.c, tests/crash/test_groups.c. */
+ * While the group pauses (outage.c) one event at a time goes into a handler, of whichever member has the probe, and what fails is
+ * not charged.
+ * [keeps ORDER] [keeps ONE-HOLDER] [keeps OUTAGE] Rules P1-P8. Checked by tests/unit/test_share.c, tests/unit/test_outcomes.c, tests/crash/test_groups.c. */
 #include "share.h"
 
 #include "area.h"
@@ -28,8 +30,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOW_EVERY 16             /* events */
-#define RETRY_NS  CLOCK_NS_PER_S /* until files that cannot be read are tried again */
+#define LOW_EVERY 16                    /* events */
+#define RETRY_NS  CLOCK_NS_PER_S        /* until files that cannot be read are tried again */
+#define PROBE_NS  (60 * CLOCK_NS_PER_S) /* at least so long a paused group's one event may be in a handler */
 
 /* A side field: private for us, shared for whoever takes over. */
 static void set_side(struct share *share, uint32_t i, uint64_t time_ns, uint64_t note)
@@ -129,9 +132,80 @@ static void begin_run(struct share *share, uint32_t i, const struct pending *run
     item->share = share;
     item->index = i;
     item->run = share->n_runs;
+    item->probe = 0;
     item->running = *running;
     item->since_ns = now_ns;
     item->retry = share->of->retry;
+}
+
+/* --- outages ---------------------------------------------------------------------------------------------------------------- */
+
+static bool is_paused(const struct share *share)
+{
+    const struct share_group *of = share->of;
+    return of->outage != NULL && of->retry->outage_events != 0 && OUTAGE_IS_PAUSED(outage_streak(of->outage));
+}
+
+/* To a line of the log: one line, and its quotes end where it does. */
+static void say_paused(const struct share *share, const char *error)
+{
+    char text[OUTAGE_TEXT_BYTES];
+    snprintf(text, sizeof text, "%s", error != NULL ? error : "");
+    for (char *at = text; *at != '\0'; at++)
+        *at = (unsigned char)*at < 0x20 || *at == '"' || *at == 0x7f ? ' ' : *at;
+    if (share->of->log != NULL)
+        log_line(share->of->log, LOG_GROUP, EVBUS_LOG_WARNING, "state=paused group=%s events=%u reason=\"%s\"",
+                 share->of->name, share->of->retry->outage_events, text);
+}
+
+/* An attempt has failed. true: that is charged. */
+static bool is_own_fault(const struct share *share, const struct retry *retry, uint64_t pos, enum pending_cause cause,
+                         const char *error)
+{
+    if (share->of->outage == NULL || retry->outage_events == 0)
+        return true;
+    struct outage_failure failure = {
+        .way = outage_way(cause, error),
+        .event = outage_event((uint32_t)(share->log - share->of->memory->logs), share->ring->partition, pos),
+        .n_events = retry->outage_events,
+        .error = cause == CAUSE_TIMEOUT ? "its handlers take too long" : error,
+        .wall_ns = clock_wall_ns(),
+    };
+    enum outage_verdict verdict = outage_failed(share->of->outage, &failure);
+    if (verdict == OUTAGE_BEGUN)
+        say_paused(share, failure.error);
+    return verdict == OUTAGE_CHARGE;
+}
+
+static void tell_success(const struct share *share)
+{
+    if (share->of->outage == NULL || !outage_succeeded(share->of->outage))
+        return;
+    group_ring_members(share->of->memory, share->of->group); /* all of it is due again */
+    if (share->of->log != NULL)
+        log_line(share->of->log, LOG_GROUP, EVBUS_LOG_WARNING, "state=resumed group=%s", share->of->name);
+}
+
+static void end_probe(const struct share *share, uint64_t probe, bool has_failed, uint64_t now_ns)
+{
+    if (probe != 0 && has_failed)
+        outage_probe_failed(share->of->outage, probe, now_ns);
+    else if (probe != 0)
+        outage_probe_pass(share->of->outage, probe, now_ns);
+}
+
+/* The pause is over: what has failed is tried again within a second, not after its wait. */
+static void make_due(struct share *share, uint64_t now_ns)
+{
+    for (uint64_t bits = share->held_back; bits != 0; bits &= bits - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(bits);
+        uint64_t note = note_of(share, i);
+        uint64_t soon_ns = now_ns + CLOCK_NS_PER_S / PENDING_MAX * i;
+        bool has_failed = NOTE_CAUSE(note) == CAUSE_FAILED || NOTE_CAUSE(note) == CAUSE_TIMEOUT;
+        if (has_failed && (note & NOTE_DEFERRED) == 0 && time_of(share, i) > soon_ns)
+            set_side(share, i, soon_ns, note);
+    }
+    share->held_back = 0;
 }
 
 /* --- reading an entry's event ------------------------------------------------------------------------------------------- */
@@ -292,6 +366,7 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
     share->held = true;
     share->leaving = false;
     share->busy = 0;
+    share->held_back = 0;
     share->dead_after_ns = 0;
     share->scan_after_ns = 0;
     share->moved_to = pending_cursor(share->part);
@@ -582,6 +657,14 @@ static bool fence_entry(struct share *share, uint32_t i, const struct pending *r
     next.state = running->attempts >= retry_attempts(retry) ? PENDING_DEAD : PENDING_WAIT;
     if (!end_any_run(share, i))
         return false; /* it is being finished */
+    if (share->probe_index == i)
+        end_probe(share, share->probe, true, now_ns);
+    if (!is_own_fault(share, retry, running->pos, CAUSE_TIMEOUT, NULL)) {
+        next.state = PENDING_WAIT;
+        next.attempts--;
+        set_side(share, i, now_ns, note_of(share, i));
+        return pending_step(share->part, i, running, &next);
+    }
     struct report_attempt late = {.entry = running,
                                   .id = share->ids[i],
                                   .cause = CAUSE_TIMEOUT,
@@ -711,6 +794,55 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
     }
 }
 
+/* The entry that is due. */
+struct candidate {
+    int index; /* -1: none */
+    struct pending entry;
+    bool is_beside; /* others, in handlers */
+};
+
+static enum share_step run_due(struct share *share, const struct candidate *due, struct item *item, uint64_t now_ns,
+                               uint64_t *out_due_ns)
+{
+    bool solo = NOTE_IS_SOLO(note_of(share, (uint32_t)due->index));
+    if (solo && due->is_beside)
+        return SHARE_NOTHING;
+    enum share_step step = run_again(share, (uint32_t)due->index, &due->entry, solo, item, now_ns);
+    if (step == SHARE_NOTHING)
+        *out_due_ns = now_ns; /* another may be due, and what this one has become is to be seen to */
+    return step;
+}
+
+/* The group pauses: one event at a time is tried, by turns one that waits and a new one. */
+static enum share_step try_one(struct share *share, const struct candidate *due, struct item *item, bool look,
+                               uint64_t now_ns, uint64_t *out_due_ns, struct error *err)
+{
+    const struct share_group *of = share->of;
+    uint64_t handler_ns = of->retry->handler_timeout_ns + CLOCK_NS_PER_S;
+    struct outage_prober prober = {.slots = of->memory->control->slots,
+                                   .members = of->memory->control->groups[of->group].members,
+                                   .place = of->place,
+                                   .owner = of->owner,
+                                   .limit_ns = handler_ns > PROBE_NS ? handler_ns : PROBE_NS};
+    uint64_t probe = outage_probe(of->outage, &prober, now_ns, out_due_ns);
+    if (probe == 0)
+        return SHARE_NOTHING;
+    bool is_new = outage_probe_is_new(probe);
+    enum share_step step = is_new ? take(share, item, look, now_ns, out_due_ns, err) : SHARE_NOTHING;
+    if (step == SHARE_NOTHING && due->index >= 0)
+        step = run_due(share, due, item, now_ns, out_due_ns);
+    if (step == SHARE_NOTHING && !is_new)
+        step = take(share, item, look, now_ns, out_due_ns, err);
+    if (step != SHARE_EVENT) {
+        outage_probe_pass(of->outage, probe, now_ns);
+        return step;
+    }
+    item->probe = share->probe = probe;
+    share->probe_index = item->index;
+    share->held_back &= ~(UINT64_C(1) << item->index);
+    return step;
+}
+
 enum share_step share_next(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
                            struct error *err)
 {
@@ -719,6 +851,10 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
     struct pending due_entry = {0};
     bool is_running = false;
     bool is_solo_running = false;
+    bool pauses = is_paused(share);
+    if (share->held_back != 0 && !pauses)
+        make_due(share, now_ns);
+    share->held_back = 0;
     for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(bits);
         struct pending found = entry(share, i);
@@ -763,26 +899,22 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
                 *out_due_ns = time_ns + retry->handler_timeout_ns;
             break;
         default:
+            share->held_back |= pauses ? UINT64_C(1) << i : 0; /* it waits until we look again */
             if (time_ns > now_ns)
                 *out_due_ns = time_ns < *out_due_ns ? time_ns : *out_due_ns;
-            else if (due < 0 || found.pos < due_entry.pos) {
-                due = (int)i;
+            else if (due < 0 || (pauses ? time_ns < time_of(share, (uint32_t)due) : found.pos < due_entry.pos)) {
+                due = (int)i; /* in a pause by turns: one that never works must not be all that is tried */
                 due_entry = found;
             }
         }
     }
     if (is_solo_running || share->leaving)
         return SHARE_NOTHING;
-    if (due >= 0) {
-        bool solo = NOTE_IS_SOLO(note_of(share, (uint32_t)due));
-        if (solo && is_running)
-            return SHARE_NOTHING;
-        enum share_step step = run_again(share, (uint32_t)due, &due_entry, solo, item, now_ns);
-        if (step == SHARE_NOTHING)
-            *out_due_ns = now_ns; /* another may be due, and what this one has become is to be seen to */
-        return step;
-    }
-    return take(share, item, look, now_ns, out_due_ns, err);
+    struct candidate candidate = {due, due_entry, is_running};
+    if (pauses)
+        return try_one(share, &candidate, item, look, now_ns, out_due_ns, err);
+    return due >= 0 ? run_due(share, &candidate, item, now_ns, out_due_ns)
+                    : take(share, item, look, now_ns, out_due_ns, err);
 }
 
 /* --- finish -------------------------------------------------------------------------------------------------------------------- */
@@ -826,6 +958,8 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
                                : outcome == SHARE_NO_VERSION ? CAUSE_NO_VERSION
                                                              : CAUSE_FAILED;
     bool is_ended = false;
+    bool is_judged = false;
+    bool is_held = false; /* failed, and the group pauses: due at once, when that is over */
     uint64_t note = 0;
     uint64_t now_ns = 0;
     point_pass(POINT_GROUP_FINISHING, NULL);
@@ -833,20 +967,27 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
         struct pending found = pending_load(share->part, item->index, item->running.pos);
         struct pending expected = item->running;
         expected.followers = found.followers;
-        if (pending_pack(&found) != pending_pack(&expected) || (!is_ended && !end_run(share, item->index, item->run)))
+        if (pending_pack(&found) != pending_pack(&expected) || (!is_ended && !end_run(share, item->index, item->run))) {
+            end_probe(share, item->probe, true, clock_mono_ns());
             return error_set(
                 err, EVBUS_EFENCED,
                 "%s/%u: the event is somebody else's now: its handler took too long, or its member was taken for "
                 "hung",
                 share->ring->name, share->ring->partition);
+        }
         is_ended = true;
         struct pending next = found;
+        if (outcome == EVBUS_RETRY && !is_judged) {
+            is_charged = is_told = is_own_fault(share, retry, found.pos, cause, error);
+            is_held = !is_charged;
+            is_judged = true;
+        }
         if (outcome == EVBUS_DONE) {
             next.state = PENDING_SCAN;
             if (!found.followers)
                 next = emptied(&found);
         } else {
-            bool is_spent = outcome == EVBUS_RETRY && found.attempts >= retry_attempts(retry);
+            bool is_spent = is_charged && found.attempts >= retry_attempts(retry);
             bool is_dead = outcome == EVBUS_REJECT || outcome == SHARE_NO_VERSION || is_spent;
             next.state = is_dead ? PENDING_DEAD : PENDING_WAIT;
             if (now_ns == 0) {
@@ -855,7 +996,8 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
                     note = keep_note(item, cause, error, claim, now_ns);
                 else
                     note = note_of(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
-                set_side(share, item->index, now_ns + wait_of(item, is_charged, is_deferred, now_ns), note);
+                set_side(share, item->index, is_held ? now_ns : now_ns + wait_of(item, is_charged, is_deferred, now_ns),
+                         note);
             }
             if (!is_charged)
                 next.attempts--;
@@ -864,9 +1006,30 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
             break;
     }
     point_pass(POINT_GROUP_FINISHED, NULL);
-    if (outcome == EVBUS_DONE)
+    if (outcome == EVBUS_DONE) {
         atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
-    else if (is_told)
-        count(share, cause);
+        tell_success(share);
+    } else {
+        end_probe(share, item->probe, outcome != EVBUS_REJECT && outcome != SHARE_NO_VERSION, now_ns);
+        if (is_told)
+            count(share, cause);
+    }
     return EVBUS_OK;
+}
+
+bool share_abandon(struct item *item)
+{
+    struct share *share = item->share;
+    uint64_t now_ns = clock_mono_ns();
+    struct pending found = pending_load(share->part, item->index, item->running.pos);
+    struct pending expected = item->running;
+    expected.followers = found.followers;
+    if (!end_run(share, item->index, item->run) || pending_pack(&found) != pending_pack(&expected))
+        return false;
+    struct pending next = found;
+    next.state = PENDING_WAIT;
+    next.attempts--;
+    set_side(share, item->index, now_ns + wait_of(item, false, false, now_ns), note_of(share, item->index));
+    end_probe(share, item->probe, true, now_ns);
+    return pending_step(share->part, item->index, &found, &next);
 }

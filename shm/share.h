@@ -7,6 +7,7 @@
 #include "lease.h"
 #include "log.h"
 #include "memory.h"
+#include "outage.h"
 #include "report.h"
 #include "retry.h"
 #include "upcast.h"
@@ -25,6 +26,8 @@ struct share_group {
     const struct retry *retry;             /* never changes; the lease thread puts another one in its place */
     const struct version_accepts *accepts; /* likewise; NULL: it says nothing */
     const struct upcasters *upcasters;     /* NULL: none */
+    struct outage *outage;                 /* of the group; NULL: nobody guards it */
+    uint32_t place, owner;                 /* ours among its members */
 };
 
 struct share {
@@ -47,6 +50,9 @@ struct share {
     _Atomic uint64_t notes[PENDING_MAX];
     _Atomic uint64_t runs[PENDING_MAX]; /* their last runs: a number, + 1 when it is ended */
     uint64_t n_runs;
+    uint64_t probe; /* of the group's outage, that our entry `probe_index` is; 0: none */
+    uint32_t probe_index;
+    uint64_t held_back;     /* entries that waited when we looked last, and the group paused */
     uint64_t told;          /* how far we had read when we told our low last */
     uint64_t low;           /* as we told it last */
     unsigned n_since_low;   /* events since the low was told */
@@ -61,6 +67,7 @@ struct item {
     struct share *share;
     uint32_t index;               /* of its entry */
     uint64_t run;                 /* its number there */
+    uint64_t probe;               /* of the group's outage, that it is; 0: none */
     struct pending running;       /* the entry's word as we made it, without followers */
     uint64_t since_ns;            /* monotonic */
     const struct retry *retry;    /* as it was when the event was handed over */
@@ -99,6 +106,9 @@ void share_topic(const struct share *share, const struct frame *frame, char out_
 
 /* Any thread. outcome: enum evbus_outcome, or SHARE_NO_VERSION. EVBUS_OK; EVBUS_EFENCED: it is somebody else's now. */
 int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err);
+
+/* Its handler is waited for no longer: fenced, and released. false: it has just been finished. */
+bool share_abandon(struct item *item);
 
 /* Fences the entries whose handlers take too long. For a lease thread whose handlers are all busy. */
 void share_watch(struct share *share, uint64_t now_ns);

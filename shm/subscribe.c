@@ -265,6 +265,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
     if (rc == EVBUS_OK) {
         sub->of.dlq_topic = bus->memory.control->groups[sub->of.group].dlq_topic;
         follow_letters(sub);
+        sub->of.outage = &bus->memory.control->groups[sub->of.group].outage;
         rc = member_read_settings(sub, err);
     }
     if (rc == EVBUS_OK)

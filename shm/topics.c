@@ -342,6 +342,7 @@ struct retry topics_retry(struct topics *topics, const char *group)
         memcpy(retry.waits_ns, found->retry_ns, sizeof retry.waits_ns);
         retry.handler_timeout_ns = found->handler_timeout_ns;
         retry.parks = found->parks;
+        retry.outage_events = found->outage_events;
     }
     leave_catalogue(topics);
     return retry;

@@ -117,6 +117,8 @@ static void show_group(const struct args *args, const struct evbus_group_stat *g
         groups_format_age(group->absent_ns, absent, sizeof absent);
         (void)printf("%-12s %s without a member\n", "absent", absent);
     }
+    if (group->is_paused)
+        groups_print_pause(group);
     print_number("held", group->held_bytes / 1024, "KiB kept until the group has done them");
     print_number("lag", group->lag, "cells of 64 bytes not yet taken");
     print_number("pending", group->n_pending, "events taken and not done, of those:");

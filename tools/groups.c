@@ -36,6 +36,19 @@ void groups_format_age(uint64_t ns, char *out_text, size_t cap)
         (void)snprintf(out_text, cap, "%" PRIu64 " d %" PRIu64 " h", s / 86400, s / 3600 % 24);
 }
 
+void groups_print_pause(const struct evbus_group_stat *group)
+{
+    char since[32] = "-";
+    if (group->paused_since_ns != 0)
+        format_time(group->paused_since_ns, since);
+    (void)printf("paused since %s, %" PRIu32 " events failed the same way: \"", since, group->n_same_failures);
+    print_plain(group->paused_error, strlen(group->paused_error));
+    if (group->next_probe_ns != 0)
+        (void)printf("\"; next probe in %" PRIu64 " s\n", (group->next_probe_ns + 999999999) / 1000000000);
+    else
+        (void)printf("\"; one is tried now\n");
+}
+
 int groups_print_row(void *context, const struct evbus_group_stat *group)
 {
     struct groups_table *table = context;
@@ -55,6 +68,10 @@ int groups_print_row(void *context, const struct evbus_group_stat *group)
                  group->group, groups_kind(group), group->n_members, absent, group->held_bytes / 1024, group->lag,
                  group->n_pending, group->n_running, group->n_waiting, group->n_dead, group->attempts_max, oldest,
                  group->done, group->redelivered, group->dead_letters, group->takeovers);
+    if (group->is_paused) {
+        (void)printf("    ");
+        groups_print_pause(group);
+    }
     return 0;
 }
 
@@ -92,7 +109,19 @@ void groups_print_json(const struct evbus_group_stat *group)
     for (int i = EVBUS_CAUSE_FAILED; i <= EVBUS_CAUSE_EXPIRED; ++i)
         (void)printf("%s\"%s\":%" PRIu64, i > EVBUS_CAUSE_FAILED ? "," : "", groups_cause(i),
                      group->attempts_failed[i]);
-    (void)printf("},\"topics\":[");
+    (void)printf("},\"paused\":");
+    if (group->is_paused) {
+        char since[32] = "";
+        if (group->paused_since_ns != 0)
+            format_time(group->paused_since_ns, since);
+        (void)printf("{\"since\":\"%s\",\"events\":%" PRIu32 ",\"nextProbeMs\":%" PRIu64 ",\"error\":", since,
+                     group->n_same_failures, group->next_probe_ns / 1000000);
+        print_json(group->paused_error, strlen(group->paused_error));
+        (void)printf("}");
+    } else {
+        (void)printf("null");
+    }
+    (void)printf(",\"topics\":[");
     for (size_t i = 0; i < group->n_topics; ++i) {
         (void)printf("%s", i > 0 ? "," : "");
         print_json(group->topics[i], strlen(group->topics[i]));

@@ -16,6 +16,9 @@ int groups_print_row(void *context, const struct evbus_group_stat *group);
 /* One object, without a newline. */
 void groups_print_json(const struct evbus_group_stat *group);
 
+/* A line: why it pauses, and since when. */
+void groups_print_pause(const struct evbus_group_stat *group);
+
 /* "2 min 5 s" */
 void groups_format_age(uint64_t ns, char *out_text, size_t cap);
 

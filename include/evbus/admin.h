@@ -197,6 +197,12 @@ struct evbus_group_stat {
     uint32_t n_parked; /**< events in hand that are dead letters, behind which their keys wait ("on_dead": "park") */
     const char *const *accepts; /**< versions of payloads, as the catalogue says: "1", "2.0" */
     size_t n_accepts;           /**< 0: it says nothing, and gives the lowest */
+    bool
+        is_paused; /**< many different events have failed the same way (catalogue: outage): one at a time is tried, uncharged */
+    uint32_t n_same_failures; /**< different events that have failed the same way since one was done */
+    uint64_t paused_since_ns; /**< wall clock; 0: not paused */
+    uint64_t next_probe_ns;   /**< until one is tried next; 0: it is under way */
+    char paused_error[256];   /**< what one of them said; UTF-8, on one line */
 };
 
 /** Calls each() for every group, by name; a non-zero answer ends it and is returned. What it is shown lives until it returns. */

@@ -200,7 +200,7 @@ Test(catalogue, takes_settings_from_defaults_then_from_the_entry)
         "'topics':{'a.x.one':{'producers':['p','q_1'],'groups':['one','two']},'a.y.one':{},'a.x.b.two':{'groups':['one'"
         "]}},"
         "'logs':{'a.y':{'partitions':64,'ring':1073741824,'journal':false,'retention':'400d','retention_bytes':0}},"
-        "'groups':{'two':{'retry':[],'handler_timeout':'1500ms','on_dead':'continue','accepts':['1',"
+        "'groups':{'two':{'retry':[],'handler_timeout':'1500ms','outage':0,'on_dead':'continue','accepts':['1',"
         "'2.0']}}}");
     const struct catalogue_log *x = &catalogue->logs[0], *y = &catalogue->logs[1];
     const struct catalogue_group *one = &catalogue->groups[0], *two = &catalogue->groups[1];
@@ -215,6 +215,7 @@ Test(catalogue, takes_settings_from_defaults_then_from_the_entry)
     cr_expect_str_eq(one->name, "one");
     cr_expect(one->n_retry == 1 && one->retry_ns[0] == S / 1000 && one->handler_timeout_ns == 120 * S);
     cr_expect_str_eq(two->name, "two");
+    cr_expect(one->outage_events == 5 && two->outage_events == 0);
     cr_expect(two->n_retry == 0 && two->handler_timeout_ns == 3 * S / 2);
     char accepts[64];
     cr_expect_str_eq(version_accepts_text(&two->accepts, accepts, sizeof accepts), "1, 2.0");
@@ -401,6 +402,11 @@ static const struct {
      "defaults.retry: has 15 waits; at most 14 are allowed"},
     {"handler_timeout: none", WITH("'groups':{'mailer':{'handler_timeout':'0s'}}"),
      "groups.'mailer'.handler_timeout: must be 1ms to 7d, or left out for none; found '0s'"},
+    {"outage: one", WITH("'groups':{'mailer':{'outage':1}}"),
+     "groups.'mailer'.outage: is 1: a lone bad event would pause the group; 2 to 16, or 0 for never"},
+    {"outage: too many", WITH("'groups':{'mailer':{'outage':17}}"),
+     "groups.'mailer'.outage: must be a number, 0 to 16; found 17"},
+    {"outage: no number", WITH("'defaults':{'outage':'5'}"), "defaults.outage: must be a number, 0 to 16; found '5'"},
     {"on_dead: another word", WITH("'groups':{'mailer':{'on_dead':'stop'}}"),
      "groups.'mailer'.on_dead: must be 'continue' or 'park'; found 'stop'"},
     {"accepts: no list", WITH("'groups':{'mailer':{'accepts':'1'}}"),

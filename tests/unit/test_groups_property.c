@@ -8,10 +8,12 @@
  *     a member dies                   what it had in hand was charged, and is next in hand with nothing else of its partition; if
  *                                     it was so already, and its attempts are spent: dead. Nothing else was charged
  *     its time is over                no handler gets it any more: dead, and that is no attempt
+ *     many fail, and none is done     so many different ones as its catalogue says: none is charged from that one on, and one event is
+ *                                     given at a time; until one is done, then what has failed comes at once
  *     a dead letter                   of an event that is dead, once, with its cause; it tells each attempt that was finished badly
  *     at last                         every event has ended, once; the counters agree; the ring holds nothing for the group
  *
- * [guards ORDER] [guards ONE-HOLDER] Rules P1 P2 P4 P7. Time stands still, and goes on by steps of the schedule: the waits are the
+ * [guards ORDER] [guards ONE-HOLDER] [guards OUTAGE] Rules P1 P2 P4 P7. Time stands still, and goes on by steps of the schedule: the waits are the
  * catalogue's real ones, and nobody waits. A schedule that fails prints the seed of its bus: EVBUS_SEED=n runs that bus again, step
  * by step the same.
  * Under a sanitizer no member dies: it leaves. A thread that ends by the raw system call leaves memory behind, and ThreadSanitizer
@@ -77,6 +79,9 @@ struct told {
     bool is_alone;          /* its member died with it: its next attempt is alone in its partition */
     const char *cause;      /* DEAD: why */
     uint64_t not_before_ns; /* WAITS: until then at least */
+    bool is_deferred;       /* WAITS: its handler has said until when */
+    bool is_probe;          /* IN_HAND: given while the group pauses */
+    uint64_t since_ns;      /* IN_HAND */
     uint64_t expires_ns;    /* 0: never. Wall clock: from then on no handler gets it */
 };
 
@@ -94,8 +99,13 @@ struct model {
     uint64_t n_done, n_dead, n_redelivered; /* since the group was made */
     uint64_t n_causes[EVBUS_CAUSES];        /* likewise: attempts that ended badly */
     uint64_t n_crashes, n_alone,
-        n_crashed;      /* members that died; attempts alone; events dead of it: that we test at all */
-    bool is_in_threads; /* time goes on between a member's look at it and ours */
+        n_crashed;             /* members that died; attempts alone; events dead of it: that we test at all */
+    unsigned outage;           /* so many different events that fail pause the group; 0: never */
+    uint64_t failed_since[16]; /* those since one was done: numbers */
+    unsigned n_failed_since;
+    bool is_paused;
+    uint64_t n_pauses, n_held; /* pauses; failures in them: that we test at all */
+    bool is_in_threads;        /* time goes on between a member's look at it and ours */
     bool failed;
     char what[256];
 };
@@ -156,6 +166,12 @@ static void model_receive(struct model *model, const struct evbus_delivery *got,
             wrong(model, "event %u is to be alone in partition %u, and event %u is given beside it",
                   other->is_alone ? k : i, got->partition, other->is_alone ? i : k);
     }
+    for (unsigned k = 0; k < model->n && model->is_paused; k++)
+        if (model->events[k].state == IN_HAND && model->events[k].is_probe &&
+            clock_mono_ns() < model->events[k].since_ns + 60 * S)
+            wrong(model, "the group pauses, and event %u is given beside event %u", i, k);
+    event->is_probe = model->is_paused;
+    event->since_ns = clock_mono_ns();
     model->n_redelivered += got->attempt > 1;
     model->n_alone += event->is_alone;
     event->state = IN_HAND;
@@ -179,15 +195,47 @@ static uint64_t deferred_for(const struct evbus_delivery *got)
     return delays[(got->position / 8 + got->attempt) % (sizeof delays / sizeof delays[0])];
 }
 
+/* An event has been done. */
+static void model_success(struct model *model)
+{
+    for (unsigned i = 0; i < model->n && model->is_paused; i++) {
+        model->events[i].is_probe = false;
+        if (!model->events[i].is_deferred)
+            model->events[i].not_before_ns = 0;
+    }
+    model->n_failed_since = 0;
+    model->is_paused = false;
+}
+
+/* One has failed. Is that charged? */
+static bool model_failure(struct model *model, const struct told *event)
+{
+    uint64_t number = model->base + (uint64_t)(event - model->events);
+    bool is_new = true;
+    for (unsigned i = 0; i < model->n_failed_since; i++)
+        is_new = is_new && model->failed_since[i] != number;
+    if (model->outage != 0 && !model->is_paused && is_new) {
+        model->failed_since[model->n_failed_since++] = number;
+        model->is_paused = model->n_failed_since == model->outage;
+        model->n_pauses += model->is_paused;
+    }
+    model->n_held += model->is_paused;
+    return !model->is_paused;
+}
+
 static void model_finish(struct model *model, const struct evbus_delivery *got, enum evbus_outcome outcome)
 {
     struct told *event = event_of(model, got);
     if (event == NULL)
         return;
     event->state = WAITS;
+    event->is_deferred = outcome == EVBUS_DEFER && deferred_for(got) != 0;
     event->not_before_ns = clock_mono_ns() + least_wait(1);
     if (outcome == EVBUS_DONE) {
         model_end(model, event, DONE, NULL);
+        model_success(model);
+    } else if (outcome == EVBUS_RETRY && !model_failure(model, event)) {
+        event->not_before_ns = clock_mono_ns();
     } else if (outcome == EVBUS_DEFER) {
         event->not_before_ns = clock_mono_ns() + (deferred_for(got) != 0 ? deferred_for(got) : least_wait(1));
     } else if (outcome != EVBUS_RELEASE) {
@@ -297,17 +345,20 @@ struct bed {
     uint64_t next_number;
 };
 
-static struct fixture make_bus(struct chance *chance)
+static struct fixture make_bus(struct chance *chance, bool may_pause)
 {
+    static const unsigned outages[] = {0, 2, 3, 5};
     static const char *const rings[] = {"4KiB", "4KiB", "8KiB", "16KiB"};
     static const char *const timeouts[] = {"",
                                            ",\"handler_timeout\":\"7d\""}; /* the second: never idle about the dead */
     char text[512];
     snprintf(text, sizeof text,
              "{\"namespace\":\"test\",\"open\":true,\"tests\":true,\"defaults\":{\"partitions\":%u,\"ring\":\"%s\","
-             "\"retry\":[\"1s\",\"10s\"]%s},\"topics\":{\"test.a.one\":{\"groups\":[\"mailer\"]},\"test.a.two\":{},"
+             "\"retry\":[\"1s\",\"10s\"]%s,\"outage\":%u},\"topics\":{\"test.a.one\":{\"groups\":[\"mailer\"]},\"test."
+             "a.two\":{},"
              "\"test.z.large\":{}},\"logs\":{\"test.z\":{\"ring\":\"128KiB\",\"partitions\":1}}}",
-             1 + any(chance, 3), rings[any(chance, 4)], timeouts[any(chance, 2)]);
+             1 + any(chance, 3), rings[any(chance, 4)], timeouts[any(chance, 2)],
+             may_pause ? outages[any(chance, 4)] : 0);
     struct fixture f = fixture_make((struct fixture_options){.catalogue = text, .wait = EVBUS_WAIT_BLOCK});
     struct memory_log *dlq = memory_internal_log(&f.bus->memory, MEMORY_DLQ_LOG);
     ring_unpin(&dlq->rings[0], 0); /* whoever reads the letters here settles them */
@@ -795,7 +846,7 @@ struct bus_of_schedules {
     struct fixture f;
     uint64_t seed;
     struct counts {
-        _Atomic uint64_t n_crashes, n_alone, n_crashed, n_dead, n_done;
+        _Atomic uint64_t n_crashes, n_alone, n_crashed, n_dead, n_done, n_pauses, n_held;
     } * counts;
 };
 
@@ -808,6 +859,7 @@ static int run_schedules(void *context)
     struct bed *bed = bed_open(&of->f);
     if (bed == NULL)
         return 2;
+    model.outage = topics_retry(bed->f.bus->topics, "mailer").outage_events;
     for (unsigned k = 0; k < PER_BUS && !model.failed; k++) /* on a bus with a past */
         run_schedule(bed, &model, of->seed + k);
     atomic_fetch_add(&of->counts->n_crashes, model.n_crashes);
@@ -815,6 +867,8 @@ static int run_schedules(void *context)
     atomic_fetch_add(&of->counts->n_crashed, model.n_crashed);
     atomic_fetch_add(&of->counts->n_dead, model.n_dead);
     atomic_fetch_add(&of->counts->n_done, model.n_done);
+    atomic_fetch_add(&of->counts->n_pauses, model.n_pauses);
+    atomic_fetch_add(&of->counts->n_held, model.n_held);
     if (model.failed) {
         fprintf(stderr, "EVBUS_SEED=%" PRIu64 ", schedule %" PRIu64 ": %s\n", of->seed, model.seed, model.what);
         return 1;
@@ -832,7 +886,7 @@ Test(groups_property, any_schedule_keeps_what_a_group_promises, .timeout = 120)
     fprintf(stderr, "EVBUS_SEED=%" PRIu64 ", %u schedules\n", seed, n);
     for (unsigned i = 0; i < n; i += PER_BUS) {
         struct chance chance = {seed + i};
-        struct bus_of_schedules of = {make_bus(&chance), seed + i, counts};
+        struct bus_of_schedules of = {make_bus(&chance, true), seed + i, counts};
         struct child child = child_start(run_schedules, &of);
         int status = child_join(&child);
         cr_assert_eq(status, 0, "EVBUS_SEED=%" PRIu64 " fails, status %d: see above", seed + i, status);
@@ -840,11 +894,13 @@ Test(groups_property, any_schedule_keeps_what_a_group_promises, .timeout = 120)
     }
     fprintf(stderr,
             "%" PRIu64 " members died; %" PRIu64 " attempts were alone; %" PRIu64 " events done, %" PRIu64
-            " dead, %" PRIu64 " of them by crashes\n",
+            " dead, %" PRIu64 " of them by crashes; %" PRIu64 " pauses, %" PRIu64 " failures in them\n",
             atomic_load(&counts->n_crashes), atomic_load(&counts->n_alone), atomic_load(&counts->n_done),
-            atomic_load(&counts->n_dead), atomic_load(&counts->n_crashed));
+            atomic_load(&counts->n_dead), atomic_load(&counts->n_crashed), atomic_load(&counts->n_pauses),
+            atomic_load(&counts->n_held));
     if (!HAS_SANITIZER && given == 0)
-        cr_expect(atomic_load(&counts->n_alone) > 0, "the schedules have become harmless");
+        cr_expect(atomic_load(&counts->n_alone) > 0 && atomic_load(&counts->n_held) > 0,
+                  "the schedules have become harmless");
 }
 
 /* --- in threads ------------------------------------------------------------------------------------------------------------------ */
@@ -931,7 +987,7 @@ static void go_on(struct bed *bed, struct chance *chance)
 static void run_shop(uint64_t seed, unsigned n_rounds, unsigned n_threads)
 {
     struct chance chance = {seed};
-    struct fixture f = make_bus(&chance);
+    struct fixture f = make_bus(&chance, false);
     freeze_at(1000000000 * S);
     struct bed *bed = bed_open(&f);
     cr_assert_not_null(bed);
