@@ -36,6 +36,8 @@ struct worker {
     pthread_t thread;
     _Atomic uint32_t state; /* futex: enum worker_state */
     struct hand *hand;
+    _Atomic bool is_left; /* its handler took longer than its evbus_run(): still to be joined */
+    _Atomic bool is_over;
     int rc; /* has it its place on the bus? Set before it is idle */
     struct error err;
 };
@@ -86,6 +88,12 @@ int member_check_thread(struct evbus_subscription *sub, struct error *err);
  * group has been removed. */
 int member_round(struct evbus_subscription *sub, uint64_t now_ns, struct error *err);
 void member_say_alive(struct evbus_subscription *sub, uint64_t now_ns);
+
+/* Gives all partitions back, and its place. Nothing of it may be in a handler. */
+void member_leave(struct evbus_subscription *sub, struct bus_thread *thread);
+
+/* Joins threads that an evbus_run() has left; false: one still runs its handler (never with wait). */
+bool member_join_left(struct evbus_subscription *sub, bool wait);
 
 /* The next event into a hand. EVBUS_OK; EVBUS_ETIMEOUT; EVBUS_EAGAIN (stopped); as evbus_receive(). */
 int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct hand **out, struct error *err);

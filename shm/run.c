@@ -2,6 +2,9 @@
  *
  * One thread receives, handles, finishes. With threads = n the caller's thread (the lease thread) hands out and n - 1 threads of
  * the call handle, each finishes its own event by one CAS and rings the lease thread's bell; they end with the call.
+ * Stopped, it begins nothing more, waits for its handlers, and leaves those that take too long: each run that it abandons is ended
+ * by the lease thread (share.c), so that its handler's finish is too late; then the member leaves, and others have its partitions at
+ * once. The threads that are left are joined by evbus_unsubscribe().
  * Checked by tests/unit/test_subscribe.c, under ThreadSanitizer too. */
 #include "member.h"
 
@@ -9,9 +12,12 @@
 #include "futex.h"
 #include "span.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+
+#define STOP_TIMEOUT_NS (25 * CLOCK_NS_PER_S)
 
 static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_thread *thread, struct error *err)
 {
@@ -68,8 +74,10 @@ static void *worker_of(void *context)
             futex_wait(&worker->state, WORKER_IDLE, (struct timespec){.tv_sec = 3600});
             continue;
         }
-        if (state == WORKER_STOP)
+        if (state == WORKER_STOP) {
+            atomic_store_explicit(&worker->is_over, true, memory_order_release);
             return NULL;
+        }
         handle(sub, worker->hand, thread, err);
         uint32_t has_hand = WORKER_HAS_HAND;
         atomic_compare_exchange_strong_explicit(&worker->state, &has_hand, WORKER_IDLE, memory_order_acq_rel,
@@ -111,7 +119,10 @@ static int hand_out(struct evbus_subscription *sub, unsigned n, struct error *er
             continue;
         }
         rc = member_receive(sub, 50 * CLOCK_NS_PER_MS, &hand, err);
-        if (rc == EVBUS_OK) {
+        if (rc == EVBUS_OK && atomic_load_explicit(&sub->stop, memory_order_acquire) != 0) {
+            share_put_back(&hand->item); /* it came as we were stopped */
+            atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
+        } else if (rc == EVBUS_OK) {
             worker->hand = hand;
             atomic_store_explicit(&worker->state, WORKER_HAS_HAND, memory_order_release);
             futex_wake(&worker->state, 1);
@@ -126,6 +137,7 @@ static int hand_out(struct evbus_subscription *sub, unsigned n, struct error *er
 static int start_worker(struct worker *worker, struct evbus_subscription *sub, struct error *err)
 {
     worker->of = sub;
+    atomic_store_explicit(&worker->is_over, false, memory_order_relaxed);
     atomic_store_explicit(&worker->state, WORKER_BEGINS, memory_order_relaxed);
     int number = pthread_create(&worker->thread, NULL, worker_of, worker);
     if (number != 0)
@@ -141,7 +153,91 @@ static int start_worker(struct worker *worker, struct evbus_subscription *sub, s
     return worker->rc;
 }
 
-static int run_with_workers(struct evbus_subscription *sub, unsigned n, struct error *err)
+static bool has_busy(const struct evbus_subscription *sub, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (atomic_load_explicit(&sub->workers[i].state, memory_order_acquire) != WORKER_IDLE)
+            return true;
+    return false;
+}
+
+/* Until no handler runs, or the time is over; those that take longer than the group allows are fenced meanwhile. */
+static void await_workers(struct evbus_subscription *sub, unsigned n, uint64_t timeout_ns)
+{
+    const struct slot *self = &sub->bus->memory.control->slots[sub->of.slot];
+    uint64_t deadline = clock_deadline(clock_mono_ns(), timeout_ns);
+    for (;;) {
+        uint64_t now = clock_mono_ns();
+        uint32_t bell = doorbell_read(self);
+        if (!has_busy(sub, n) || now >= deadline)
+            return;
+        member_say_alive(sub, now);
+        for (size_t i = 0; sub->of.retry->handler_timeout_ns != 0 && i < sub->n_shares; i++)
+            if (sub->shares[i]->held)
+                share_watch(sub->shares[i], now);
+        doorbell_sleep(self, bell, clock_left(deadline, now, 10 * CLOCK_NS_PER_MS));
+    }
+}
+
+/* What has lost its race against its handler's finish is finished in a moment. */
+static void await_finishes(struct evbus_subscription *sub)
+{
+    const struct slot *self = &sub->bus->memory.control->slots[sub->of.slot];
+    for (int round = 0; round < 100; round++) {
+        bool is_running = false;
+        uint32_t bell = doorbell_read(self);
+        for (size_t i = 0; i < sub->n_shares; i++)
+            is_running = is_running || (sub->shares[i]->held && share_is_running(sub->shares[i]));
+        if (!is_running)
+            return;
+        doorbell_sleep(self, bell, (struct timespec){.tv_nsec = 10000000});
+    }
+}
+
+/* The idle ones end; a busy one ends behind its handler, whenever that is. Returns how many those are. */
+static unsigned end_workers(struct evbus_subscription *sub, unsigned n)
+{
+    unsigned n_left = 0;
+    for (unsigned i = 0; i < n; i++) {
+        struct worker *worker = &sub->workers[i];
+        bool is_busy = atomic_exchange_explicit(&worker->state, WORKER_STOP, memory_order_acq_rel) == WORKER_HAS_HAND;
+        futex_wake(&worker->state, 1);
+        atomic_store_explicit(&worker->is_left, is_busy, memory_order_relaxed);
+        n_left += is_busy;
+        if (!is_busy)
+            pthread_join(worker->thread, NULL);
+    }
+    return n_left;
+}
+
+static int leave_handlers(struct evbus_subscription *sub, unsigned n_left, uint64_t timeout_ns, struct error *err)
+{
+    for (struct hand *hand = sub->hands; hand != NULL; hand = hand->next)
+        if (atomic_load_explicit(&hand->item.is_used, memory_order_acquire))
+            share_abandon(&hand->item);
+    await_finishes(sub);
+    member_leave(sub, sub->thread);
+    return error_set(err, EVBUS_ETIMEOUT,
+                     "%u handlers of group %s still run %" PRIu64
+                     " ms after it was stopped: their events are released, and what they return changes nothing",
+                     n_left, sub->of.name, timeout_ns / CLOCK_NS_PER_MS);
+}
+
+bool member_join_left(struct evbus_subscription *sub, bool wait)
+{
+    for (unsigned i = 0; i < MEMBER_THREADS_MAX; i++) {
+        struct worker *worker = &sub->workers[i];
+        if (!atomic_load_explicit(&worker->is_left, memory_order_relaxed))
+            continue;
+        if (!wait && !atomic_load_explicit(&worker->is_over, memory_order_acquire))
+            return false;
+        pthread_join(worker->thread, NULL);
+        atomic_store_explicit(&worker->is_left, false, memory_order_relaxed);
+    }
+    return true;
+}
+
+static int run_with_workers(struct evbus_subscription *sub, unsigned n, uint64_t stop_timeout_ns, struct error *err)
 {
     unsigned n_started = 0;
     int rc = member_check_thread(sub, err);
@@ -155,17 +251,9 @@ static int run_with_workers(struct evbus_subscription *sub, unsigned n, struct e
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == EVBUS_OK)
         rc = hand_out(sub, n, err);
-    for (unsigned i = 0; i < n_started; i++) { /* what is in a handler is finished first */
-        uint32_t idle = WORKER_IDLE;
-        while (!atomic_compare_exchange_strong_explicit(&sub->workers[i].state, &idle, WORKER_STOP,
-                                                        memory_order_acq_rel, memory_order_relaxed)) {
-            wait_for_worker(sub, i + 1 < n ? i + 1 : n);
-            idle = WORKER_IDLE;
-        }
-        futex_wake(&sub->workers[i].state, 1);
-        pthread_join(sub->workers[i].thread, NULL);
-    }
-    return rc;
+    await_workers(sub, n_started, stop_timeout_ns);
+    unsigned n_left = end_workers(sub, n_started);
+    return n_left == 0 ? rc : leave_handlers(sub, n_left, stop_timeout_ns, err);
 }
 
 EVBUS_API int evbus_run(struct evbus_subscription *sub, const struct evbus_run_options *given)
@@ -181,10 +269,14 @@ EVBUS_API int evbus_run(struct evbus_subscription *sub, const struct evbus_run_o
     if (rc == EVBUS_OK && options.threads > MEMBER_THREADS_MAX)
         rc = error_set(err, EVBUS_EINVAL, "options.threads is %u; at most %d are allowed", options.threads,
                        MEMBER_THREADS_MAX);
+    if (rc == EVBUS_OK && !member_join_left(sub, false))
+        rc = error_set(err, EVBUS_EBUSY, "handlers of group %s that an earlier evbus_run() has left still run",
+                       sub->of.name);
     if (rc != EVBUS_OK)
         return rc;
     if (options.threads > 1) {
-        rc = run_with_workers(sub, options.threads - 1, err);
+        rc = run_with_workers(sub, options.threads - 1,
+                              options.stop_timeout_ns != 0 ? options.stop_timeout_ns : STOP_TIMEOUT_NS, err);
     } else {
         while (rc == EVBUS_OK && atomic_load_explicit(&sub->stop, memory_order_acquire) == 0) {
             rc = run_one(sub, UINT64_MAX, err);

@@ -813,7 +813,7 @@ static enum share_step run_due(struct share *share, const struct candidate *due,
     return step;
 }
 
-/* The group pauses: one event at a time is tried, by turns one that waits and a new one. */
+/* The group pauses: one event at a time is tried, one that waits or a new one. */
 static enum share_step try_one(struct share *share, const struct candidate *due, struct item *item, bool look,
                                uint64_t now_ns, uint64_t *out_due_ns, struct error *err)
 {
@@ -1032,4 +1032,10 @@ bool share_abandon(struct item *item)
     set_side(share, item->index, now_ns + wait_of(item, false, false, now_ns), note_of(share, item->index));
     end_probe(share, item->probe, true, now_ns);
     return pending_step(share->part, item->index, &found, &next);
+}
+
+void share_put_back(struct item *item)
+{
+    if (share_abandon(item) && item->running.attempts > 1)
+        atomic_fetch_sub_explicit(&item->share->part->n_redelivered, 1, memory_order_relaxed);
 }

@@ -110,6 +110,9 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
 /* Its handler is waited for no longer: fenced, and released. false: it has just been finished. */
 bool share_abandon(struct item *item);
 
+/* It has not begun: likewise, and as if nobody had been given it. */
+void share_put_back(struct item *item);
+
 /* Fences the entries whose handlers take too long. For a lease thread whose handlers are all busy. */
 void share_watch(struct share *share, uint64_t now_ns);
 

@@ -287,14 +287,11 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
 }
 
 /* By whichever thread: what it stores is stored for the slot that has the leases. */
-static void leave_group(struct evbus_subscription *sub, struct bus_thread *thread)
+void member_leave(struct evbus_subscription *sub, struct bus_thread *thread)
 {
     sub->of.claim = &thread->claim;
     struct memory *memory = &sub->bus->memory;
     struct error err = {""};
-    for (struct hand *hand = sub->hands; hand != NULL; hand = hand->next)
-        if (atomic_load_explicit(&hand->item.is_used, memory_order_acquire))
-            member_finish(sub, hand, EVBUS_RELEASE, NULL, &thread->claim, &err);
     for (size_t i = 0; i < sub->n_shares; i++) {
         struct hand *hand = sub->shares[i]->held ? member_free_hand(sub, &err) : NULL;
         if (hand != NULL)
@@ -308,16 +305,23 @@ static void leave_group(struct evbus_subscription *sub, struct bus_thread *threa
             group_remove(memory, sub->of.group, &err);
         group_unlock(memory, thread->claim.slot);
     }
+    sub->thread_number = 0; /* whoever uses it next joins again */
 }
 
 EVBUS_API void evbus_unsubscribe(struct evbus_subscription *sub)
 {
     if (sub == NULL)
         return;
+    member_join_left(sub, true);
     if (sub->thread_number != 0 && bus_check(sub->bus, NULL) == EVBUS_OK) {
         struct bus_thread *thread;
-        if (bus_thread(sub->bus, &thread, NULL) == EVBUS_OK)
-            leave_group(sub, thread);
+        struct error err = {""};
+        if (bus_thread(sub->bus, &thread, NULL) == EVBUS_OK) {
+            for (struct hand *hand = sub->hands; hand != NULL; hand = hand->next)
+                if (atomic_load_explicit(&hand->item.is_used, memory_order_acquire))
+                    member_finish(sub, hand, EVBUS_RELEASE, NULL, &thread->claim, &err);
+            member_leave(sub, thread);
+        }
     }
     gaps_close(&sub->gaps);
     while (sub->hands != NULL) {

@@ -441,10 +441,16 @@ struct evbus_run_options {
     size_t size; /**< sizeof(struct evbus_run_options) */
     unsigned
         threads; /**< how many handlers may run at once; 0, 1: the caller's thread alone; n: it hands out, n - 1 handle */
+    uint64_t stop_timeout_ns; /**< how long to wait for handlers that run when it is stopped; 0: 25 s */
 };
 
-/** Handle events until evbus_stop(). What is in a handler then is finished first.
- *  Returns  EVBUS_OK; EVBUS_ENOTFOUND (the group was removed); EVBUS_ESTALE; EVBUS_EINVAL (no handler); EVBUS_EIO. */
+/** Handle events until evbus_stop(). Then none is begun any more, and what is in a handler is finished first, for as long as
+ *  stop_timeout_ns. Handlers that still run behind that are left alone: their events are released, no attempt charged, the
+ *  member leaves its group, so that others go on at once, and EVBUS_ETIMEOUT is returned. What such a handler returns changes
+ *  nothing; evbus_unsubscribe() waits for its end, and until then the subscription is EVBUS_EBUSY. With one thread the handler runs
+ *  in the caller's, so it is waited for, however long; others go on when the group's handler_timeout is over.
+ *  Returns  EVBUS_OK; EVBUS_ETIMEOUT; EVBUS_ENOTFOUND (the group was removed); EVBUS_ESTALE; EVBUS_EINVAL (no handler); EVBUS_EIO;
+ *           EVBUS_EBUSY. */
 EVBUS_API int evbus_run(struct evbus_subscription *subscription, const struct evbus_run_options *options);
 
 /** Handle at most one event. EVBUS_OK: one was handled; EVBUS_ETIMEOUT; otherwise as evbus_run(). */
@@ -463,7 +469,8 @@ EVBUS_API int evbus_receive(struct evbus_subscription *subscription, struct evbu
 EVBUS_API int evbus_finish(struct evbus_subscription *subscription, const struct evbus_delivery *event,
                            enum evbus_outcome outcome, const char *error);
 
-/** Leave the group. What was received and not finished is released. NULL is fine. */
+/** Leave the group. What was received and not finished is released, no attempt charged. Waits for handlers that an evbus_run() has
+ *  left running (EVBUS_ETIMEOUT). NULL is fine. */
 EVBUS_API void evbus_unsubscribe(struct evbus_subscription *subscription);
 
 /** The ADR's envelope of an event as one line of JSON, without a newline:

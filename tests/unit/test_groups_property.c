@@ -961,8 +961,9 @@ static void *come_and_go(void *context)
         bool is_late = atomic_load(&shop->stop);
         pthread_mutex_unlock(&shop->mutex);
         if (rc == EVBUS_OK && clerk->threads != 0 && !is_late)
-            rc = evbus_run(
-                sub, &(struct evbus_run_options){.size = sizeof(struct evbus_run_options), .threads = clerk->threads});
+            rc = evbus_run(sub, &(struct evbus_run_options){.size = sizeof(struct evbus_run_options),
+                                                            .threads = clerk->threads,
+                                                            .stop_timeout_ns = UINT64_MAX}); /* time flies here */
         for (unsigned i = 0; i < n && rc == EVBUS_OK && clerk->threads == 0; i++)
             if ((rc = evbus_run_once(sub, 2 * MS)) == EVBUS_ETIMEOUT)
                 rc = EVBUS_OK;

@@ -682,6 +682,112 @@ Test(subscribe, run_ends_when_another_thread_says_stop)
     fixture_end(&f);
 }
 
+/* Handlers that return when they are let go. */
+struct held {
+    struct evbus_subscription *sub;
+    uint64_t stop_timeout_ns;
+    _Atomic unsigned n_begun;
+    _Atomic bool may_go;
+    int rc;
+};
+
+static enum evbus_outcome handle_until_let_go(void *context, const struct evbus_delivery *event, char *error)
+{
+    struct held *held = context;
+    (void)event;
+    (void)error;
+    atomic_fetch_add(&held->n_begun, 1);
+    while (!atomic_load(&held->may_go))
+        await_pause();
+    return EVBUS_DONE;
+}
+
+static void *run_three(void *context)
+{
+    struct held *held = context;
+    held->rc = evbus_run(held->sub, &(struct evbus_run_options){.size = sizeof(struct evbus_run_options),
+                                                                .threads = 4,
+                                                                .stop_timeout_ns = held->stop_timeout_ns});
+    return NULL;
+}
+
+/* Three events in handlers, and stopped. */
+static pthread_t stop_in_handlers(struct fixture *f, struct held *held)
+{
+    pthread_t thread;
+    held->sub = join_with(
+        f->bus, (struct evbus_subscribe_options){.group = "mailer", .handler = handle_until_let_go, .context = held});
+    publish(f->bus, "a", "1");
+    publish(f->bus, "b", "2");
+    publish(f->bus, "c", "3");
+    publish(f->bus, "d", "4");
+    cr_assert_eq(pthread_create(&thread, NULL, run_three, held), 0);
+    cr_assert(await_that(atomic_load(&held->n_begun) == 3));
+    evbus_stop(held->sub);
+    return thread;
+}
+
+Test(subscribe, run_finishes_what_its_handlers_have_and_begins_nothing_more)
+{
+    struct fixture f = one_partition();
+    struct held held = {0};
+    pthread_t thread = stop_in_handlers(&f, &held);
+    atomic_store(&held.may_go, true);
+    pthread_join(thread, NULL);
+    cr_expect_eq(held.rc, EVBUS_OK);
+    cr_expect_eq(atomic_load(&held.n_begun), 3u);
+    cr_expect_eq(stat_of(f.bus, "mailer").done, 3u);
+    evbus_unsubscribe(held.sub);
+    fixture_end(&f);
+}
+
+Test(subscribe, run_leaves_handlers_that_take_too_long_and_others_have_their_events_at_once)
+{
+    struct fixture f = one_partition();
+    struct held held = {.stop_timeout_ns = 20 * MS};
+    pthread_t thread = stop_in_handlers(&f, &held);
+    pthread_join(thread, NULL);
+    cr_expect_eq(held.rc, EVBUS_ETIMEOUT);
+    struct evbus_group_stat stat = stat_of(f.bus, "mailer");
+    cr_expect(stat.n_members == 0 && stat.n_running == 0 && stat.n_waiting == 3 && stat.attempts_max == 0);
+    cr_expect_eq(evbus_run(held.sub, NULL), EVBUS_EBUSY, "its handlers still run");
+    struct evbus_subscription *other = join(f.bus, "mailer");
+    for (unsigned i = 0; i < 4; i++) {
+        struct evbus_delivery got = receive(other);
+        cr_expect_eq(got.attempt, 1u, "%s", (const char *)got.payload);
+        done(other, &got);
+    }
+    atomic_store(&held.may_go, true);
+    evbus_unsubscribe(held.sub); /* waits for them */
+    stat = stat_of(f.bus, "mailer");
+    cr_expect_eq(stat.done, 4u, "what a handler says too late changes nothing: %" PRIu64, stat.done);
+    cr_expect_eq(stat.redelivered, 0u);
+    cr_expect_eq(stat.n_pending, 0u);
+    evbus_unsubscribe(other);
+    fixture_end(&f);
+}
+
+Test(subscribe, who_leaves_releases_what_was_received_and_not_finished)
+{
+    struct fixture f = one_partition();
+    struct evbus_subscription *sub = join(f.bus, "mailer");
+    publish(f.bus, "a", "1");
+    publish(f.bus, "b", "2");
+    receive_this(sub, "1");
+    receive_this(sub, "2");
+    evbus_unsubscribe(sub);
+    struct evbus_group_stat stat = stat_of(f.bus, "mailer");
+    cr_expect(stat.n_waiting == 2 && stat.attempts_max == 0);
+    sub = join(f.bus, "mailer");
+    for (unsigned i = 0; i < 2; i++) {
+        struct evbus_delivery got = receive(sub);
+        cr_expect_eq(got.attempt, 1u);
+        done(sub, &got);
+    }
+    evbus_unsubscribe(sub);
+    fixture_end(&f);
+}
+
 Test(subscribe, run_ends_when_its_handler_says_stop)
 {
     struct fixture f = one_partition();
