@@ -28,6 +28,7 @@ void args_init(struct args *args, const char **operands)
 {
     *args = (struct args){
         .timeout_ns = ARG_ABSENT,
+        .stop_timeout_ns = ARG_ABSENT,
         .expires_in_ns = ARG_ABSENT,
         .count = ARG_ABSENT,
         .partition = ARG_ABSENT,

@@ -43,6 +43,7 @@ struct args {
     const char *causation_id;
     uint64_t expires_in_ns; /* ARG_ABSENT: not given */
     uint64_t timeout_ns;
+    uint64_t stop_timeout_ns;
     uint64_t count;
     struct {
         bool is_given;

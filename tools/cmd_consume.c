@@ -6,8 +6,8 @@
  *
  * An event is acknowledged behind its line: in the pipe, the file, on the terminal. A reader that dies before it has
  * read its pipe loses what is in it; who must not lose that takes --exec.
- * The first SIGINT or SIGTERM: what is in hand is finished, then we leave; the second: it is given back, no attempt
- * charged, and we leave at once. While an event is in hand the signals are held (output.h), so no line is cut in two.
+ * The first SIGINT or SIGTERM: what is in hand is finished, then we leave; the second, or a CMD that takes longer than
+ * --stop-timeout then: it is given back, no attempt charged, and we leave at once. While an event is in hand the signals are held (output.h), so no line is cut in two.
  * Checked by tests/cli/test_groups.sh. */
 #include "commands.h"
 #include "event.h"
@@ -21,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char usage[] = "consume GROUP [PATTERN...] [--exec CMD] [--count N] [--timeout D]\n"
+static const char usage[] = "consume GROUP [PATTERN...] [--exec CMD [--stop-timeout D]] [--count N] [--timeout D]\n"
                             "consume GROUP PATTERN... [--from earliest|latest|TIME|@POSITION] [--ephemeral] ...\n"
                             "consume GROUP --accept VERSION[,VERSION...] [--upcast MAJOR=CMD]...";
 
@@ -47,11 +47,16 @@ static int print_line(struct consumer *consumer, const struct evbus_delivery *ev
     struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
     sigset_t before;
     stop_signals_hold(&before);
-    int exit_code = wait_held(&out, 1, &before) ? event_print(&consumer->printer, consumer->args, event)
-                                                : EXIT_TRY_AGAIN;
+    int exit_code = wait_held(&out, 1, UINT64_MAX, &before) ? event_print(&consumer->printer, consumer->args, event)
+                                                            : EXIT_TRY_AGAIN;
     *out_written = exit_code == EXIT_DONE && output_is_written();
     stop_signals_let_go(&before);
     return exit_code;
+}
+
+static uint64_t stop_timeout_ns(const struct args *args)
+{
+    return args->stop_timeout_ns != ARG_ABSENT ? args->stop_timeout_ns : EXEC_STOP_TIMEOUT_NS;
 }
 
 static int run_command(struct consumer *consumer, const struct evbus_delivery *event, struct exec_result *out_result)
@@ -60,7 +65,8 @@ static int run_command(struct consumer *consumer, const struct evbus_delivery *e
     size_t len;
     int exit_code = event_envelope(&consumer->printer, event, &envelope, &len);
     if (exit_code == EXIT_DONE)
-        exit_code = exec_command(consumer->args->exec, event, envelope, len, out_result);
+        exit_code = exec_command(consumer->args->exec, event, envelope, len, stop_timeout_ns(consumer->args),
+                                 out_result);
     return exit_code;
 }
 
@@ -217,6 +223,8 @@ static const struct arg_option options[] = {
     {"exec", 0, ARG_TEXT, offsetof(struct args, exec), "CMD", "a shell command that handles each event"},
     {"count", 0, ARG_COUNT, offsetof(struct args, count), "N", "end after N events"},
     {"timeout", 0, ARG_DURATION, offsetof(struct args, timeout_ns), "D", "end after D; with --count, exit 1 then"},
+    {"stop-timeout", 0, ARG_DURATION, offsetof(struct args, stop_timeout_ns), "D",
+     "how long a running CMD may take when we are asked to stop (25s)"},
     {"from", 0, ARG_FROM, offsetof(struct args, from), "WHERE",
      "where a new group starts: latest (default), earliest, time"},
     {"ephemeral", 0, ARG_FLAG, offsetof(struct args, ephemeral), NULL, "a new group ends with its last member"},
@@ -247,7 +255,8 @@ const struct command command_consume = {
         "version in EVBUS_VERSION, that of the next major version on standard output. Where there is none, or one "
         "ends\n"
         "with another exit code than 0 (69: not the event's fault), the event is a dead letter, no_version.\n"
-        "SIGTERM or Ctrl-C: finish the running event, then leave; a second time: give it back, leave at once.",
+        "SIGTERM or Ctrl-C: finish the running event, then leave; a second time, or when CMD takes longer than\n"
+        "--stop-timeout: give it back, leave at once.",
     .examples = "evbus consume notification-service\n"
                 "evbus consume analytics-service --exec './count.sh' --as analytics-service\n"
                 "evbus consume audit 'lomash.orders.*' --from earliest --json >> orders.ndjson\n"

@@ -8,7 +8,7 @@
  *   its end      seen by its pidfd, not by the end of its standard error: what CMD left in the background may keep that
  *                open for ever.
  *   signals      CMD is in a process group of its own, so Ctrl-C on a terminal reaches only us: the running event is
- *                finished first. Asked a second time, we kill the group.
+ *                finished first. Asked a second time, or when that takes too long, we kill the group.
  *   our death    PR_SET_PDEATHSIG kills CMD's shell with us, also by kill -9: the next member starts the event anew,
  *                and two commands must not be at it. We may have died between fork and prctl: so the child looks for
  *                its parent behind it.
@@ -228,12 +228,12 @@ static bool pass_on(struct command *command)
     return true;
 }
 
-/* True: it has ended; false: we are asked to stop at once. */
-static bool await_end(struct command *command, const sigset_t *mask)
+/* True: it has ended; false: we are asked to stop at once, or were asked to stop and it takes too long. */
+static bool await_end(struct command *command, uint64_t stop_timeout_ns, const sigset_t *mask)
 {
     struct pollfd fds[] = {{.fd = command->pid_fd, .events = POLLIN}, {.fd = command->stderr_fds[0], .events = POLLIN}};
     while (fds[0].revents == 0) {
-        if (!wait_held(fds, 2, mask))
+        if (!wait_held(fds, 2, stop_timeout_ns, mask))
             return false;
         if (fds[1].revents != 0 && !pass_on(command))
             fds[1].fd = -1;
@@ -280,7 +280,8 @@ static void clean_up(struct command *command)
 }
 
 /* Starts it and waits for its end; `number` is why it cannot, if it is not 0. Returns as exec_command(). */
-static int run_to_its_end(struct command *command, int number, const char *text, struct exec_result *out_result)
+static int run_to_its_end(struct command *command, int number, const char *text, uint64_t stop_timeout_ns,
+                          struct exec_result *out_result)
 {
     int exit_code = EXIT_DONE, status = 0;
     sigset_t before;
@@ -289,7 +290,7 @@ static int run_to_its_end(struct command *command, int number, const char *text,
         number = start(command, text, &before);
     if (number != 0)
         exit_code = complain(EXIT_CANNOT_CREATE, "cannot run the command: %s", strerror(number));
-    else if (!await_end(command, &before))
+    else if (!await_end(command, stop_timeout_ns, &before))
         exit_code = EXIT_TRY_AGAIN;
     if (exit_code != EXIT_DONE && command->pid > 0)
         (void)kill(-command->pid, SIGKILL);
@@ -305,7 +306,7 @@ static int run_to_its_end(struct command *command, int number, const char *text,
 static const struct command none = {.pid = -1, .pid_fd = -1, .stdin_fd = -1, .stdout_fd = -1, .stderr_fds = {-1, -1}};
 
 int exec_command(const char *text, const struct evbus_delivery *event, const char *envelope, size_t envelope_len,
-                 struct exec_result *out_result)
+                 uint64_t stop_timeout_ns, struct exec_result *out_result)
 {
     struct command command = none;
     *out_result = (struct exec_result){.outcome = EVBUS_RELEASE};
@@ -314,7 +315,7 @@ int exec_command(const char *text, const struct evbus_delivery *event, const cha
         number = make_environment(&command, event->version_major, event->version_minor);
     if (number == 0)
         number = make_stdin(&command, envelope, envelope_len);
-    int exit_code = run_to_its_end(&command, number, text, out_result);
+    int exit_code = run_to_its_end(&command, number, text, stop_timeout_ns, out_result);
     clean_up(&command);
     return exit_code;
 }
@@ -350,7 +351,7 @@ int exec_filter(const char *text, const struct evbus_version *from, char **out_t
         number = make_stdin(&command, from->payload, from->payload_len);
     if (number == 0 && (command.stdout_fd = memfd_create("evbus-payload", MFD_CLOEXEC)) < 0)
         number = errno;
-    int exit_code = run_to_its_end(&command, number, text, out_result);
+    int exit_code = run_to_its_end(&command, number, text, EXEC_STOP_TIMEOUT_NS, out_result);
     if (exit_code == EXIT_DONE && out_result->outcome == EVBUS_DONE &&
         (number = read_stdout(&command, out_text, out_len)) != 0) {
         out_result->outcome = number == EFBIG ? EVBUS_REJECT : EVBUS_RELEASE;

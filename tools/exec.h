@@ -4,6 +4,9 @@
 
 #include <evbus/evbus.h>
 
+/* How long a running command may take when we are asked to stop, where nothing else is said. */
+#define EXEC_STOP_TIMEOUT_NS UINT64_C(25000000000)
+
 /* How it ended, and why, for the dead letter; "" when it ended well. */
 struct exec_result {
     enum evbus_outcome outcome;
@@ -13,9 +16,9 @@ struct exec_result {
 
 /* Runs `/bin/sh -c command` with the event's envelope on its standard input, and waits for its end. Returns 0; or the
  * exit code after the message, when it could not be run; or EXIT_TRY_AGAIN without one, when we were asked to stop at
- * once: then it is killed. The result is EVBUS_RELEASE in both. */
+ * once, or stop_timeout_ns before: then it is killed. The result is EVBUS_RELEASE in both. */
 int exec_command(const char *command, const struct evbus_delivery *event, const char *envelope, size_t envelope_len,
-                 struct exec_result *out_result);
+                 uint64_t stop_timeout_ns, struct exec_result *out_result);
 
 /* Likewise, with a payload on its standard input and EVBUS_VERSION in its environment. Where it is DONE, what it printed is *out_text, to
  * be freed; a NUL stands behind it. */

@@ -189,11 +189,23 @@ void stop_signals_let_go(const sigset_t *before)
     (void)pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
-bool wait_held(struct pollfd *fds, size_t n_fds, const sigset_t *before)
+bool wait_held(struct pollfd *fds, size_t n_fds, uint64_t stop_timeout_ns, const sigset_t *before)
 {
-    while (!is_stopping_now())
-        if (ppoll(fds, (nfds_t)n_fds, NULL, before) > 0)
+    static uint64_t stopping_since_ns; /* when we noticed it first */
+    while (!is_stopping_now()) {
+        struct timespec left, *timeout = NULL;
+        if (is_stopping() && stop_timeout_ns != UINT64_MAX) {
+            uint64_t now = monotonic_ns();
+            stopping_since_ns = stopping_since_ns != 0 ? stopping_since_ns : now;
+            if (now - stopping_since_ns >= stop_timeout_ns)
+                return false;
+            uint64_t ns = stop_timeout_ns - (now - stopping_since_ns);
+            left = (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+            timeout = &left;
+        }
+        if (ppoll(fds, (nfds_t)n_fds, timeout, before) > 0)
             return true;
+    }
     return false;
 }
 

@@ -53,11 +53,12 @@ bool is_stopping(void);
 bool is_stopping_now(void);
 
 /* For who has something in hand that a signal must not cut in two: between hold and let go the two signals are taken by
- * wait_held() alone, which sleeps until one of fds is ready (true), or we are asked to stop at once (false). */
+ * wait_held() alone, which sleeps until one of fds is ready (true), or we are asked to stop at once, or were asked to stop so long ago
+ * (UINT64_MAX: however long; false). */
 struct pollfd;
 void stop_signals_hold(sigset_t *out_before);
 void stop_signals_let_go(const sigset_t *before);
-bool wait_held(struct pollfd *fds, size_t n_fds, const sigset_t *before);
+bool wait_held(struct pollfd *fds, size_t n_fds, uint64_t stop_timeout_ns, const sigset_t *before);
 
 /* Waits until fd (-1: none) is readable, or ns have passed, or we are asked to stop, or standard output hangs up.
  * True: fd is readable. */

@@ -370,6 +370,40 @@ os.execv(sys.argv[1], sys.argv[1:])' "$EVBUS" consume mailer >one.out 2>one.err 
     done
 }
 
+it_gives_the_event_back_when_its_command_takes_too_long_to_stop() {
+    make_bus
+    mkfifo go
+    pub lomash.orders.created 1
+    consume one mailer --exec "$waits" --stop-timeout 200ms
+    await has_line started ' 1'
+    local command
+    command=$(cut -d' ' -f1 started)
+    kill -TERM "$member"
+    ends_with "$member" 75
+    await is_over "$command"
+    works consume mailer --count 1 --meta --timeout 1m
+    prints ' attempt 1 '
+    holds mailer 'g["done"] == 1 and g["redelivered"] == 0'
+}
+
+it_tells_of_a_pause_and_when_it_is_over() {
+    change 's/"logs":/"groups": { "mailer": { "retry": ["1m"] } }, "logs":/'
+    works init --catalogue changed.json
+    local i
+    for i in 1 2 3 4 5 6; do pub lomash.orders.created "$i" --key "$i"; done
+    works consume mailer --count 5 --exec 'echo "no database: $$" >&2; exit 75'
+    holds mailer '(g["paused"]["events"] == 5 and g["paused"]["error"].startswith("no database: ") and
+        g["causes"]["failed"] == 4 and g["attempts"] == 1)'
+    works group show mailer
+    prints '5 events failed the same way: "no database: '
+    works stat
+    prints 'paused since 20'
+    run doctor
+    prints 'group mailer pauses since '
+    works consume mailer --count 6
+    holds mailer 'g["paused"] is None and g["done"] == 6 and g["deadLetters"] == 0'
+}
+
 it_gives_the_event_of_a_killed_consumer_to_another() {
     make_bus
     mkfifo go
