@@ -99,8 +99,8 @@ MUTANTS = [
     ("P7 a crash charges all that ran", "shm/lease.c", "bool is_spent = found.state == PENDING_SOLO && found.attempts",
      "bool is_spent = found.attempts", [("unit-lease", "lease/*"), ("unit-share", "share/*")]),
     ("P8 a slow handler's entry is not fenced", "shm/share.c",
-     "    if (!pending_step(share->part, i, running, &next))\n        return false;\n    struct report_attempt late",
-     "    if (next.pos != UINT64_MAX)\n        return false;\n    struct report_attempt late", [("unit-share", "share/*"), ("unit-subscribe", "subscribe/*")]),
+     "    if (!end_any_run(share, i))\n        return false; /* it is being finished */",
+     "    if (next.pos != UINT64_MAX)\n        return false;", [("unit-share", "share/*"), ("unit-subscribe", "subscribe/*")]),
     ("B6 death is a mutex away", "shm/slot.h",
      "    return (atomic_load_explicit(slot_lock_word(slot), memory_order_acquire) & SLOT_TID_MASK) != tid ||\n"
      "           slot_is_gone(slot);",
@@ -126,11 +126,13 @@ MUTANTS = [
      """        if (!pending_step(share->part, i, &empty, &taken))
             return SHARE_LOST;
         point_pass(POINT_GROUP_TAKEN, NULL);
-        if (!move_cursor(share, cursor_pos(&share->cursor)) || """,
+        if (!move_cursor(share, cursor_pos(&share->cursor)))
+            return SHARE_LOST;
+""",
      """        if (!move_cursor(share, cursor_pos(&share->cursor)) || !pending_step(share->part, i, &empty, &taken))
             return SHARE_LOST;
         point_pass(POINT_GROUP_TAKEN, NULL);
-        if (""", [("crash-points", "points/take_killed*")]),
+""", [("crash-points", "points/take_killed*")]),
     ("P7 what ran beside others does not run alone", "shm/lease.c", "NOTE(NOTE_POSITION(note), cause, !is_spent)",
      "NOTE(NOTE_POSITION(note), cause, false)", [("unit-lease", "lease/*")]),
     ("P9 who is stopped is taken from", "shm/lease.c", "    if (holder != 0 && holder != from && !slot_is_dead(&slots[holder]))",
@@ -253,7 +255,7 @@ MUTANTS = [
     ("P11 retention takes what a group needs", "shm/retention.c", "    uint64_t until = ring_needed_from(ring);",
      "    uint64_t until = ring_needed_from(ring) | (UINT64_C(1) << 50);", [("unit-retention", "retention/removes_nothing*")]),
     ("P6 a lease is taken in a loop where files cannot be read", "shm/share.c",
-     "            share->take_after_ns = clock_mono_ns() + RETRY_NS;\n", "",
+     "    share->take_after_ns = clock_mono_ns() + RETRY_NS;\n", "",
      [("unit-cursor", "cursor/of_a_group_takes_a_lease*")]),
     ("DURABLE a group tells nobody what is damaged in the files", "shm/share.c",
      "            if (share->cursor.past != NULL) /* in the ring: the keeper has told of it */",
@@ -263,9 +265,34 @@ MUTANTS = [
      "    return frame_crc(out, sizeof *out) == crc && out->n >= 1", "    return crc != 0 && out->n >= 1",
      [("unit-index", "index/that_is_damaged*")]),
     ("P10 a crashed attempt leaves no note", "shm/share.c",
-     "            note = NOTE(report_attempt(&share->report, &ended, of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),\n"
-     "                        NOTE_IS_SOLO(note));", "            (void)ended;",
+     "        note = NOTE(report_attempt(&share->report, &ended, share->of->claim, NOTE_POSITION(note)), NOTE_CAUSE(note),\n"
+     "                    NOTE_IS_SOLO(note));", "        (void)ended;",
      [("unit-groups_property", "groups_property/any*")]),
+    ("P10 an attempt whose note is there is told twice", "shm/share.c",
+     "read == READ_LOST || report_has(&share->report, &found, frame.id, NOTE_POSITION(note))", "read == READ_LOST",
+     [("unit-share", "share/an_attempt_whose_note*")]),
+    ("P8 a run that was ended is finished", "shm/share.c", "(!is_ended && !end_run(share, item->index, item->run))",
+     "(!is_ended && end_run(share, item->index, 1))", [("unit-outcomes", "outcomes/handlers_that_take*")]),
+    ("OUTAGE an event counts each time that it fails", "shm/outage.c", "        if (seen == event)\n            break;\n",
+     "", [("unit-outage", "outage/a_lone*")]),
+    ("OUTAGE a success clears nothing", "shm/outage.c", "    while (OUTAGE_WAY(streak) != 0)\n",
+     "    while (OUTAGE_IS_PAUSED(streak))\n", [("unit-outage", "outage/a_success*")]),
+    ("OUTAGE who finds it full does not pause", "shm/outage.c", "    return EVENT_NUMBER(last) == number;\n",
+     "    return last == event;\n", [("unit-outage", "outage/whoever*")]),
+    ("OUTAGE the probe of the dead is nobody's", "shm/outage.c", "at_ns > now_ns && !(probe.is_held && is_gone(&probe, prober))",
+     "at_ns > now_ns", [("unit-outage", "outage/the_probe*")]),
+    ("OUTAGE what is held back is charged", "shm/share.c", "            is_charged = is_told = is_own_fault(",
+     "            (void)is_own_fault(", [("unit-outcomes", "outcomes/a_database*")]),
+    ("OUTAGE the same one is tried again and again", "shm/share.c",
+     "pauses ? time_ns < time_of(share, (uint32_t)due) : found.pos < due_entry.pos", "found.pos < due_entry.pos",
+     [("unit-outcomes", "outcomes/of_those*")]),
+    ("ORDER what was put off is tried at once", "shm/share.c", "outcome == EVBUS_DEFER && item->defer_ns != 0",
+     "outcome == EVBUS_DEFER && item->defer_ns == 1", [("unit-share", "share/a_deferred*")]),
+    ("DURABLE what was put off is forgotten with its member", "shm/share.c", "(note & NOTE_DEFERRED) != 0,", "false,",
+     [("unit-share", "share/a_deferred*")]),
+    ("ORDER what has expired goes to a handler", "shm/share.c",
+     "    if (expires_ns != 0 && expires_ns <= clock_wall_ns())\n", "    if (expires_ns == 1)\n",
+     [("unit-share", "share/an_event_whose_time*")]),
     ("P3 who is taken from while he stamps goes on", "shm/lease.c",
      "    return lease_is_held(part, epoch, slot); /*", "    return true; /*", [("crash-takeover", "takeover/*")]),
     ("P11 a seek back is made without a pin", "shm/seek.c",
