@@ -355,8 +355,10 @@ EVBUS_API void evbus_reader_close(struct evbus_reader *reader);
 
 /** How the handling of an event ended. */
 enum evbus_outcome {
-    EVBUS_DONE = 0,    /**< acknowledged: after your database has committed */
-    EVBUS_RETRY = 1,   /**< failed: again after the group's wait; the last attempt makes it a dead letter */
+    EVBUS_DONE = 0, /**< acknowledged: after your database has committed */
+    /** failed: again after the group's wait; the last attempt makes it a dead letter. Many different events that fail the same way, and
+     *  none done between them, pause the group: then no attempt is charged */
+    EVBUS_RETRY = 1,
     EVBUS_REJECT = 2,  /**< can never work: a dead letter now */
     EVBUS_RELEASE = 3, /**< not the event's fault: again after the first wait, and no attempt is charged */
     EVBUS_DEFER =

@@ -5,6 +5,8 @@
 #include "child.h"
 #include "clock.h"
 #include "fault.h"
+#include "group.h"
+#include "pending.h"
 #include "retire.h"
 #include "saved.h"
 
@@ -117,6 +119,13 @@ Test(recover, resumes_groups_with_what_they_had_in_hand_and_how_often)
     come_back(&archive, true);
     sub = archive_join(archive.bus, "team");
     cr_expect_eq(archive_receive(sub, &event), 1, "what was done is not given again");
+    const struct memory *memory = &archive.bus->memory;
+    uint64_t n_failed = 0;
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++)
+        for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++)
+            n_failed += atomic_load(
+                &memory_part(&memory->logs[l], p, group_find(memory, "team"))->n_causes[CAUSE_FAILED]);
+    cr_expect_eq(n_failed, 1u, "attempts that ended badly are counted on");
     cr_expect_eq(event.attempt, 2);
     cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
     for (unsigned i = 2; i < 10; i++) {
