@@ -57,7 +57,7 @@ static void renew(unsigned every)
 static void note_points(const struct operation *operation, struct touch_points *out)
 {
     bool came;
-    renew(operation->fills ? 3 : RENEW_EVERY);
+    renew(operation->fills ? 1 : RENEW_EVERY); /* a log of dead letters that is this small holds four */
     struct actor *actor = &scene.shared->actors[0];
     scene_hold(&scene);
     scene_start(&scene, actor, operation, NOTED, (struct touch_point){0});
@@ -77,7 +77,7 @@ static struct touch_point point_of(const struct touch_points *points, uint32_t i
 
 static bool kill_at(const struct operation *operation, struct touch_point point, bool *out_came)
 {
-    renew(operation->fills ? 3 : RENEW_EVERY);
+    renew(operation->fills ? 1 : RENEW_EVERY);
     scene_hold(&scene);
     scene_start(&scene, &scene.shared->actors[0], operation, KILLED, point);
     return scene_let(&scene, &scene.shared->actors[0], out_came) &&
