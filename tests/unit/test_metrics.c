@@ -100,7 +100,7 @@ static const struct {
     {"evbus_group_stat",
      {METRICS_GROUP, METRICS_CAUSE, METRICS_GROUP},
      {"size", "group", "is_ad_hoc", "is_ephemeral", "topics", "n_topics", "members", "parts", "n_parts", "accepts",
-      "n_accepts" /* a setting */}},
+      "n_accepts", /* a setting */ "paused_error"}},
     {"evbus_group_part_stat",
      {METRICS_GROUP_PART, METRICS_GROUP_PART, METRICS_GROUP_PART},
      {"size", "log", "partition"}},
