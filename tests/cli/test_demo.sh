@@ -43,7 +43,7 @@ it_loses_nothing_when_all_processes_and_the_memory_of_the_bus_are_gone() {
     if grep '^WRONG' out >wrong; then fail "$(cat wrong)"; fi
     ends_with $demo 0
     prints 'all 8 processes killed with SIGKILL'
-    for check in stock points mails analytics sitemap.xml 'dead letters' killed stopped restart; do
+    for check in stock points mails analytics versions sitemap.xml 'dead letters' killed stopped restart; do
         prints "ok    $check: "
     done
     prints 'Nothing was lost, nothing happened twice'

@@ -51,12 +51,13 @@ struct board {
     struct samples publish; /* how long the calls took */
     struct flow flows[N_GROUPS][N_TOPICS];
     struct member members[N_MEMBERS];
-    _Atomic uint64_t mails;    /* written, again ones too */
-    _Atomic bool kill_me;      /* cue by notification-service: I am in a handler, half done */
-    _Atomic bool restart_me;   /* cue by order-payment-service: an order is out, and I have not noted that */
-    _Atomic uint32_t back_pid; /* who has brought the bus back from its journal */
-    _Atomic uint64_t back_ns;  /* and how long that took; written last */
-    _Atomic bool sitemap_runs; /* cue by the conductor, for content-service */
+    _Atomic uint64_t mails;         /* written, again ones too */
+    _Atomic bool kill_me;           /* cue by notification-service: I am in a handler, half done */
+    _Atomic bool restart_me;        /* cue by order-payment-service: an order is out, and I have not noted that */
+    _Atomic uint32_t back_pid;      /* who has brought the bus back from its journal */
+    _Atomic uint64_t back_ns;       /* and how long that took; written last */
+    _Atomic bool sitemap_runs;      /* cue by the conductor, for content-service */
+    _Atomic bool address_is_mended; /* likewise, for notification-service: of MAIL_BOUNCES */
 };
 
 struct board *board_open(const char *dir); /* NULL: it has complained */

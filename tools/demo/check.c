@@ -173,6 +173,28 @@ static unsigned check_counts(struct demo *demo, const struct orders *orders)
                      counts[ORDERS], counts[PAYMENTS], counts[BOOKINGS], counts[POSTS]);
 }
 
+static bool see_turnover(void *context, sqlite3_stmt *row)
+{
+    uint64_t *turnover = context;
+    turnover[0] += (uint64_t)sqlite3_column_int64(row, 1);
+    turnover[1] += (uint64_t)sqlite3_column_int64(row, 2);
+    return sqlite3_column_int(row, 0) == 2;
+}
+
+/* Who reads 1.0 is checked by stock and mails. */
+static unsigned check_versions(struct demo *demo, const struct orders *orders)
+{
+    uint64_t turnover[2] = {0, 0};
+    uint64_t pence = 0;
+    for (size_t i = 0; i < orders->n; i++)
+        pence += orders->all[i].cents;
+    bool holds = query(demo, "analytics.db", "SELECT version, orders, pence FROM turnover", see_turnover, turnover);
+    return check_say(holds && turnover[0] == orders->n && turnover[1] == pence,
+                     "versions: %" PRIu64 " orders read as 2.0 by analytics-service, %" PRIu64
+                     " pence; the same events as 1.0 by all others",
+                     turnover[0], turnover[1]);
+}
+
 /* --- the rest ---------------------------------------------------------------------------------------------------- */
 
 static unsigned check_sitemap(struct demo *demo)
@@ -197,9 +219,10 @@ static unsigned check_letters(struct demo *demo)
     const struct letter *letter = &demo->letters[0];
     return check_say(demo->n_letters == 1 && demo->groups[NOTIFICATION].dead_letters == 1 &&
                          letter->group == NOTIFICATION && letter->topic == ORDERS && letter->n_attempts == 3 &&
-                         strcmp(letter->order, MAIL_BOUNCES) == 0,
-                     "dead letters: %zu, order %s after %zu attempts: %s", demo->n_letters, letter->order,
-                     letter->n_attempts, letter->error);
+                         strcmp(letter->order, MAIL_BOUNCES) == 0 && letter->state == EVBUS_LETTER_REPLAYED &&
+                         letter->n_replays == 1 && strcmp(letter->settled_by, "demo") == 0,
+                     "dead letters: %zu, order %s after %zu attempts: %s; replayed once by %s, and delivered",
+                     demo->n_letters, letter->order, letter->n_attempts, letter->error, letter->settled_by);
 }
 
 static unsigned check_faults(struct demo *demo)
@@ -241,8 +264,8 @@ unsigned check_all(struct demo *demo)
     if (!orders_read(demo->data, &orders))
         return 1;
     unsigned n = check_stock(demo, &orders) + check_accounts(demo, &orders) + check_mails(demo, &orders) +
-                 check_counts(demo, &orders) + check_sitemap(demo) + check_letters(demo) + check_faults(demo) +
-                 check_restart(demo);
+                 check_counts(demo, &orders) + check_versions(demo, &orders) + check_sitemap(demo) +
+                 check_letters(demo) + check_faults(demo) + check_restart(demo);
     orders_free(&orders);
     return n;
 }

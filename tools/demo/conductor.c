@@ -6,6 +6,7 @@
  *     a member of product-service   is stopped for a while, and continued
  *     the host                  restarts: all are killed, the bus's memory is thrown away, all start again (restart.c)
  *     sitemap                   its group is added to the catalogue, then its process started; a second post
+ *     the dead letter           is looked at, and replayed when what was wrong is mended (letters.c)
  *     the end                   producers have ended, no group has anything left; consumers are told to end
  *
  * Each step waits for a condition, all of them together for one deadline. Nobody else knows of the course: the
@@ -275,5 +276,8 @@ bool conduct(struct demo *demo)
     if (!await(demo, nothing_is_left, "no group has anything left"))
         return false;
     progress_say(demo, "all groups have nothing left");
+    if (!letters_read(demo) || !letters_replay(demo) || !await(demo, nothing_is_left, "the replay is handled"))
+        return false;
+    progress_say(demo, "its mail is out");
     return end_consumers(demo) && letters_read(demo);
 }

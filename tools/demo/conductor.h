@@ -5,6 +5,8 @@
 #include "board.h"
 #include "service.h"
 
+#include <evbus/admin.h>
+
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,12 +34,14 @@ struct group_state {
 
 /* A dead letter. */
 struct letter {
-    uint8_t id[16];
     enum group group;
     enum topic topic;
     size_t n_attempts;
     char order[256];
     char error[EVBUS_ERROR_MAX];
+    enum evbus_dead_letter_state state;
+    uint32_t n_replays;
+    char settled_by[64];
 };
 
 /* What the restart of the host took, and what it had to leave. */
@@ -102,6 +106,7 @@ void format_ns(uint64_t ns, char out_text[32]);
 
 /* letters.c */
 bool letters_read(struct demo *demo);
+bool letters_replay(struct demo *demo);
 
 /* table.c */
 void table_print(struct demo *demo);

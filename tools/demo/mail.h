@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-#define MAIL_BOUNCES "10400"                       /* the confirmation of this order can never be delivered */
-#define MAIL_KILLED  "B015"                        /* in the middle of this booking the service is killed, once */
+#define MAIL_BOUNCES "10400" /* the confirmation of this order bounces until somebody mends the address */
+#define MAIL_KILLED  "B015"  /* in the middle of this booking the service is killed, once */
 #define MAIL_TEAM    "showroom@lomashwood.example" /* hears of each booking */
 
 #define MAIL_TEXT_BYTES 256

@@ -134,7 +134,7 @@ static enum evbus_outcome handle(void *context, const struct evbus_delivery *eve
         return EVBUS_REJECT;
     struct mail mail = topic == ORDERS ? mail_of_order(customer, order, amount)
                                        : mail_of_payment(customer, order, amount);
-    if (topic == ORDERS && strcmp(order, MAIL_BOUNCES) == 0) {
+    if (topic == ORDERS && strcmp(order, MAIL_BOUNCES) == 0 && !atomic_load(&service->board->address_is_mended)) {
         (void)snprintf(error, EVBUS_ERROR_MAX, "550 5.1.1 <%s>: mailbox unavailable", mail.to);
         return EVBUS_RETRY;
     }

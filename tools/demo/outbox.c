@@ -41,11 +41,14 @@ static bool complain_of(const struct outbox *outbox)
 /* Publish, timed. */
 static bool publish(struct service *service, const uint8_t id[16], const struct note *note)
 {
+    const struct evbus_version second = {.major = 2, .payload = note->payload_2};
     struct evbus_event event = {.size = sizeof event,
                                 .topic = topic_names[note->topic],
                                 .key = note->key,
                                 .payload = note->payload,
                                 .payload_len = note->len,
+                                .more_versions = note->payload_2 != NULL ? &second : NULL,
+                                .n_more_versions = note->payload_2 != NULL,
                                 .ack = EVBUS_ACK_DISK,
                                 .timeout_ns = PUBLISH_TIMEOUT_NS};
     uint64_t begun = monotonic_ns();
@@ -73,7 +76,8 @@ static bool send_next(struct outbox *outbox, bool *out_is_any)
     struct note note = {.topic = (enum topic)sqlite3_column_int(row, 2),
                         .key = (const char *)sqlite3_column_text(row, 3),
                         .payload = sqlite3_column_blob(row, 4),
-                        .len = (size_t)sqlite3_column_bytes(row, 4)};
+                        .len = (size_t)sqlite3_column_bytes(row, 4),
+                        .payload_2 = (const char *)sqlite3_column_text(row, 5)};
     bool is_good = publish(service, sqlite3_column_blob(row, 1), &note);
     if (is_good && outbox->killed_at != NULL && strcmp(note.key, outbox->killed_at) == 0)
         service_wait_to_be_killed(&service->board->restart_me);
@@ -115,13 +119,13 @@ bool outbox_open(struct outbox *outbox, struct service *service, const char *kil
     (void)snprintf(name, sizeof name, "%.64s.db", service->kind->name);
     if (!ledger_open(&outbox->ledger, service, name,
                      "CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, eventId BLOB NOT NULL UNIQUE,"
-                     "  topic INTEGER NOT NULL, key TEXT NOT NULL, payload BLOB NOT NULL,"
+                     "  topic INTEGER NOT NULL, key TEXT NOT NULL, payload BLOB NOT NULL, payload2 TEXT,"
                      "  sent INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, key));"
                      "CREATE INDEX IF NOT EXISTS unsent ON outbox (number) WHERE sent = 0"))
         return false;
-    outbox->put = ledger_prepare(&outbox->ledger, "INSERT INTO outbox (eventId, topic, key, payload)"
-                                                  "  VALUES (?1, ?2, ?3, ?4) ON CONFLICT (topic, key) DO NOTHING");
-    outbox->next = ledger_prepare(&outbox->ledger, "SELECT number, eventId, topic, key, payload FROM outbox"
+    outbox->put = ledger_prepare(&outbox->ledger, "INSERT INTO outbox (eventId, topic, key, payload, payload2)"
+                                                  "  VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (topic, key) DO NOTHING");
+    outbox->next = ledger_prepare(&outbox->ledger, "SELECT number, eventId, topic, key, payload, payload2 FROM outbox"
                                                    "  WHERE sent = 0 ORDER BY number LIMIT 1");
     outbox->sent = ledger_prepare(&outbox->ledger, "UPDATE outbox SET sent = 1 WHERE number = ?1");
     return outbox->put != NULL && outbox->next != NULL && outbox->sent != NULL && count_sent(outbox) &&
@@ -140,7 +144,8 @@ static bool put(struct outbox *outbox, const struct note *note, bool *out_is_new
     if (!make_id(id) || sqlite3_bind_blob(row, 1, id, 16, SQLITE_TRANSIENT) != SQLITE_OK ||
         sqlite3_bind_int(row, 2, (int)note->topic) != SQLITE_OK ||
         sqlite3_bind_text(row, 3, note->key, -1, SQLITE_TRANSIENT) != SQLITE_OK ||
-        sqlite3_bind_blob(row, 4, note->payload, (int)note->len, SQLITE_TRANSIENT) != SQLITE_OK)
+        sqlite3_bind_blob(row, 4, note->payload, (int)note->len, SQLITE_TRANSIENT) != SQLITE_OK ||
+        sqlite3_bind_text(row, 5, note->payload_2, -1, SQLITE_TRANSIENT) != SQLITE_OK)
         return false;
     int rc = sqlite3_step(row);
     (void)sqlite3_reset(row); /* tells the same again */

@@ -11,6 +11,7 @@ struct note {
     const char *key; /* of its topic it is the only one with this key */
     const char *payload;
     size_t len;
+    const char *payload_2; /* the same in version 2.0; NULL: there is none */
 };
 
 struct outbox {

@@ -109,7 +109,7 @@ static enum evbus_outcome handle(void *context, const struct evbus_delivery *eve
     bool is_done = flow_has(flow, event->id);
     if (!is_done && event->attempt > 1)
         count(&flow->redelivered);
-    else if (!is_done)
+    else if (!is_done && event->replayed == 0)
         sample(&flow->latency, now > event->timestamp_ns ? now - event->timestamp_ns : 0);
     enum evbus_outcome outcome = service->kind->handle(service, event, error);
     if (outcome == EVBUS_DONE) {
@@ -135,7 +135,11 @@ static void end(int signal_number)
 static bool run(struct service *service)
 {
     struct evbus_subscription *own = NULL;
-    struct evbus_subscribe_options options = {.size = sizeof options, .handler = handle, .context = service};
+    struct evbus_subscribe_options options = {.size = sizeof options,
+                                              .handler = handle,
+                                              .context = service,
+                                              .accepts = service->kind->accepts,
+                                              .n_accepts = service->kind->n_accepts};
     int rc = evbus_subscribe(&own, service->bus, &options);
     if (rc == EVBUS_OK) {
         atomic_store(&subscription, own);

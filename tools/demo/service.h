@@ -30,6 +30,8 @@ struct service_kind {
     enum group group;                      /* N_GROUPS: it handles nothing */
     bool (*open)(struct service *service); /* may be NULL; false: it has complained */
     evbus_handler *handle;                 /* its context is the service */
+    const char *const *accepts;            /* versions of payloads; NULL: the lowest, as before there was a second */
+    size_t n_accepts;
     bool (*publish)(struct service *service);
     void (*close)(void); /* may be NULL */
 };
