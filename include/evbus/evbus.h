@@ -217,7 +217,8 @@ struct evbus_event {
     const char *causation_id;   /**< likewise. NULL: the eventId of `cause` */
     /** What this event follows from. NULL: what this thread's handler has been given, where it is in one; else nothing */
     const struct evbus_delivery *cause;
-    /** ns since 1970; a group that has not handled it by then makes it a dead letter (expired). 0: never */
+    /** ns since 1970; a group that has not handled it by then makes it a dead letter (expired), which is handled when it is replayed.
+     *  0: never */
     uint64_t expires_at_ns;
 };
 

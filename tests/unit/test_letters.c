@@ -580,6 +580,52 @@ Test(letters, one_whose_entry_still_says_dead_is_left)
     office_end(&o);
 }
 
+/* Its time was over before a handler had it; who replays it knows that. */
+Test(letters, what_has_expired_is_handled_when_it_is_replayed)
+{
+    struct office o = office_make("64KiB");
+    struct evbus_event event = {.size = sizeof event, .topic = "test.a.one", .payload = "1", .expires_at_ns = 5};
+    cr_assert_eq(evbus_publish(o.f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    gets_nothing(o.member);
+    gets_nothing(o.member);
+    cr_assert_eq(letters(o.f.bus, (struct evbus_dead_letters_filter){.cause = "expired"})->n, 1u);
+    cr_expect_eq(replay(o.f.bus, (struct evbus_settle_options){0}, NULL).n_done, 1u);
+    struct evbus_delivery got = take(o.member);
+    cr_expect_eq(got.expires_at_ns, 5u, "it is told");
+    cr_assert_eq(evbus_finish(o.member, &got, EVBUS_DONE, NULL), EVBUS_OK);
+    gets_nothing(o.member);
+    cr_expect_eq(n_open(o.f.bus), 0u);
+    office_end(&o);
+}
+
+static char *make_two(void *context, const struct evbus_version *from, size_t *out_len, char *error)
+{
+    (void)context;
+    (void)from;
+    (void)out_len;
+    (void)error;
+    return strdup("\"two\"");
+}
+
+Test(letters, a_replay_is_made_the_version_that_its_group_takes_by_its_topics_upcaster)
+{
+    struct office o = office_make("64KiB");
+    make_letter(&o, "k", "1");
+    evbus_unsubscribe(o.member);
+    static const char *const two[] = {"2"};
+    const struct evbus_upcaster upcaster = {.topic = "test.a.one", .from_major = 1, .upcast = make_two};
+    struct evbus_subscribe_options options = {.size = sizeof options,
+                                              .group = "crew",
+                                              .accepts = two,
+                                              .n_accepts = 1,
+                                              .upcasters = &upcaster,
+                                              .n_upcasters = 1};
+    cr_assert_eq(evbus_subscribe(&o.member, o.f.bus, &options), EVBUS_OK, "%s", evbus_message(NULL));
+    replay(o.f.bus, (struct evbus_settle_options){0}, NULL);
+    cr_expect_str_eq(take(o.member).payload, "\"two\"");
+    office_end(&o);
+}
+
 Test(letters, a_member_that_takes_a_part_of_its_group_hears_replays_too)
 {
     struct office o = office_make("64KiB");
