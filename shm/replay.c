@@ -420,7 +420,8 @@ static int do_one(struct run *run, struct letters_row *row, enum settled_what wh
     else
         rc = settle(run, &replayed, what, row->pos);
     if (state == PENDING_PARKED && rc == EVBUS_OK)
-        group_tell_members(run->memory, group); /* who has the lease sees what was settled, and goes on (share.c) */
+        group_tell_members(run->memory,
+                           group); /* who has the lease sees what was settled, and goes on (share_dead.c) */
     if (rc == EVBUS_EFULL && run->result.is_stopped)
         return EVBUS_OK;
     if (rc != EVBUS_OK)

@@ -3,7 +3,7 @@
  * One thread receives, handles, finishes. With threads = n the caller's thread (the lease thread) hands out and n - 1 threads of
  * the call handle, each finishes its own event by one CAS and rings the lease thread's bell; they end with the call.
  * Stopped, it begins nothing more, waits for its handlers, and leaves those that take too long: each run that it abandons is ended
- * by the lease thread (share.c), so that its handler's finish is too late; then the member leaves, and others have its partitions at
+ * by the lease thread (share_finish.c), so that its handler's finish is too late; then the member leaves, and others have its partitions at
  * once. The threads that are left are joined by evbus_unsubscribe().
  * Checked by tests/unit/test_subscribe.c, under ThreadSanitizer too. */
 #include "member.h"

@@ -1,4 +1,4 @@
-/* share.h: one partition of a group, in the hands of its lease's holder: take, hold the key, finish, scan. See share.c. */
+/* share.h: one partition of a group, in the hands of its lease's holder: take, hold the key, finish, scan. See share_next.c. */
 #ifndef EVBUS_SHARE_H
 #define EVBUS_SHARE_H
 

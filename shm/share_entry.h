@@ -1,0 +1,119 @@
+/* share_entry.h: what the files of a share have in common: its entries, as the lease's holder sees them. See share_next.c. */
+#ifndef EVBUS_SHARE_ENTRY_H
+#define EVBUS_SHARE_ENTRY_H
+
+#include "share.h"
+#include "topic.h"
+
+#define SHARE_RETRY_NS UINT64_C(1000000000) /* until files that cannot be read are tried again */
+
+/* A side field: private for us, shared for whoever takes over. */
+static inline void share_set_side(struct share *share, uint32_t i, uint64_t time_ns, uint64_t note)
+{
+    atomic_store_explicit(&share->times[i], time_ns, memory_order_relaxed);
+    atomic_store_explicit(&share->notes[i], note, memory_order_relaxed);
+    atomic_store_explicit(&share->part->side[i].time_ns, time_ns, memory_order_relaxed);
+    atomic_store_explicit(&share->part->side[i].note, note, memory_order_relaxed);
+}
+
+static inline uint64_t share_time(const struct share *share, uint32_t i)
+{
+    return atomic_load_explicit(&share->times[i], memory_order_relaxed);
+}
+
+static inline uint64_t share_note(const struct share *share, uint32_t i)
+{
+    return atomic_load_explicit(&share->notes[i], memory_order_relaxed);
+}
+
+static inline struct pending share_entry(const struct share *share, uint32_t i)
+{
+    return pending_load(share->part, i, share->moved_to);
+}
+
+static inline struct pending share_emptied(const struct pending *from)
+{
+    return (struct pending){.epoch = from->epoch};
+}
+
+static inline uint64_t share_key(const struct frame *frame)
+{
+    return topic_key_hash(frame->key, frame->key_len, frame->id);
+}
+
+static inline bool share_is_ours(const struct share *share, const struct frame_header *header)
+{
+    return header->kind == FRAME_EVENT && cursor_wants(&share->cursor, header->topic);
+}
+
+static inline void share_count(struct share *share, enum pending_cause cause)
+{
+    atomic_fetch_add_explicit(&share->part->n_causes[cause], 1, memory_order_relaxed);
+}
+
+/* An entry's word may be the same in two runs of its event: an attempt that was taken back is made again. So each run has a number, in
+ * memory that is ours alone, and is ended once: by its handler, or by the lease thread, too late for the handler [P8]. */
+static inline bool share_end_run(struct share *share, uint32_t i, uint64_t run)
+{
+    return (run & 1) == 0 && atomic_compare_exchange_strong_explicit(&share->runs[i], &run, run | 1,
+                                                                     memory_order_acq_rel, memory_order_relaxed);
+}
+
+static inline bool share_end_any_run(struct share *share, uint32_t i)
+{
+    return share_end_run(share, i, atomic_load_explicit(&share->runs[i], memory_order_acquire));
+}
+
+/* --- share_read.c --------------------------------------------------------------------------------------------------------- */
+
+enum share_read {
+    SHARE_READ_EVENT,
+    SHARE_READ_LOST,  /* for good */
+    SHARE_READ_FAILED /* now: the files cannot be read */
+};
+
+/* A committed frame copied and parsed, from the ring or the files. */
+enum share_read share_read(struct share *share, uint64_t pos, uint64_t *buffer, struct frame *out);
+
+/* --- share_outage.c: while the group pauses ------------------------------------------------------------------------------- */
+
+bool share_is_paused(const struct share *share);
+
+/* An attempt has failed. true: that is charged. */
+bool share_is_own_fault(const struct share *share, const struct retry *retry, uint64_t pos, enum pending_cause cause,
+                        const char *error);
+void share_tell_success(const struct share *share);
+
+/* probe 0: none. */
+void share_end_probe(const struct share *share, uint64_t probe, bool has_failed, uint64_t now_ns);
+
+/* The pause is over: what has failed is tried again within a second, not after its wait. */
+void share_make_due(struct share *share, uint64_t now_ns);
+
+/* --- share_dead.c: what becomes of the dead, and of what follows them -------------------------------------------------------- */
+
+/* The id of the letter that would be made of it. */
+void share_letter_id(const struct share *share, const struct frame *frame, uint64_t pos, uint8_t out_id[16]);
+
+/* Its letter, then as if it were done; or its key waits until somebody settles the letter. false: the word has changed. */
+bool share_bury_event(struct share *share, uint32_t i, const struct pending *dead, uint64_t *buffer, uint64_t now_ns);
+
+/* Has somebody settled its letter? Replayed: it is tried again where it stands, before what waits behind it. false: we are fenced. */
+bool share_look_at_parked(struct share *share, uint32_t i, const struct pending *parked, uint64_t now_ns);
+
+/* How often an event has been replayed where it stands: it was parked. */
+uint32_t share_replays(const struct share *share, const struct frame *frame, uint64_t pos);
+
+/* An event of the key is a dead letter that nobody has settled: the handler is told. */
+void share_mark_gap(struct share *share, struct item *item);
+
+/* --- share_unfit.c: what no handler gets ----------------------------------------------------------------------------------- */
+
+/* May a handler get this event at all? Asked each time that one is about to. CAUSE_NONE: it may. why: more than the cause says. */
+enum pending_cause share_unfit(const struct share *share, struct item *item, char *why, size_t why_cap);
+
+/* It may not: dead, and no attempt is made of it. from: its entry, TAKEN or WAIT. false: we are fenced. */
+bool share_end_unhandled(struct share *share, uint32_t i, const struct pending *from, const uint8_t *id,
+                         enum pending_cause cause, const char *why, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,132 @@
+/* share_finish.c: what became of an event, by whoever handled it: one CAS of its word, any thread.
+ *
+ * An attempt that ends badly is first written down (notes.c), then the word says so [P10]. Checked by tests/unit/test_share.c,
+ * tests/unit/test_outcomes.c, tests/crash/test_groups.c. */
+#include "share_entry.h"
+
+#include "clock.h"
+#include "point.h"
+
+#include <evbus/evbus.h>
+
+/* Keeps the text of a bad attempt; returns the entry's new side note. */
+static uint64_t keep_note(const struct item *item, enum pending_cause cause, const char *error, struct claim *claim,
+                          uint64_t now_ns)
+{
+    const struct share *share = item->share;
+    struct pending entry = item->running;
+    if (cause == CAUSE_NO_VERSION)
+        entry.attempts = 0; /* as of what no handler gets */
+    struct report_attempt attempt = {.entry = &entry,
+                                     .id = item->frame.id,
+                                     .cause = cause,
+                                     .took_ns = now_ns - item->since_ns,
+                                     .slot = claim->slot,
+                                     .member = share->of->member,
+                                     .error = error};
+    return NOTE(report_attempt(&share->report, &attempt, claim, NOTE_POSITION(share_note(share, item->index))), cause,
+                false);
+}
+
+/* Until an event comes again. */
+static uint64_t wait_of(const struct item *item, bool is_charged, bool is_deferred, uint64_t now_ns)
+{
+    uint32_t random = (uint32_t)((now_ns ^ item->running.pos) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+    if (is_deferred)
+        return item->defer_ns < RETRY_DEFER_MAX_NS ? item->defer_ns : RETRY_DEFER_MAX_NS;
+    return retry_wait_ns(item->retry, is_charged ? item->running.attempts : 1, random);
+}
+
+int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)
+{
+    struct share *share = item->share;
+    const struct retry *retry = item->retry;
+    bool is_charged = outcome == EVBUS_RETRY || outcome == EVBUS_REJECT;
+    bool is_deferred = outcome == EVBUS_DEFER && item->defer_ns != 0;
+    bool is_told = is_charged || outcome == SHARE_NO_VERSION;
+    enum pending_cause cause = outcome == EVBUS_REJECT       ? CAUSE_REJECTED
+                               : outcome == SHARE_NO_VERSION ? CAUSE_NO_VERSION
+                                                             : CAUSE_FAILED;
+    bool is_ended = false;
+    bool is_judged = false;
+    bool is_held = false; /* failed, and the group pauses: due at once, when that is over */
+    uint64_t note = 0;
+    uint64_t now_ns = 0;
+    point_pass(POINT_GROUP_FINISHING, NULL);
+    for (;;) {
+        struct pending found = pending_load(share->part, item->index, item->running.pos);
+        struct pending expected = item->running;
+        expected.followers = found.followers;
+        if (pending_pack(&found) != pending_pack(&expected) ||
+            (!is_ended && !share_end_run(share, item->index, item->run))) {
+            share_end_probe(share, item->probe, true, clock_mono_ns());
+            return error_set(
+                err, EVBUS_EFENCED,
+                "%s/%u: the event is somebody else's now: its handler took too long, or its member was taken for "
+                "hung",
+                share->ring->name, share->ring->partition);
+        }
+        is_ended = true;
+        struct pending next = found;
+        if (outcome == EVBUS_RETRY && !is_judged) {
+            is_charged = is_told = share_is_own_fault(share, retry, found.pos, cause, error);
+            is_held = !is_charged;
+            is_judged = true;
+        }
+        if (outcome == EVBUS_DONE) {
+            next.state = PENDING_SCAN;
+            if (!found.followers)
+                next = share_emptied(&found);
+        } else {
+            bool is_spent = is_charged && found.attempts >= retry_attempts(retry);
+            bool is_dead = outcome == EVBUS_REJECT || outcome == SHARE_NO_VERSION || is_spent;
+            next.state = is_dead ? PENDING_DEAD : PENDING_WAIT;
+            if (now_ns == 0) {
+                now_ns = clock_mono_ns();
+                if (is_told)
+                    note = keep_note(item, cause, error, claim, now_ns);
+                else
+                    note = share_note(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
+                share_set_side(share, item->index,
+                               is_held ? now_ns : now_ns + wait_of(item, is_charged, is_deferred, now_ns), note);
+            }
+            if (!is_charged)
+                next.attempts--;
+        }
+        if (pending_step(share->part, item->index, &found, &next))
+            break;
+    }
+    point_pass(POINT_GROUP_FINISHED, NULL);
+    if (outcome == EVBUS_DONE) {
+        atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
+        share_tell_success(share);
+    } else {
+        share_end_probe(share, item->probe, outcome != EVBUS_REJECT && outcome != SHARE_NO_VERSION, now_ns);
+        if (is_told)
+            share_count(share, cause);
+    }
+    return EVBUS_OK;
+}
+
+bool share_abandon(struct item *item)
+{
+    struct share *share = item->share;
+    uint64_t now_ns = clock_mono_ns();
+    struct pending found = pending_load(share->part, item->index, item->running.pos);
+    struct pending expected = item->running;
+    expected.followers = found.followers;
+    if (!share_end_run(share, item->index, item->run) || pending_pack(&found) != pending_pack(&expected))
+        return false;
+    struct pending next = found;
+    next.state = PENDING_WAIT;
+    next.attempts--;
+    share_set_side(share, item->index, now_ns + wait_of(item, false, false, now_ns), share_note(share, item->index));
+    share_end_probe(share, item->probe, true, now_ns);
+    return pending_step(share->part, item->index, &found, &next);
+}
+
+void share_put_back(struct item *item)
+{
+    if (share_abandon(item) && item->running.attempts > 1)
+        atomic_fetch_sub_explicit(&item->share->part->n_redelivered, 1, memory_order_relaxed);
+}
