@@ -6,7 +6,7 @@
  *            (gaps.c) and moves the word on: replayed, it is tried again where it stands, before its followers; discarded, they go on
  *
  * So a parked word has one writer, the lease's holder, as every other; an operator who is killed leaves nothing half done.
- * [keeps ORDER] Rules P10. Checked by tests/unit/test_gaps.c, tests/unit/test_share.c, tests/crash/test_groups.c. */
+ * [keeps ORDER] Rules P10 P14. Checked by tests/unit/test_gaps.c, tests/unit/test_share.c, tests/crash/test_groups.c. */
 #include "share_entry.h"
 
 #include "area.h"

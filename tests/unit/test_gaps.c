@@ -1,4 +1,4 @@
-/* test_gaps.c: what follows a dead letter of its key: it is told of the gap, or waits behind it until somebody settles the letter. */
+/* test_gaps.c: what follows a dead letter of its key: it is told of the gap, or waits behind it until somebody settles the letter [P14]. */
 #include "gaps.h"
 
 #include "await.h"
