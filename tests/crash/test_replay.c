@@ -112,13 +112,15 @@ static void publish(struct evbus *bus, unsigned seq, unsigned key)
 
 /* --- killed at any point ------------------------------------------------------------------------------------------------------- */
 
-#define FEW 3 /* letters of a trial, of two keys */
+#define FEW \
+    3 /* letters of a trial: of two keys; of three, where they are parked, as none gets past another of its key */
 
 struct scene {
     struct fixture f;
     struct evbus_subscription *member;
     unsigned base; /* number of the trial's first event */
     bool discards;
+    bool parks;
     struct touch_point point;
     bool is_noted;
     struct touch_points *points;
@@ -128,7 +130,7 @@ static void prepare(struct scene *scene)
 {
     struct evbus_delivery got = {.size = sizeof got};
     for (unsigned i = 0; i < FEW; i++) {
-        publish(scene->f.bus, scene->base + i, i % 2);
+        publish(scene->f.bus, scene->base + i, scene->parks ? i : i % 2);
         cr_assert_eq(evbus_receive(scene->member, &got, AWAIT_MS * CLOCK_NS_PER_MS), EVBUS_OK);
         cr_assert_eq(evbus_finish(scene->member, &got, EVBUS_REJECT, "no"), EVBUS_OK);
     }
@@ -182,7 +184,8 @@ static const char *comes(struct scene *scene)
 {
     static char why[200];
     unsigned n = 0;
-    unsigned next[2] = {0, 1};
+    unsigned n_keys = scene->parks ? FEW : 2;
+    unsigned next[FEW] = {0, 1, 2};
     struct evbus_delivery got = {.size = sizeof got};
     uint64_t until = await_now_ms() + AWAIT_MS;
     while (await_now_ms() < until) {
@@ -193,12 +196,12 @@ static const char *comes(struct scene *scene)
             continue;
         }
         unsigned i = seq_of(got.payload) - scene->base;
-        if (got.replayed != 1 || i >= FEW || i != next[i % 2]) {
+        if (got.replayed != 1 || i >= FEW || i != next[i % n_keys]) {
             snprintf(why, sizeof why, "event %u comes, %u times replayed, where %u is due", i, got.replayed,
-                     next[i % 2]);
+                     next[i % n_keys]);
             return why;
         }
-        next[i % 2] += 2;
+        next[i % n_keys] += n_keys;
         n++;
         if (evbus_finish(scene->member, &got, EVBUS_DONE, NULL) != EVBUS_OK)
             return "what came cannot be finished";
@@ -227,12 +230,14 @@ static const char *ended(struct scene *scene, uint64_t before)
 }
 
 /* Each time at others: opening a bus costs more than all of the rest. EVBUS_SOAK=1 tries them all. */
-static void kill_at_points(const char *name, bool discards)
+static void kill_at_points(const char *name, bool discards, bool parks)
 {
     if (!STEP_WORKS)
         cr_skip_test("x86-64 only");
-    struct scene scene = {.f = crew_bus((struct crew_options){.ring = "64KiB", .settings = "\"retry\":[\"1ms\"]"}),
+    const char *settings = parks ? "\"retry\":[\"1ms\"],\"on_dead\":\"park\"" : "\"retry\":[\"1ms\"]";
+    struct scene scene = {.f = crew_bus((struct crew_options){.ring = "64KiB", .settings = settings}),
                           .discards = discards,
+                          .parks = parks,
                           .points = child_shared(sizeof(struct touch_points))};
     scene.member = crew_join(scene.f.bus, "crew", NULL, NULL);
     cr_assert_not_null(scene.member);
@@ -272,12 +277,18 @@ static void kill_at_points(const char *name, bool discards)
 
 Test(replay, killed_at_any_point_is_ended_by_the_next_and_nothing_is_replayed_twice, .timeout = 600)
 { /* [guards ORDER] */
-    kill_at_points("replay/killed_at_any_point_is_ended_by_the_next_and_nothing_is_replayed_twice", false);
+    kill_at_points("replay/killed_at_any_point_is_ended_by_the_next_and_nothing_is_replayed_twice", false, false);
 }
 
 Test(replay, a_discard_killed_at_any_point_is_ended_by_the_next, .timeout = 600)
 {
-    kill_at_points("replay/a_discard_killed_at_any_point_is_ended_by_the_next", true);
+    kill_at_points("replay/a_discard_killed_at_any_point_is_ended_by_the_next", true, false);
+}
+
+Test(replay, of_what_is_parked_killed_at_any_point_is_ended_by_the_next, .timeout = 600)
+{ /* P14 [guards ORDER] */
+    kill_at_points("replay/of_what_is_parked_killed_at_any_point_is_ended_by_the_next", false, true);
+    kill_at_points("replay/of_what_is_parked_killed_at_any_point_is_ended_by_the_next", true, true);
 }
 
 /* --- ten thousand --------------------------------------------------------------------------------------------------------------- */
