@@ -248,7 +248,7 @@ static void kill_at_points(const char *name, bool discards, bool parks)
     const char *why = comes(&scene);
     cr_assert_null(why, "let through: %s", why);
     uint32_t n = scene.points->n, n_killed = 0, n_before = 0;
-    uint32_t stride = trial_is_soak() ? 1 : n / (uint32_t)trial_count(120, 10) + 1;
+    uint32_t stride = trial_is_soak() ? 1 : n / (uint32_t)trial_count(60, 4) + 1;
     uint64_t seed = trial_seed(name);
     cr_assert_gt(n, 50u);
     for (uint32_t i = (uint32_t)(trial_random(&seed) % stride); i < n; i += stride) {
