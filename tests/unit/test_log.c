@@ -64,8 +64,9 @@ static struct log log_to(struct told *told, enum evbus_level level)
 Test(log, a_line_begins_with_the_name_of_its_event)
 {
     static const char *const names[LOG_EVENTS] = {
-        [LOG_KEEPER] = "keeper",   [LOG_BURIAL] = "burial",       [LOG_CANCEL] = "cancel",   [LOG_FULL] = "full",
-        [LOG_RETIRED] = "retired", [LOG_CATALOGUE] = "catalogue", [LOG_CORRUPT] = "corrupt", [LOG_JOURNAL] = "journal",
+        [LOG_KEEPER] = "keeper",   [LOG_BURIAL] = "burial",   [LOG_CANCEL] = "cancel",
+        [LOG_FULL] = "full",       [LOG_RETIRED] = "retired", [LOG_CATALOGUE] = "catalogue",
+        [LOG_CORRUPT] = "corrupt", [LOG_JOURNAL] = "journal", [LOG_GROUP] = "group",
     };
     for (int event = 0; event < LOG_EVENTS; event++) {
         struct told told = {0};
