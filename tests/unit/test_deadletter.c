@@ -341,3 +341,21 @@ Test(deadletter, one_that_fits_no_frame_is_refused_by_name)
     cr_expect_not_null(strstr(err.text, "test.dlq"), "%s", err.text);
     office_end(&o);
 }
+
+Test(deadletter, in_a_ring_that_is_too_small_for_its_attempts_it_says_less)
+{
+    struct office o = office_make((struct fixture_options){.ring = "4KiB"}, "\"the event\"");
+    char error[NOTES_TEXT_MAX + 1];
+    memset(error, 'e', NOTES_TEXT_MAX);
+    error[NOTES_TEXT_MAX] = '\0';
+    add_note(&o, 1, CAUSE_FAILED, "mailer", error);
+    add_note(&o, 2, CAUSE_FAILED, "mailer", "short");
+    struct error err = {""};
+    cr_assert_eq(publish(&o, &err), EVBUS_OK, "%s", err.text);
+    struct evbus_delivery got = next(&o);
+    cr_expect_not_null(strstr(got.payload, "\"payload\":\"the event\""), "%s", (const char *)got.payload);
+    cr_expect(json_check(got.payload, got.payload_len, NULL));
+    cr_expect_not_null(strstr(got.payload, "\"error\":\"short\""), "%s", (const char *)got.payload);
+    cr_expect_null(strstr(got.payload, "eeee"));
+    office_end(&o);
+}
