@@ -29,6 +29,7 @@
 
 struct walk {
     const uint8_t *end;   /* one behind the text */
+    size_t depth_max;     /* of value_end() */
     const uint8_t *wrong; /* set by fail() */
     const char *what;
 };
@@ -198,7 +199,7 @@ static const uint8_t *name_end(const uint8_t *pos, struct walk *walk)
 /* One whole value; pos may be at blanks before it. */
 static const uint8_t *value_end(const uint8_t *pos, struct walk *walk)
 {
-    uint8_t closers[JSON_DEPTH_MAX]; /* the brackets that must close, innermost last */
+    uint8_t closers[JSON_DEPTH_MAX + JSON_WRAP_MAX]; /* the brackets that must close, innermost last */
     size_t depth = 0;
     while (pos != NULL) {
         pos = blanks_end(pos, walk->end);
@@ -210,7 +211,7 @@ static const uint8_t *value_end(const uint8_t *pos, struct walk *walk)
         } else if (is_digit(first) || first == '-') {
             pos = number_end(pos, walk);
         } else if (first == '{' || first == '[') {
-            if (depth == JSON_DEPTH_MAX)
+            if (depth == walk->depth_max)
                 return fail(walk, pos, "more than 128 arrays and objects inside each other");
             closers[depth++] = first == '{' ? '}' : ']';
             pos = blanks_end(pos + 1, walk->end);
@@ -252,11 +253,11 @@ static const uint8_t *value_end(const uint8_t *pos, struct walk *walk)
     return NULL;
 }
 
-bool json_check(const void *text, size_t len_bytes, struct json_fault *out_fault)
+static bool check(const void *text, size_t len_bytes, size_t depth_max, struct json_fault *out_fault)
 {
     static const uint8_t nothing[1]; /* so that an empty text may come with NULL */
     const uint8_t *start = len_bytes > 0 ? text : nothing;
-    struct walk walk = {.end = start + len_bytes};
+    struct walk walk = {.end = start + len_bytes, .depth_max = depth_max};
     const uint8_t *pos = NULL;
     if (len_bytes >= 3 && memcmp(start, "\xef\xbb\xbf", 3) == 0)
         fail(&walk, start, "a byte order mark");
@@ -271,6 +272,16 @@ bool json_check(const void *text, size_t len_bytes, struct json_fault *out_fault
     if (out_fault != NULL)
         *out_fault = (struct json_fault){.at = (size_t)(walk.wrong - start), .what = walk.what};
     return false;
+}
+
+bool json_check(const void *text, size_t len_bytes, struct json_fault *out_fault)
+{
+    return check(text, len_bytes, JSON_DEPTH_MAX, out_fault);
+}
+
+bool json_check_wrapped(const void *text, size_t len_bytes)
+{
+    return check(text, len_bytes, JSON_DEPTH_MAX + JSON_WRAP_MAX, NULL);
 }
 
 bool json_is_utf8(const void *text, size_t len_bytes)
@@ -350,7 +361,7 @@ bool json_members(const char *text, size_t len, const char *const *names, size_t
         out[i] = (struct json_slice){.at = NULL};
     if (len == 0)
         return false;
-    struct walk walk = {.end = (const uint8_t *)text + len};
+    struct walk walk = {.end = (const uint8_t *)text + len, .depth_max = JSON_DEPTH_MAX + JSON_WRAP_MAX};
     const uint8_t *pos = blanks_end((const uint8_t *)text, walk.end);
     if (pos == walk.end || *pos != '{')
         return false;

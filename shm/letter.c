@@ -95,8 +95,8 @@ static bool next_element(struct json_slice array, const char **inout_at, struct 
     out->at = at;
     for (bool is_text = false; at < end; at++) {
         if (is_text) {
-            at += *at == '\\';
-            is_text = at >= end || *at != '"' || at[-1] == '\\';
+            is_text = *at != '"';
+            at += *at == '\\'; /* what is escaped ends nothing */
             continue;
         }
         is_text = *at == '"';
@@ -154,7 +154,7 @@ int letter_parse(const struct frame *frame, struct letter *out, struct error *er
     out->area.len = 0;
     memcpy(out->id, frame->id, sizeof out->id);
     out->at_ns = frame->timestamp_ns;
-    if (frame->kind != FRAME_DEAD || !json_check(frame->payload, frame->payload_len, NULL) ||
+    if (frame->kind != FRAME_DEAD || !json_check_wrapped(frame->payload, frame->payload_len) ||
         !json_members(frame->payload, frame->payload_len, names, MEMBERS, found) ||
         !text_of(found[GROUP], out->group, sizeof out->group) ||
         !text_of(found[TOPIC], out->topic, sizeof out->topic) || !text_of(found[LOG], out->log, sizeof out->log) ||

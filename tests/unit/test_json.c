@@ -17,10 +17,12 @@
 
 bool portable_is_utf8(const void *text, size_t len_bytes);
 bool portable_check(const void *text, size_t len_bytes, struct json_fault *out_fault);
+bool portable_check_wrapped(const void *text, size_t len_bytes);
 bool portable_member(const char *text, size_t len, const char *name, const char **out_value, size_t *out_len);
 bool portable_members(const char *text, size_t len, const char *const *names, size_t n, struct json_slice *out);
 ptrdiff_t portable_string_decode(const char *slice, size_t len, char *out, size_t cap);
 #define json_check         portable_check
+#define json_check_wrapped portable_check_wrapped
 #define json_member        portable_member
 #define json_members       portable_members
 #define json_is_utf8       portable_is_utf8
@@ -30,6 +32,7 @@ ptrdiff_t portable_string_decode(const char *slice, size_t len, char *out, size_
 #endif
 #include "json.c"
 #undef json_check
+#undef json_check_wrapped
 #undef json_member
 #undef json_members
 #undef json_is_utf8

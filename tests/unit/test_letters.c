@@ -9,6 +9,7 @@
 #include "deadletters.h"
 #include "group.h"
 #include "hold.h"
+#include "json.h"
 #include "shown.h"
 
 #include <criterion/criterion.h>
@@ -912,6 +913,66 @@ Test(letters, what_is_no_letter_is_left_out)
     put(o.f.bus, "{" HEAD PLACE "\"attempts\":[{\"n\":1},7]," EVENT "}", true);
     cr_expect_eq(n_open(o.f.bus), 1u);
     cr_expect_eq(replay(o.f.bus, (struct evbus_settle_options){0}, NULL).n_done, 1u);
+    office_end(&o);
+}
+
+/* Within a letter a payload stands two or three brackets deeper than it was published. */
+Test(letters, an_event_as_deep_as_may_be_published_is_seen_and_replayed)
+{
+    struct office o = office_make("64KiB");
+    char deep[2 * JSON_DEPTH_MAX + 1];
+    memset(deep, '[', JSON_DEPTH_MAX);
+    memset(deep + JSON_DEPTH_MAX, ']', JSON_DEPTH_MAX);
+    deep[2 * JSON_DEPTH_MAX] = '\0';
+    struct evbus_version more = {.major = 2, .payload = deep};
+    struct evbus_event event = {.topic = "test.a.one",
+                                .key = "k",
+                                .payload = deep,
+                                .more_versions = &more,
+                                .n_more_versions = 1,
+                                .timeout_ns = S};
+    cr_assert_eq(evbus_publish(o.f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    give_up(o.member, "no");
+    cr_expect_eq(n_open(o.f.bus), 1u);
+    cr_expect_eq(replay(o.f.bus, (struct evbus_settle_options){0}, NULL).n_done, 1u);
+    struct evbus_delivery got = take(o.member);
+    cr_expect_str_eq(got.payload, deep);
+    cr_assert_eq(got.n_versions, 2u);
+    cr_expect_str_eq(got.versions[1].payload, deep);
+    evbus_finish(o.member, &got, EVBUS_DONE, NULL);
+    office_end(&o);
+}
+
+static int see_backslashes(void *context, const struct evbus_dead_letter *letter)
+{
+    (void)context;
+    cr_expect_eq(letter->n_attempts, 1u);
+    if (letter->n_attempts == 1)
+        cr_expect_str_eq(letter->attempts[0].error, "C:\\");
+    return 0;
+}
+
+Test(letters, a_string_that_ends_with_a_backslash_ends)
+{
+    struct office o = office_make("64KiB");
+    struct evbus_version more[] = {{.major = 2, .payload = "{\"path\":\"C:\\\\\"}"},
+                                   {.major = 3, .payload = "[\"\\\\\\\\\",\"\\\"]\",\"\\\\\\\"\"]"}};
+    struct evbus_event event = {.topic = "test.a.one",
+                                .key = "k",
+                                .payload = "1",
+                                .more_versions = more,
+                                .n_more_versions = 2,
+                                .timeout_ns = S};
+    cr_assert_eq(evbus_publish(o.f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    give_up(o.member, "C:\\");
+    cr_expect_eq(n_open(o.f.bus), 1u);
+    cr_expect_eq(evbus_dead_letters(o.f.bus, NULL, see_backslashes, NULL), EVBUS_OK);
+    cr_expect_eq(replay(o.f.bus, (struct evbus_settle_options){0}, NULL).n_done, 1u);
+    struct evbus_delivery got = take(o.member);
+    cr_assert_eq(got.n_versions, 3u, "%u", (unsigned)got.n_versions);
+    cr_expect_str_eq(got.versions[1].payload, more[0].payload);
+    cr_expect_str_eq(got.versions[2].payload, more[1].payload);
+    evbus_finish(o.member, &got, EVBUS_DONE, NULL);
     office_end(&o);
 }
 
