@@ -6,7 +6,7 @@
  * the next event of the key finds it here.
  *
  * Who cannot read the letters now (no memory, no file) goes on without: events come without the mark, and those that are parked stay
- * so. Checked by tests/unit/test_gaps.c. */
+ * so. Of letters that were settled the log need keep nothing; so one that is not there any more is not open. Checked by tests/unit/test_gaps.c. */
 #include "gaps.h"
 
 #include <stdlib.h>
@@ -76,6 +76,17 @@ static bool note(struct gaps *gaps, uint64_t pos, const uint64_t *cells)
     return true;
 }
 
+/* What is not kept any more was settled, and its resolution may have gone before we came to it: from the front again. */
+static void begin(struct gaps *gaps)
+{
+    letters_free(&gaps->letters);
+    free(gaps->keys);
+    gaps->keys = NULL;
+    gaps->n_keys = gaps->n_places = 0;
+    gaps->letters.end = ring_oldest(gaps->ring);
+    gaps->is_begun = true;
+}
+
 bool gaps_has_news(const struct gaps *gaps)
 {
     return !gaps->is_begun || ring_tail(gaps->ring) != gaps->letters.end;
@@ -89,11 +100,14 @@ bool gaps_follow(struct gaps *gaps)
     if (gaps->buffer == NULL)
         return false;
     if (!gaps->is_begun)
-        gaps->letters.end = ring_oldest(ring);
-    gaps->is_begun = true;
+        begin(gaps);
     for (uint64_t tail = ring_tail(ring); gaps->letters.end < tail;) {
         uint64_t pos = gaps->letters.end, next = pos;
         int found = partition_fetch(&gaps->past, gaps->memory, ring, pos, gaps->buffer, &next, NULL);
+        if (found == PARTITION_LOST && pos < ring_oldest(ring)) {
+            begin(gaps);
+            continue;
+        }
         if (found < 0 || found == PARTITION_NOTHING || next <= pos || !make_room(gaps) ||
             (found == PARTITION_FRAME && !note(gaps, pos, gaps->buffer)))
             return false;

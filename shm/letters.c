@@ -158,6 +158,18 @@ static void note_dead(struct letters_row *row, const struct memory *memory, uint
     row->log = log_index(memory, source->log);
 }
 
+/* Its letter is not kept any more: where the event stands, as the resolution has it. */
+static void note_place(struct letters_row *row, const struct memory *memory, const struct frame *frame)
+{
+    struct area_source source;
+    if (row->pos != LETTERS_NONE || !area_source(frame, &source))
+        return;
+    row->topic = frame->topic;
+    row->position = row->entry = source.position;
+    row->partition = source.partition;
+    row->log = log_index(memory, source.log);
+}
+
 static void note_settled(struct letters_row *row, uint64_t pos, enum settled_what what, uint32_t n)
 {
     row->settled = pos;
@@ -187,10 +199,12 @@ int letters_note(struct letters *letters, const struct memory *memory, uint64_t 
     struct letters_row *row = row_of(letters, frame.id);
     if (row == NULL)
         return error_no_memory(err, "%zu dead letters", letters->n);
-    if (is_dead)
+    if (is_dead) {
         note_dead(row, memory, pos, &frame, &source, &death);
-    else
+    } else {
+        note_place(row, memory, &frame);
         note_settled(row, pos, what, n);
+    }
     return EVBUS_OK;
 }
 

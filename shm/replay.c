@@ -91,10 +91,53 @@ static bool is_stopped(struct run *run)
     return run->result.is_stopped;
 }
 
+/* --- letters and their entries ------------------------------------------------------------------------------------------ */
+
+/* The group of a topic of dead letters. */
+static void group_of(const struct run *run, uint16_t topic, char out[SERVICE_BYTES])
+{
+    char name[NAME_BYTES] = "";
+    size_t front = strlen(run->look->log->name) + 1;
+    out[0] = '\0';
+    if (topic >= 1 && topic <= TOPICS_MAX)
+        memcpy(name, run->look->log->head->topics[topic - 1], sizeof name - 1);
+    if (strlen(name) > front && strlen(name) - front < SERVICE_BYTES)
+        memcpy(out, name + front, strlen(name) - front + 1);
+}
+
+/* What the entry that died says now; EMPTY: nothing any more. DEAD: whoever has the lease could publish its letter once more. PARKED: its
+ * key waits behind it, and it is replayed where it stands. */
+static enum pending_state state_of(const struct run *run, const struct letters_row *row, uint32_t group)
+{
+    const struct memory_log *log = row->n_dead > 0                         ? run->replays
+                                   : row->log < memory_n_logs(run->memory) ? &run->memory->logs[row->log]
+                                                                           : NULL;
+    uint32_t partition = row->n_dead > 0 ? 0 : row->partition;
+    if (group == GROUP_NONE || log == NULL || partition >= log->n_partitions)
+        return PENDING_EMPTY;
+    const struct group_part *part = memory_part(log, partition, group);
+    uint64_t cursor = pending_cursor(part);
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        struct pending found = pending_load(part, i, cursor);
+        if ((found.state == PENDING_DEAD || found.state == PENDING_PARKED) && found.pos == row->entry)
+            return found.state;
+    }
+    return PENDING_EMPTY;
+}
+
 /* --- one resolution ------------------------------------------------------------------------------------------------------ */
 
-/* Nothing before the first letter that is open need be kept any more. */
-static void move_low(struct run *run)
+/* Its entry is parked: whoever has the lease has not read yet how it was settled. */
+static bool is_waited_for(const struct run *run, const struct letters_row *row)
+{
+    char group[SERVICE_BYTES];
+    group_of(run, row->topic, group);
+    return state_of(run, row, group_find(run->memory, group)) == PENDING_PARKED;
+}
+
+/* Nothing before the first letter that is open need be kept any more. is_full: nor what tells a member how what it has parked was settled;
+ * it tries that again (share.c). */
+static void move_low(struct run *run, bool is_full)
 {
     const struct letters *letters = &run->look->letters;
     struct ring *ring = &run->look->log->rings[0];
@@ -102,6 +145,12 @@ static void move_low(struct run *run)
     for (size_t i = 0; i < letters->n; i++)
         if (letters->rows[i].is_open && letters->rows[i].opened < low)
             low = letters->rows[i].opened;
+    for (size_t i = 0; i < letters->n && !is_full; i++) {
+        const struct letters_row *row = &letters->rows[i];
+        uint64_t from = row->pos != LETTERS_NONE ? row->opened : row->settled;
+        if (!row->is_open && from < low && is_waited_for(run, row))
+            low = from;
+    }
     if (low + 1 > LOW_BEHIND(atomic_load_explicit(&ring->head->lows[0], memory_order_acquire)))
         ring_pin_move(ring, 0, low, true);
 }
@@ -127,7 +176,7 @@ static int settle(struct run *run, const struct replayed *replayed, enum settled
     bool was_open = row->is_open;
     row->is_open = row->is_open && what == SETTLED_REPLAYED && row->n_dead >= replayed->n;
     if (rc == EVBUS_EFULL) {
-        move_low(run);
+        move_low(run, true);
         rc = settled_publish(run->memory, run->claim, &of, row->id, &run->settled, &pos, &run->record_end, run->err);
     }
     if (rc != EVBUS_OK) {
@@ -158,18 +207,6 @@ static int flush(struct run *run)
 }
 
 /* --- what one before has left -------------------------------------------------------------------------------------------- */
-
-/* The group of a topic of dead letters. */
-static void group_of(const struct run *run, uint16_t topic, char out[SERVICE_BYTES])
-{
-    char name[NAME_BYTES] = "";
-    size_t front = strlen(run->look->log->name) + 1;
-    out[0] = '\0';
-    if (topic >= 1 && topic <= TOPICS_MAX)
-        memcpy(name, run->look->log->head->topics[topic - 1], sizeof name - 1);
-    if (strlen(name) > front && strlen(name) - front < SERVICE_BYTES)
-        memcpy(out, name + front, strlen(name) - front + 1);
-}
 
 static int complete(void *context, uint64_t pos, const uint64_t *cells)
 {
@@ -224,26 +261,6 @@ static int complete_all(struct run *run)
 }
 
 /* --- one replay ---------------------------------------------------------------------------------------------------------- */
-
-/* What the entry that died says now; EMPTY: nothing any more. DEAD: whoever has the lease could publish its letter once more. PARKED: its
- * key waits behind it, and it is replayed where it stands. */
-static enum pending_state state_of(const struct run *run, const struct letters_row *row, uint32_t group)
-{
-    const struct memory_log *log = row->n_dead > 0                         ? run->replays
-                                   : row->log < memory_n_logs(run->memory) ? &run->memory->logs[row->log]
-                                                                           : NULL;
-    uint32_t partition = row->n_dead > 0 ? 0 : row->partition;
-    if (group == GROUP_NONE || log == NULL || partition >= log->n_partitions)
-        return PENDING_EMPTY;
-    const struct group_part *part = memory_part(log, partition, group);
-    uint64_t cursor = pending_cursor(part);
-    for (uint32_t i = 0; i < PENDING_MAX; i++) {
-        struct pending found = pending_load(part, i, cursor);
-        if ((found.state == PENDING_DEAD || found.state == PENDING_PARKED) && found.pos == row->entry)
-            return found.state;
-    }
-    return PENDING_EMPTY;
-}
 
 /* Why nothing is done about a letter now; NULL: it can be. */
 static const char *is_refused(const struct run *run, const struct letters_row *row, enum settled_what what,
@@ -473,7 +490,7 @@ static int do_all(struct run *run, enum settled_what what)
     else
         *run->err = why;
     if (run->claim != NULL)
-        move_low(run);
+        move_low(run, false);
     if (rc == EVBUS_OK && run->record_end != 0)
         rc = await_disk(run, run->look->log, run->record_end - 1, run->record_end);
     return rc;

@@ -107,12 +107,15 @@ bool share_look_at_parked(struct share *share, uint32_t i, const struct pending 
     struct pending next = *parked;
     if (gaps == NULL || (gaps_has_news(gaps) && !gaps_follow(gaps)))
         return true;
+    /* Not there: it was settled, and who did was killed before the record said how (replay.c); or it is damaged. Nobody could settle it
+     * any more, so it is tried again. */
     const struct letters_row *row = letters_find(&gaps->letters, share->ids[i]);
-    if (row == NULL || row->is_open)
+    bool is_discarded = row != NULL && row->is_discarded;
+    if (row != NULL && row->is_open)
         return true;
     next.attempts = 0;
-    next.state = row->is_discarded ? PENDING_SCAN : PENDING_WAIT;
-    if (row->is_discarded && !parked->followers)
+    next.state = is_discarded ? PENDING_SCAN : PENDING_WAIT;
+    if (is_discarded && !parked->followers)
         next = share_emptied(parked);
     share_set_side(share, i, now_ns, 0);
     return pending_step(share->part, i, parked, &next);

@@ -120,6 +120,7 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
             return false;
         }
         share->keys[i] = read == SHARE_READ_EVENT ? share_key(&frame) : 0;
+        memset(share->ids[i], 0, sizeof share->ids[i]); /* of what is lost: no letter, so it does not stay parked */
         if (found.state == PENDING_PARKED && read == SHARE_READ_EVENT)
             share_letter_id(share, &frame, found.pos, share->ids[i]);
         uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);

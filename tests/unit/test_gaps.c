@@ -297,3 +297,117 @@ Test(gaps, a_sleeping_member_hears_that_a_letter_was_settled)
     handle(&o, "1", EVBUS_DONE); /* which may sleep */
     office_end(&o);
 }
+
+/* Letters of the group `other`, discarded, until the log of dead letters has gone once round. */
+static void go_round(struct office *o)
+{
+    const struct ring *letters = &memory_internal_log(&o->f.bus->memory, MEMORY_DLQ_LOG)->rings[0];
+    static const struct evbus_dead_letters_filter of_other = {.size = sizeof of_other, .group = "other"};
+    struct evbus_settle_options options = {.size = sizeof options, .filter = &of_other};
+    struct evbus_subscription *other = crew_join(o->f.bus, "other", NULL, NULL);
+    uint64_t from = ring_tail(letters);
+    bool has_room = true;
+    cr_assert_not_null(other);
+    while (ring_tail(letters) < from + letters->capacity * 2 && has_room) {
+        struct evbus_delivery got = {.size = sizeof got};
+        struct evbus_event event = {.topic = "test.a.two", .key = "o", .payload = "0", .timeout_ns = S};
+        cr_assert_eq(evbus_publish(o->f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+        cr_assert_eq(evbus_receive(other, &got, AWAIT_MS * MS), EVBUS_OK, "%s", evbus_message(NULL));
+        cr_assert_eq(evbus_finish(other, &got, EVBUS_REJECT, "why"), EVBUS_OK);
+        evbus_receive(other, &got, 0);
+        has_room = crew_stat(o->f.bus, "other").n_dead == 0; /* what holds it is somebody's letter */
+        if (has_room)
+            cr_assert_eq(evbus_dead_letters_discard(o->f.bus, &options, NULL, NULL, NULL), EVBUS_OK, "%s",
+                         evbus_message(NULL));
+    }
+    evbus_unsubscribe(other);
+}
+
+static struct office office_of_two(bool parks)
+{
+    struct office o = {.f = crew_bus((struct crew_options){
+                           .ring = "16KiB",
+                           .others = "\"other\"",
+                           .settings = parks ? "\"retry\":[\"1ms\"],\"on_dead\":\"park\"" : "\"retry\":[\"1ms\"]"})};
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    cr_assert_not_null(o.member);
+    return o;
+}
+
+Test(gaps, a_resolution_is_kept_until_a_member_has_read_it)
+{
+    struct office o = office_of_two(true);
+    const struct ring *letters = &memory_internal_log(&o.f.bus->memory, MEMORY_DLQ_LOG)->rings[0];
+    struct evbus_settle_options options = {.size = sizeof options};
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    gets_nothing(&o);
+    evbus_unsubscribe(o.member);
+    uint64_t end = ring_tail(letters);
+    settle(&o, false, false);
+    cr_assert_eq(evbus_dead_letters_discard(o.f.bus, &options, NULL, NULL, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_expect_lt(LOW_BEHIND(atomic_load(&letters->head->lows[0])), end);
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    handle(&o, "2", EVBUS_DONE);
+    cr_expect_eq(n_parked(&o), 0);
+    cr_assert_eq(evbus_dead_letters_discard(o.f.bus, &options, NULL, NULL, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_expect_eq(LOW_BEHIND(atomic_load(&letters->head->lows[0])), ring_tail(letters) + 1);
+    office_end(&o);
+}
+
+/* Who settles it moves the log's low first where that is full, and may be killed then: no resolution is left, and no letter. */
+Test(gaps, a_parked_event_whose_letter_has_gone_is_tried_again)
+{
+    struct office o = office_of_two(true);
+    struct ring *letters = &memory_internal_log(&o.f.bus->memory, MEMORY_DLQ_LOG)->rings[0];
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    gets_nothing(&o);
+    evbus_unsubscribe(o.member);
+    ring_pin_move(letters, 0, ring_tail(letters), true);
+    go_round(&o);
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    handle(&o, "1", EVBUS_DONE);
+    handle(&o, "2", EVBUS_DONE);
+    gets_nothing(&o);
+    cr_expect_eq(n_parked(&o), 0);
+    office_end(&o);
+}
+
+Test(gaps, a_gap_ends_also_for_who_was_busy_until_its_resolution_had_gone)
+{
+    struct office o = office_of_two(false);
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    cr_expect(handle(&o, "2", EVBUS_DONE).is_after_gap);
+    settle(&o, false, false);
+    go_round(&o);
+    publish(&o, "a", "3");
+    cr_expect_not(handle(&o, "3", EVBUS_DONE).is_after_gap);
+    office_end(&o);
+}
+
+/* Each resolution needs the room of a letter that is settled, and nobody is there to read it. */
+Test(gaps, parked_events_whose_letters_fill_their_log_are_replayed_while_nobody_is_there)
+{
+    struct office o = office_of_two(true);
+    struct evbus_settle_options options = {.size = sizeof options, .timeout_ns = S};
+    struct evbus_settle_result result = {.size = sizeof result};
+    unsigned n = 0;
+    for (; n < 100 && crew_stat(o.f.bus, "crew").n_dead == 0; n++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%u", n);
+        make_letter(&o, key, "1");
+    }
+    cr_assert(n > 5 && n < 60, "%u", n);
+    evbus_unsubscribe(o.member);
+    cr_assert_eq(evbus_dead_letters_replay(o.f.bus, &options, NULL, NULL, &result), EVBUS_OK, "%s",
+                 evbus_message(NULL));
+    cr_expect_eq(result.n_done, n - 1, "the last has found no room: %u", (unsigned)result.n_done);
+    o.member = crew_join(o.f.bus, "crew", NULL, NULL);
+    for (unsigned i = 0; i < n - 1; i++)
+        handle(&o, "1", EVBUS_DONE);
+    gets_nothing(&o);
+    cr_expect_eq(n_parked(&o), 1, "the last, which has room now");
+    office_end(&o);
+}
