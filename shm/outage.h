@@ -6,9 +6,10 @@
 
 #define OUTAGE_TEXT_MAX (OUTAGE_TEXT_BYTES - 1)
 
-/* The word that decides. way 0: nothing has failed since the last success. */
+/* The word that decides. way 0: nothing has failed since the last success, and it does not pause: a word that says so is damaged, and no
+ * success would end that. */
 #define OUTAGE_WAY(streak)       ((uint32_t)((streak) >> 32))
-#define OUTAGE_IS_PAUSED(streak) (((streak) >> 31 & 1) != 0)
+#define OUTAGE_IS_PAUSED(streak) (((streak) >> 31 & 1) != 0 && OUTAGE_WAY(streak) != 0)
 #define OUTAGE_NUMBER(streak)    ((uint32_t)(streak)&0x7fffffff)
 
 static inline uint64_t outage_streak(const struct outage *outage)

@@ -117,6 +117,20 @@ Test(outage, a_lone_event_never_does)
     bed_end(&bed);
 }
 
+Test(outage, a_word_that_no_success_could_end_pauses_nobody)
+{
+    struct bed bed = bed_make();
+    struct outage_view view;
+    atomic_store(&bed.outage->streak, UINT64_C(1) << 31 | 77);
+    outage_look(bed.outage, &view);
+    cr_expect_not(view.is_paused);
+    cr_expect_not(OUTAGE_IS_PAUSED(outage_streak(bed.outage)));
+    cr_expect_eq(fails(&bed, 1, "down", 2), OUTAGE_CHARGE);
+    cr_expect_eq(fails(&bed, 2, "down", 2), OUTAGE_BEGUN);
+    cr_expect(outage_succeeded(bed.outage));
+    bed_end(&bed);
+}
+
 Test(outage, a_success_between_or_another_way_begins_anew)
 {
     struct bed bed = bed_make();
