@@ -346,8 +346,11 @@ static enum share_step try_one(struct share *share, const struct candidate *due,
         return SHARE_NOTHING;
     bool is_new = outage_probe_is_new(probe);
     enum share_step step = is_new ? take(share, item, look, now_ns, out_due_ns, err) : SHARE_NOTHING;
-    if (step == SHARE_NOTHING && due->index >= 0)
-        step = run_due(share, due, item, now_ns, out_due_ns);
+    if (step == SHARE_NOTHING && due->index >= 0) {
+        struct candidate now = *due;
+        now.entry = share_entry(share, (uint32_t)due->index); /* it may have followers since */
+        step = run_due(share, &now, item, now_ns, out_due_ns);
+    }
     if (step == SHARE_NOTHING && !is_new)
         step = take(share, item, look, now_ns, out_due_ns, err);
     if (step != SHARE_EVENT) {

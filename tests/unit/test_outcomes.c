@@ -1,6 +1,7 @@
 /* test_outcomes.c: an outage is the group's fault, a bad event its own. Time stands still, and goes on by steps of the test. */
 #include "clock.h"
-#include "fixture.h"
+#include "crew.h"
+#include "layout.h"
 
 #include <criterion/criterion.h>
 #include <evbus/admin.h>
@@ -224,6 +225,42 @@ Test(outcomes, of_those_that_wait_each_has_its_turn)
     }
     cr_expect(is_done);
     bed_end(&bed);
+}
+
+/* Whether one that waits or a new one is tried is chosen by chance, so: each time on a bus of its own. The new one only waits behind that
+ * which waits; who had the partition took it from himself then, and what was in a handler came once more beside itself. */
+Test(outcomes, what_comes_behind_an_event_that_waits_costs_nobody_his_partition)
+{
+    for (int i = 0; i < 8; i++) {
+        struct bed bed = bed_make("\"outage\":2,\"retry\":[\"1s\"]");
+        struct evbus_delivery got[3];
+        static const char *const keys[] = {"k0", "k1", "k2"};
+        uint64_t leases[2];
+        for (int k = 0; k < 3; k++)
+            publish(&bed, "x");
+        for (int k = 0; k < 3; k++)
+            cr_assert(receive(&bed, &got[k]));
+        for (int k = 0; k < 2; k++)
+            cr_assert_eq(evbus_finish(bed.sub, &got[k], EVBUS_RETRY, "down"), EVBUS_OK);
+        for (uint32_t p = 0; p < 2; p++)
+            leases[p] = atomic_load(&crew_part(bed.f.bus, "mailer", p)->lease);
+        for (int k = 0; k < 3; k++)
+            cr_assert_eq(fixture_publish(bed.f.bus, keys[k], "1"), EVBUS_OK);
+        uint64_t position = got[2].position;
+        uint32_t partition = got[2].partition;
+        for (int k = 0; k < 4; k++) {
+            struct evbus_delivery probe;
+            if (receive(&bed, &probe)) {
+                cr_expect(probe.position != position || probe.partition != partition, "it is in hand");
+                cr_assert_eq(evbus_finish(bed.sub, &probe, EVBUS_RETRY, "down"), EVBUS_OK);
+            }
+            evbus_test_clock_advance(bed.f.bus, 2 * S);
+        }
+        for (uint32_t p = 0; p < 2; p++)
+            cr_expect_eq(atomic_load(&crew_part(bed.f.bus, "mailer", p)->lease), leases[p], "partition %u", p);
+        cr_assert_eq(evbus_finish(bed.sub, &got[2], EVBUS_DONE, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+        bed_end(&bed);
+    }
 }
 
 Test(outcomes, what_is_rejected_or_put_off_neither_counts_nor_ends_a_pause)
