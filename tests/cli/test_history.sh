@@ -12,10 +12,6 @@ export EVBUS_STATE_DIR=$scratch
 
 forget_memory() { rm -f "/dev/shm/evbus.$EVBUS_BUS."*; }
 
-is_kept() { # all that was published stands on disk
-    stat_says 'all(p["synced"] == p["tail"] for p in s["partitions"])'
-}
-
 it_finds_an_event_by_its_id() {
     make_bus
     pub lomash.orders.created '{"n":1}' --key 10248 --id "$ID"

@@ -3,7 +3,7 @@
 #
 #     EVBUS=build/dev/tools/evbus tests/cli/test_tracing.sh [CASE...]
 
-catalogue='{ "namespace": "lomash", "defaults": { "partitions": 1, "ring": "16KiB", "retry": ["10ms", "10ms"] }, "tests": true,
+catalogue='{ "namespace": "lomash", "defaults": { "partitions": 1, "ring": "16KiB", "journal": true, "retry": ["10ms", "10ms"] }, "tests": true,
   "topics": { "lomash.orders.created": { "producers": ["shop"], "groups": ["mailer"] },
               "lomash.mails.sent": { "producers": ["mailer"], "groups": [] } } }'
 
@@ -77,6 +77,23 @@ it_survives_a_retry() {
     [ "$(cat seen)" = "1 $parent a=b c d
 2 $parent a=b c d
 3 $parent a=b c d" ] || fail "seen: $(cat seen)"
+}
+
+it_survives_a_dead_letter_its_replay_and_the_loss_of_memory() {
+    make_bus
+    pub lomash.orders.created '{"n":1}' --traceparent "$parent" --tracestate a=b --correlation-id c --causation-id d
+    works consume mailer --count 1 --timeout 20s --exec 'exit 65'
+    follow
+    await stat_says 'all(p["journal"]["synced"] == p["tail"] for p in s["partitions"])'
+    kill -KILL "$tail"
+    works dlq ls
+    n_lines out 1 || fail 'not one letter'
+    rm -f "/dev/shm/evbus.$EVBUS_BUS."*
+    works dlq replay --group mailer
+    # shellcheck disable=SC2016
+    works consume mailer --count 1 --timeout 20s --exec \
+        'echo "$EVBUS_ATTEMPT $TRACEPARENT $TRACESTATE $EVBUS_CORRELATION_ID $EVBUS_CAUSATION_ID" >>seen'
+    [ "$(cat seen)" = "1 $parent a=b c d" ] || fail "seen: $(cat seen)"
 }
 
 run_cases "$@"
