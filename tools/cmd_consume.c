@@ -261,7 +261,7 @@ const struct command command_consume = {
                 "evbus consume analytics-service --exec './count.sh' --as analytics-service\n"
                 "evbus consume audit 'lomash.orders.*' --from earliest --json >> orders.ndjson\n"
                 "evbus consume peek 'lomash.**' --ephemeral --count 1 --timeout 5s\n"
-                "evbus consume mailer --accept 2 --upcast 1='jq -c .total=(.total|tonumber)' --exec ./mail.sh",
+                "evbus consume mailer --accept 2 --upcast 1='jq -c \".total=(.total|tonumber)\"' --exec ./mail.sh",
     .options = options,
     .run = run,
 };
