@@ -7,6 +7,7 @@
 #include "group.h"
 #include "hold.h"
 #include "lease.h"
+#include "letters.h"
 #include "outage.h"
 #include "proc.h"
 #include "slot.h"
@@ -185,12 +186,20 @@ static void examine_outage(struct visit *visit, uint32_t group)
                  outage.n_events, outage.text);
 }
 
-static void examine_letters(struct visit *visit, uint32_t group)
+/* Of a group, of those that could be read. */
+static uint64_t count_open(const struct letters *letters, uint32_t topic)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < letters->n; i++)
+        n += letters->rows[i].is_open && letters->rows[i].topic == topic;
+    return n;
+}
+
+static void examine_letters(struct visit *visit, uint32_t group, const struct letters *letters)
 {
     struct memory *memory = &visit->bus->memory;
-    const struct memory_log *dlq = memory_internal_log(memory, MEMORY_DLQ_LOG);
     const struct group_entry *entry = &memory->control->groups[group];
-    uint64_t n_letters = 0;
+    uint64_t n_open = count_open(letters, entry->dlq_topic);
     uint64_t n_unwritten = 0;
     uint64_t n_parked = 0;
     for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
@@ -198,7 +207,6 @@ static void examine_letters(struct visit *visit, uint32_t group)
         for (uint32_t p = 0; !topic_set_is_empty(&topics) && p < memory->logs[l].n_partitions; p++) {
             const struct group_part *part = memory_part(&memory->logs[l], p, group);
             uint64_t cursor = pending_cursor(part);
-            n_letters += atomic_load_explicit(&part->n_dead, memory_order_relaxed);
             for (uint32_t i = 0; i < PENDING_MAX; i++) {
                 enum pending_state state = pending_load(part, i, cursor).state;
                 n_unwritten += state == PENDING_DEAD;
@@ -206,11 +214,10 @@ static void examine_letters(struct visit *visit, uint32_t group)
             }
         }
     }
-    if (n_letters > 0 && dlq != NULL) {
+    if (n_open > 0) {
         finding_mend(visit, "look at them: evbus -b %s dlq ls --group %.63s; replay or discard them", memory->bus,
                      entry->name);
-        finding_tell(visit, EVBUS_FINDING_NOTE, "group %.63s: %" PRIu64 " events have become dead letters", entry->name,
-                     n_letters);
+        finding_tell(visit, EVBUS_FINDING_NOTE, "group %.63s: %" PRIu64 " dead letters are open", entry->name, n_open);
     }
     if (n_parked > 0) {
         finding_mend(visit, "replay or discard them: evbus -b %s dlq ls --group %.63s", memory->bus, entry->name);
@@ -232,8 +239,10 @@ static void examine_letters(struct visit *visit, uint32_t group)
 
 void doctor_examine_groups(struct visit *visit)
 {
-    const struct memory *memory = &visit->bus->memory;
+    struct memory *memory = &visit->bus->memory;
     uint32_t n_groups = 0;
+    struct letters letters = {.rows = NULL};
+    letters_read(memory, &letters, NULL); /* where they cannot be, others tell of it */
     for (uint32_t g = 0; g < GROUPS_MAX; g++) {
         uint32_t slots[MEMBERS_MAX];
         if (!group_is_live(memory, g))
@@ -243,7 +252,7 @@ void doctor_examine_groups(struct visit *visit)
         examine_members(visit, g, slots, n);
         examine_absence(visit, g, n);
         examine_outage(visit, g);
-        examine_letters(visit, g);
+        examine_letters(visit, g, &letters);
         if (finding_is_scarce(n, MEMBERS_MAX)) {
             finding_mend(visit, "run fewer members, with more threads each; evbus -b %s group show %.63s lists them",
                          memory->bus, memory->control->groups[g].name);
@@ -256,4 +265,5 @@ void doctor_examine_groups(struct visit *visit)
                      memory->bus, memory->bus);
         finding_tell(visit, EVBUS_FINDING_WARNING, "%u of %d groups are there", n_groups, GROUPS_MAX);
     }
+    letters_free(&letters);
 }

@@ -108,7 +108,7 @@ const struct metrics_row metrics_rows[] = {
     {METRICS_GROUP, METRICS_GAUGE, "evbus_group_partitions", METRICS_U32, GROUP(n_partitions),
      "Partitions that it reads."},
     {METRICS_GROUP, METRICS_GAUGE, "evbus_group_lag_events", METRICS_U64, GROUP(lag_events),
-     "Events that it is to receive and has not taken."},
+     "Events that it is to receive and has not come to; what waits behind a held key it has passed already."},
     {METRICS_GROUP, METRICS_GAUGE, "evbus_group_lag_estimated", METRICS_IS, GROUP(is_lag_estimated),
      "1: some of them were not counted, but taken to be as dense as what was: the group is further behind in a partition than 65,536 "
      "frames in memory or 4 MiB in files."},

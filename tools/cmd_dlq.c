@@ -9,11 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] =
-    "dlq ls [WHICH...] [--all]\ndlq show ID\ndlq replay WHICH... [--dry-run] [--rate N/s] "
-    "[--max N] [--force] [--timeout D] [--reason TEXT]\n"
-    "dlq discard WHICH... [--dry-run] [--max N] [--reason TEXT]\ndlq export [WHICH...] [--all]\n"
-    "  WHICH: --group G, --topic PATTERN, --cause C, --from TIME, --to TIME, --key K, --id ID";
+static const char usage[] = "dlq ls [WHICH...] [--all]\ndlq show ID\ndlq replay WHICH... [--dry-run] [--rate N/s] "
+                            "[--max N] [--force] [--timeout D] [--reason TEXT]\n"
+                            "dlq discard WHICH... [--dry-run] [--max N] [--reason TEXT]\ndlq export [WHICH...] [--all]";
 
 static bool has_id(const struct args *args)
 {
@@ -53,6 +51,27 @@ static int look_at(void *context, const struct evbus_dead_letter *letter)
     return look->print(letter) != 0 || output_is_closed() || is_stopping() ? 1 : 0;
 }
 
+static int see_group(void *context, const struct evbus_group_stat *group)
+{
+    return strcmp(group->group, context) == 0;
+}
+
+/* Nothing was found: is there such a group, and was an id meant that there is not? A mistyped name must not look like good news. */
+static int check_found_none(const struct args *args, struct evbus *bus)
+{
+    char name[64] = "", id[37];
+    if (args->group != NULL)
+        (void)snprintf(name, sizeof name, "%s", args->group);
+    if (args->group != NULL && evbus_groups(bus, see_group, name) == EVBUS_OK)
+        return complain(EXIT_NO, "there is no group %s, nor a dead letter of one; `evbus group ls` lists them",
+                        args->group);
+    if (has_id(args)) {
+        format_id(args->id, id);
+        return complain(EXIT_NO, "no such dead letter has or is %s; `evbus dlq ls --all` lists them", id);
+    }
+    return EXIT_DONE;
+}
+
 static int look(const struct args *args, const struct evbus_dead_letters_filter *filter, struct look *look)
 {
     struct evbus *bus = NULL;
@@ -62,6 +81,8 @@ static int look(const struct args *args, const struct evbus_dead_letters_filter 
     int rc = evbus_dead_letters(bus, filter, look_at, look);
     if (rc < 0)
         exit_code = complain_of(rc, BLAME_COMMAND_LINE);
+    else if (look->n == 0)
+        exit_code = check_found_none(args, bus);
     evbus_close(bus);
     return exit_code;
 }
@@ -154,6 +175,8 @@ static int settle(const struct args *args, bool is_replay)
     if (!is_told && !args->all_letters)
         return complain(EXIT_USAGE, "which letters? --group, --topic, --cause, --from, --to, --key or --id tells, or "
                                     "--all-letters");
+    if (args->count == 0)
+        return complain(EXIT_USAGE, "--max 0: nothing would be done; left out, there is no limit");
     if (is_told && args->all_letters)
         return complain(EXIT_USAGE, "--all-letters and a choice of letters exclude each other");
     filter.with_settled = false;
@@ -180,8 +203,10 @@ static int settle(const struct args *args, bool is_replay)
         print_result(&settling, &result);
     if (rc == EVBUS_OK && is_stopping())
         exit_code = complain(EXIT_TRY_AGAIN, "interrupted: say it again, and it goes on with what is left");
-    else if (rc == EVBUS_OK && result.n_done + result.n_completed == 0)
+    else if (rc == EVBUS_OK && result.n_done + result.n_completed == 0) {
+        (void)(result.n_skipped == 0 ? check_found_none(args, bus) : EXIT_NO);
         exit_code = EXIT_NO;
+    }
     evbus_close(bus);
     return exit_code;
 }
@@ -205,6 +230,29 @@ static const struct verb {
 } verbs[] = {
     {"ls", 1, list}, {"show", 2, show}, {"replay", 1, replay}, {"discard", 1, discard}, {"export", 1, export_letters}};
 
+static int check_options(const struct args *args, const struct verb *verb)
+{
+    bool settles = verb->run == replay || verb->run == discard;
+    const struct {
+        const char *name;
+        bool is_given, is_allowed;
+    } rows[] = {
+        {"--dry-run", args->dry_run, settles},
+        {"--max", args->count != ARG_ABSENT, settles},
+        {"--reason", args->reason != NULL, settles},
+        {"--all-letters", args->all_letters, settles},
+        {"--rate", args->rate != 0, verb->run == replay},
+        {"--force", args->force, verb->run == replay},
+        {"--timeout", args->timeout_ns != ARG_ABSENT, verb->run == replay},
+        {"--all", args->all, verb->run == list || verb->run == export_letters},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i)
+        if (rows[i].is_given && !rows[i].is_allowed)
+            return complain(EXIT_USAGE, "%s says nothing to dlq %s; evbus dlq --help tells what does", rows[i].name,
+                            verb->name);
+    return EXIT_DONE;
+}
+
 static int run(const struct args *args)
 {
     const char *best = NULL;
@@ -220,7 +268,8 @@ static int run(const struct args *args)
             return complain(EXIT_USAGE, "which letter? usage: evbus dlq show ID");
         if (args->n_operands > verb->n_operands)
             return complain(EXIT_USAGE, "\"%s\" is one too many", args->operands[verb->n_operands]);
-        return verb->run(args);
+        int exit_code = check_options(args, verb);
+        return exit_code == EXIT_DONE ? verb->run(args) : exit_code;
     }
     if (best != NULL)
         return complain(EXIT_USAGE, "unknown command \"dlq %s\"; did you mean dlq %s?", args->operands[0], best);
@@ -254,6 +303,7 @@ const struct command command_dlq = {
     .summary = "look at dead letters, replay or discard them",
     .usage = usage,
     .text =
+        "WHICH: --group G, --topic PATTERN, --cause C, --from TIME, --to TIME, --key K, --id ID.\n"
         "A dead letter is an event that its group gave up: after three attempts, at once where a handler rejected it.\n"
         "ls prints a line for each, show all that is known of one, its attempts and what was done about it; export "
         "the\n"

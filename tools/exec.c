@@ -36,7 +36,7 @@ extern char **environ;
 
 #define PRINTED_BYTES_MAX (4 << 20) /* of a filter; what the bus takes is less, and the library says it */
 
-enum { VARIABLES = 9, EXIT_REJECT = 65, EXIT_RELEASE = 69, EXIT_DEFER = 79 };
+enum { VARIABLES = 11, EXIT_REJECT = 65, EXIT_RELEASE = 69, EXIT_DEFER = 79 };
 
 /* The last line of what came so far. */
 struct last_line {
@@ -121,7 +121,9 @@ static int make_variables(struct command *command, const struct evbus_delivery *
         asprintf(&command->variables[4], "EVBUS_CORRELATION_ID=%s", text_or_none(event->correlation_id)) < 0 ||
         asprintf(&command->variables[5], "EVBUS_CAUSATION_ID=%s", text_or_none(event->causation_id)) < 0 ||
         asprintf(&command->variables[6], "TRACEPARENT=%s", text_or_none(event->traceparent)) < 0 ||
-        asprintf(&command->variables[7], "TRACESTATE=%s", text_or_none(event->tracestate)) < 0)
+        asprintf(&command->variables[7], "TRACESTATE=%s", text_or_none(event->tracestate)) < 0 ||
+        asprintf(&command->variables[8], "EVBUS_AFTER_GAP=%d", event->is_after_gap) < 0 ||
+        asprintf(&command->variables[9], "EVBUS_REPLAYED=%u", event->replayed) < 0)
         return ENOMEM;
     return 0;
 }
@@ -255,8 +257,13 @@ static void judge(struct command *command, int status, struct exec_result *resul
                                              : EVBUS_RETRY;
     if (result->outcome == EVBUS_DONE)
         return;
-    if (result->outcome == EVBUS_DEFER && !args_read_duration(command->last.text, &result->defer_ns))
+    if (result->outcome == EVBUS_DEFER &&
+        (!args_read_duration(command->last.text, &result->defer_ns) || result->defer_ns == 0)) {
+        (void)complain(EXIT_DONE, "exit 79, but its last line \"%.80s\" is no duration, as in 30s: taken as 69",
+                       command->last.text);
         result->defer_ns = 0;
+    }
+    result->is_missing = code == 126 || code == 127; /* the shell could not start it */
     make_utf8(command->last.text);
     if (command->last.text[0] != '\0')
         memcpy(result->error, command->last.text, sizeof result->error);

@@ -11,6 +11,7 @@
 struct exec_result {
     enum evbus_outcome outcome;
     uint64_t defer_ns; /* EVBUS_DEFER: for how long; 0: it has not said */
+    bool is_missing;   /* there was nothing that could be run: not the event's fault */
     char error[EVBUS_ERROR_MAX + 1];
 };
 

@@ -2,7 +2,7 @@
  *
  * CMD is a filter as jq is one. The newline at its end is its way to end a line, and no part of the payload. Exit 0 with a
  * payload, or the event is a dead letter (no_version) with the last line of its standard error as the reason; 69 is not the
- * event's fault, as of --exec. Checked by tests/cli/test_versions.sh. */
+ * event's fault, as of --exec, nor are 126 and 127, by which the shell says that there is no such command. Checked by tests/cli/test_versions.sh. */
 #include "upcast.h"
 #include "exec.h"
 #include "output.h"
@@ -26,7 +26,7 @@ static char *upcast(void *context, const struct evbus_version *from, size_t *out
         return text;
     }
     memcpy(error, result.error, sizeof result.error);
-    errno = result.outcome == EVBUS_RELEASE || result.outcome == EVBUS_DEFER ? EAGAIN : 0;
+    errno = result.outcome == EVBUS_RELEASE || result.outcome == EVBUS_DEFER || result.is_missing ? EAGAIN : 0;
     return NULL;
 }
 

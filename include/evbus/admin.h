@@ -183,7 +183,9 @@ struct evbus_group_stat {
     uint64_t takeovers;  /**< partitions taken from members that died, or hung for longer than a handler may take */
     uint64_t held_bytes; /**< of events that are kept, in memory or files, until the group has done them */
     uint64_t absent_ns;  /**< without a living member since; 0: it has one */
-    uint64_t lag_events; /**< events that it is to receive and has not taken, over all its partitions */
+    /** Events that it is to receive and has not come to, over all its partitions. What waits behind a held key it has passed: see
+     *  n_blocked_keys, oldest_ns */
+    uint64_t lag_events;
     /** Some of them were not counted, but taken to be as dense as what was: of a partition, what lies behind 65,536
      *  frames in memory, or 4 MiB in files. */
     bool is_lag_estimated;

@@ -550,7 +550,7 @@ Test(doctor, dead_letters_are_worth_a_note_and_those_that_are_not_written_a_warn
     says(&findings, "1 group mailer: 1 spent events still wait for their dead letters to be written");
     evbus_receive(sub, &got, 0);
     findings = examine(f.bus, EVBUS_OK);
-    says(&findings, "0 group mailer: 2 events have become dead letters");
+    says(&findings, "0 group mailer: 2 dead letters are open");
     says(&findings, "dlq ls --group mailer");
     evbus_unsubscribe(sub);
     fixture_end(&f);
