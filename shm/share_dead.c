@@ -81,9 +81,10 @@ bool share_bury_event(struct share *share, uint32_t i, const struct pending *dea
         report_lost(&share->report, dead->pos, "a dead event is damaged or gone: no dead letter can be made of it");
     }
     struct pending next = *dead;
-    next.state = read == SHARE_READ_EVENT && share->of->retry->parks && share->of->gaps != NULL ? PENDING_PARKED
-                                                                                                : PENDING_SCAN;
-    if (next.state == PENDING_PARKED)
+    bool is_to_park = read == SHARE_READ_EVENT && share->of->retry->parks && share->of->gaps != NULL &&
+                      frame.key_len > 0; /* behind one without a key nobody waits */
+    next.state = is_to_park ? PENDING_PARKED : PENDING_SCAN;
+    if (is_to_park)
         share_letter_id(share, &frame, dead->pos, share->ids[i]);
     else if (!dead->followers)
         next = share_emptied(dead);

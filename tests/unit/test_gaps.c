@@ -238,6 +238,24 @@ Test(gaps, what_waits_behind_a_parked_event_goes_on_when_it_is_discarded)
     office_end(&o);
 }
 
+/* Or 64 of them would hold up their partition, and nobody waits behind them. */
+Test(gaps, events_without_a_key_are_not_parked)
+{
+    struct office o = office_make(true);
+    for (int i = 0; i < PENDING_MAX + 3; i++)
+        make_letter(&o, NULL, "1");
+    cr_expect_eq(n_parked(&o), 0);
+    publish(&o, "a", "2");
+    handle(&o, "2", EVBUS_DONE);
+    gets_nothing(&o);
+    struct evbus_settle_options options = {.size = sizeof options, .max = 1};
+    cr_assert_eq(evbus_dead_letters_replay(o.f.bus, &options, NULL, NULL, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_expect_eq(handle(&o, "1", EVBUS_REJECT).replayed, 1);
+    gets_nothing(&o);
+    cr_expect_eq(n_parked(&o), 0);
+    office_end(&o);
+}
+
 Test(gaps, what_dies_again_is_parked_again)
 {
     struct office o = office_make(true);
