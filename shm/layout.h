@@ -148,7 +148,7 @@ struct group_entry {
 
 /* Taken and not finished: what the word has no room for. Written by the lease's holder; never trusted after a takeover [P3]. */
 struct pending_side {
-    _Atomic uint64_t unused;
+    _Atomic uint64_t key;     /* hash of its event's: for who cannot read that any more, to find what waits behind it */
     _Atomic uint64_t time_ns; /* monotonic; WAIT: not before. RUN, SOLO: since */
     _Atomic uint64_t note;    /* {position of its last NOTE + 1:48, cause:8, is deferred:1, is solo:1} */
 };

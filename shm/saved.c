@@ -64,14 +64,15 @@ static json_t *snapshot_part(const struct group_part *part, uint64_t mono_ns, ui
         const struct pending_side *side = &part->side[i];
         uint64_t note = atomic_load_explicit(&side->note, memory_order_relaxed);
         uint64_t time_ns = atomic_load_explicit(&side->time_ns, memory_order_relaxed);
+        uint64_t key = atomic_load_explicit(&side->key, memory_order_relaxed);
         if (found.state == PENDING_EMPTY || found.pos >= cursor)
             continue;
         bool waits = found.state == PENDING_WAIT;
-        is_whole = is_whole &&
-                   json_array_append_new(pending,
-                                         json_pack("[I,i,i,b,I,I]", (json_int_t)found.pos, (int)found.attempts,
-                                                   (int)found.state, (int)found.followers, (json_int_t)note,
-                                                   (json_int_t)(waits ? due_ms(time_ns, mono_ns, wall_ns) : 0))) == 0;
+        is_whole = is_whole && json_array_append_new(
+                                   pending, json_pack("[I,i,i,b,I,I,I]", (json_int_t)found.pos, (int)found.attempts,
+                                                      (int)found.state, (int)found.followers, (json_int_t)note,
+                                                      (json_int_t)(waits ? due_ms(time_ns, mono_ns, wall_ns) : 0),
+                                                      (json_int_t)key)) == 0;
     }
     json_t *causes = json_array();
     for (int i = 0; i < CAUSES; i++)
@@ -266,6 +267,9 @@ static void restore_part(const struct memory_log *log, uint32_t p, uint32_t grou
         }
         atomic_store_explicit(&part->pending[n], pending_pack(&found), memory_order_relaxed);
         atomic_store_explicit(&part->side[n].note, (uint64_t)json_integer_value(json_array_get(entry, 4)),
+                              memory_order_relaxed);
+        atomic_store_explicit(&part->side[n].key,
+                              (uint64_t)json_integer_value(json_array_get(entry, 6)), /* older files: 0 */
                               memory_order_relaxed);
         atomic_store_explicit(&part->side[n].time_ns, due > wall_ms ? mono_ns + (due - wall_ms) * CLOCK_NS_PER_MS : 0,
                               memory_order_relaxed);

@@ -287,6 +287,7 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         struct pending taken = {.pos = pos, .epoch = share->epoch, .state = PENDING_TAKEN};
         struct pending running = {.pos = pos, .epoch = share->epoch, .state = PENDING_RUN, .attempts = 1};
         share_set_side(share, i, now_ns, 0);
+        atomic_store_explicit(&share->part->side[i].key, key, memory_order_relaxed);
         if (!pending_step(share->part, i, &empty, &taken))
             return SHARE_LOST;
         point_pass(POINT_GROUP_TAKEN, NULL);

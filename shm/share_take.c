@@ -113,13 +113,16 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
         if (found.state == PENDING_EMPTY)
             continue;
         share->busy |= UINT64_C(1) << i;
-        /* The key from the frame, never from the side, where a fenced holder may have written; the rest is bounded [P3]. */
+        /* The key from the frame, never from the side, where a fenced holder may have written, unless
+         * that frame is damaged: then what waits behind it would be lost for certain. The rest is bounded [P3]. */
         enum share_read read = share_read(share, found.pos, buffer, &frame);
         if (read == SHARE_READ_FAILED) {
             leave_unread(share);
             return false;
         }
-        share->keys[i] = read == SHARE_READ_EVENT ? share_key(&frame) : 0;
+        share->keys[i] = read == SHARE_READ_EVENT
+                             ? share_key(&frame)
+                             : atomic_load_explicit(&share->part->side[i].key, memory_order_relaxed);
         memset(share->ids[i], 0, sizeof share->ids[i]); /* of what is lost: no letter, so it does not stay parked */
         if (found.state == PENDING_PARKED && read == SHARE_READ_EVENT)
             share_letter_id(share, &frame, found.pos, share->ids[i]);

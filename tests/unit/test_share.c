@@ -878,6 +878,29 @@ Test(share, a_successor_goes_on_from_wherever_it_died)
     }
 }
 
+/* [guards ORDER] Its key cannot be read any more. */
+Test(share, what_waits_behind_a_damaged_event_is_found_by_a_successor)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    struct desk *b = member_make(&bed, "b");
+    publish_all(&bed, "a1 a2 b1");
+    gets(&bed, a, 0, "a1", 1);
+    gets(&bed, a, 1, "b1", 1);
+    done(a, 1);
+    uint64_t pos = entry(a, 0).pos;
+    crash(a);
+    struct ring *ring = b->share.ring;
+    ((struct frame_header *)(ring->cells + (pos & (ring->capacity - 1)) * CELL_WORDS))->format = 99;
+    cr_assert(takes(b, 0));
+    gets(&bed, b, 0, "a2", 1);
+    done(b, 0);
+    gets_nothing(&bed, b, 0);
+    member_end(a);
+    member_end(b);
+    bed_end(&bed);
+}
+
 /* [guards ORDER] [P3] A zombie may write to the sides of entries at any time: they are read anew from the frames. */
 Test(share, a_side_that_a_zombie_has_scribbled_on_is_not_believed)
 {
