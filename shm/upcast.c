@@ -159,7 +159,11 @@ int upcasters_raise(const struct upcasters *upcasters, const char *topic, const 
     while (at.major < to_major && rc == EVBUS_OK) {
         char *next = NULL;
         size_t len = 0;
-        rc = raise_once(find(upcasters, topic, at.major), &at, payload_max, &next, &len, why);
+        const struct upcaster *one = find(upcasters, topic, at.major);
+        if (one == NULL) /* chosen by a name of its topic that has been scribbled on since */
+            rc = EVBUS_EAGAIN;
+        else
+            rc = raise_once(one, &at, payload_max, &next, &len, why);
         free(made);
         made = next;
         at = (struct evbus_version){.major = (uint16_t)(at.major + 1), .payload = next, .payload_len = len};

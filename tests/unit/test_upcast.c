@@ -129,6 +129,18 @@ Test(upcast, a_topics_own_comes_before_that_of_every_topic)
     }
 }
 
+/* A topic's name stands in shared memory, and may be another when its event is raised. */
+Test(upcast, a_topic_that_has_none_any_more_is_put_off)
+{
+    struct upcasters *upcasters = made_of(
+        &(struct evbus_upcaster){.topic = "test.a.one", .from_major = 1, .upcast = mark}, 1);
+    char *made = NULL;
+    char why[EVBUS_ERROR_MAX + 1] = "";
+    cr_expect_eq(raise_to(upcasters, "test.a.two", 2, 1000, &made, why), EVBUS_EAGAIN);
+    cr_expect_null(made);
+    upcasters_free(upcasters);
+}
+
 Test(upcast, a_result_that_could_not_be_published_is_refused_and_it_says_why)
 {
     static char text[] = "{\"v\":", large[] = "\"123456\"", none[] = "", said[] = "no order without a total";
