@@ -16,7 +16,7 @@
  * Letters go in the order of their events' positions, all replays of a group have one partition, and a group holds keys there as anywhere:
  * so those of one key are handled one after the other, in that order.
  * A letter whose entry is parked is replayed where it stands: its resolution says so, and whoever has the lease, or takes it later,
- * reads that (gaps.c) and moves the word on. So nobody but the holder writes it, and a kill in between leaves nothing to be mended.
+ * reads that (gaps.c) and moves the word on (one that is damaged there goes by the log of replays: its letter has it still). So nobody but the holder writes it, and a kill in between leaves nothing to be mended.
  * Without a journal the log of dead letters may be full of them, and then has no room for a resolution either: then its low moves behind
  * the letters that have been replayed first. Killed in between, their replays are all that tells of them; nothing is lost but the
  * record. Nobody's replay waits for an absent group: its cursor is moved over what is not its own (see pass_by).
@@ -105,15 +105,23 @@ static void group_of(const struct run *run, uint16_t topic, char out[SERVICE_BYT
         memcpy(out, name + front, strlen(name) - front + 1);
 }
 
-/* What the entry that died says now; EMPTY: nothing any more. DEAD: whoever has the lease could publish its letter once more. PARKED: its
- * key waits behind it, and it is replayed where it stands. */
-static enum pending_state state_of(const struct run *run, const struct letters_row *row, uint32_t group)
+/* The log where the entry that died is. NULL: the bus has it no more. */
+static const struct memory_log *log_of(const struct run *run, const struct letters_row *row, uint32_t *out_partition)
 {
     const struct memory_log *log = row->n_dead > 0                         ? run->replays
                                    : row->log < memory_n_logs(run->memory) ? &run->memory->logs[row->log]
                                                                            : NULL;
-    uint32_t partition = row->n_dead > 0 ? 0 : row->partition;
-    if (group == GROUP_NONE || log == NULL || partition >= log->n_partitions)
+    *out_partition = row->n_dead > 0 ? 0 : row->partition;
+    return log != NULL && *out_partition < log->n_partitions ? log : NULL;
+}
+
+/* What the entry that died says now; EMPTY: nothing any more. DEAD: whoever has the lease could publish its letter once more. PARKED: its
+ * key waits behind it, and it is replayed where it stands. */
+static enum pending_state state_of(const struct run *run, const struct letters_row *row, uint32_t group)
+{
+    uint32_t partition;
+    const struct memory_log *log = log_of(run, row, &partition);
+    if (group == GROUP_NONE || log == NULL)
         return PENDING_EMPTY;
     const struct group_part *part = memory_part(log, partition, group);
     uint64_t cursor = pending_cursor(part);
@@ -123,6 +131,21 @@ static enum pending_state state_of(const struct run *run, const struct letters_r
             return found.state;
     }
     return PENDING_EMPTY;
+}
+
+/* Can what is parked be replayed where it stands? Not where it is damaged: its letter has it still. */
+static bool is_readable(const struct run *run, const struct letters_row *row)
+{
+    uint32_t partition;
+    const struct memory_log *log = log_of(run, row, &partition);
+    struct partition_past *past = NULL;
+    struct frame frame;
+    uint64_t next;
+    int found = log != NULL
+                    ? partition_fetch(&past, run->memory, &log->rings[partition], row->entry, run->buffer, &next, NULL)
+                    : PARTITION_LOST;
+    partition_past_close(past);
+    return found != PARTITION_LOST && (found != PARTITION_FRAME || frame_parse(run->buffer, &frame, NULL) == EVBUS_OK);
 }
 
 /* --- one resolution ------------------------------------------------------------------------------------------------------ */
@@ -432,7 +455,7 @@ static int do_one(struct run *run, struct letters_row *row, enum settled_what wh
         return rc;
     uint32_t n = row->n_replays + (what == SETTLED_REPLAYED);
     describe(run, row, n, &replayed);
-    if (what == SETTLED_REPLAYED && state != PENDING_PARKED)
+    if (what == SETTLED_REPLAYED && (state != PENDING_PARKED || !is_readable(run, row)))
         rc = publish(run, group, &replayed);
     else
         rc = settle(run, &replayed, what, row->pos);

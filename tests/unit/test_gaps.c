@@ -238,6 +238,30 @@ Test(gaps, what_waits_behind_a_parked_event_goes_on_when_it_is_discarded)
     office_end(&o);
 }
 
+Test(gaps, a_parked_event_that_is_damaged_is_replayed_out_of_its_letter)
+{
+    struct office o = office_make(true);
+    const struct ring *ring = &o.f.bus->memory.logs[0].rings[0];
+    make_letter(&o, "a", "1");
+    publish(&o, "a", "2");
+    gets_nothing(&o);
+    struct group_part *part = crew_part(o.f.bus, "crew", 0);
+    uint64_t pos = pending_low(part);
+    ((struct frame_header *)(ring->cells + (pos & (ring->capacity - 1)) * CELL_WORDS))->format = 99;
+    settle(&o, true, false);
+    unsigned n_seen[3] = {0}; /* of different logs: in any order */
+    for (int i = 0; i < 2; i++) {
+        struct evbus_delivery got = {.size = sizeof got};
+        cr_assert_eq(evbus_receive(o.member, &got, AWAIT_MS * MS), EVBUS_OK, "%s", evbus_message(NULL));
+        n_seen[((const char *)got.payload)[0] - '0']++;
+        cr_assert_eq(evbus_finish(o.member, &got, EVBUS_DONE, NULL), EVBUS_OK);
+    }
+    cr_expect(n_seen[1] == 1 && n_seen[2] == 1);
+    gets_nothing(&o);
+    cr_expect_eq(n_parked(&o), 0);
+    office_end(&o);
+}
+
 /* Or 64 of them would hold up their partition, and nobody waits behind them. */
 Test(gaps, events_without_a_key_are_not_parked)
 {
