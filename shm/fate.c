@@ -80,7 +80,7 @@ int fate_show_settled(struct fate *fate, const uint8_t id[16], struct record *re
 {
     struct memory_log *dlq = memory_internal_log(fate->memory, MEMORY_DLQ_LOG);
     struct find_id wanted;
-    bool is_damaged;
+    bool is_damaged = false;
     memcpy(wanted.bytes, id, sizeof wanted.bytes);
     return dlq != NULL ? find_in(fate->memory, dlq, 0, &wanted, 1, show, record, &is_damaged, fate->err) : EVBUS_OK;
 }
