@@ -10,6 +10,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MS CLOCK_NS_PER_MS
@@ -452,4 +453,154 @@ Test(gaps, parked_events_whose_letters_fill_their_log_are_replayed_while_nobody_
     gets_nothing(&o);
     cr_expect_eq(n_parked(&o), 1, "the last, which has room now");
     office_end(&o);
+}
+
+/* ---- any schedule ---- */
+
+#define EVENTS 400
+
+enum stage { WAITS, IN_HAND, ENDED };
+
+struct storm {
+    enum stage stages[EVENTS];
+    bool was_given[EVENTS];
+    int keys[EVENTS];
+    unsigned n;
+    uint64_t random;
+};
+
+static unsigned chance(struct storm *storm, unsigned n)
+{
+    storm->random = storm->random * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (unsigned)(storm->random >> 33) % n;
+}
+
+static int note_discard(void *context, const struct evbus_dead_letter *letter)
+{
+    struct storm *storm = context;
+    unsigned i = (unsigned)atoi(letter->event->payload);
+    if (letter->skipped == NULL && i < EVENTS) {
+        cr_assert_eq(storm->stages[i], WAITS, "%u is discarded in stage %d", i, storm->stages[i]);
+        storm->stages[i] = ENDED;
+    }
+    return 0;
+}
+
+static void settle_some(struct office *o, struct storm *storm, bool is_replay, uint64_t max)
+{
+    struct evbus_settle_options options = {.size = sizeof options, .force = true, .timeout_ns = S, .max = max};
+    int rc = is_replay ? evbus_dead_letters_replay(o->f.bus, &options, NULL, NULL, NULL)
+                       : evbus_dead_letters_discard(o->f.bus, &options, note_discard, storm, NULL);
+    cr_assert_eq(rc, EVBUS_OK, "%s", evbus_message(NULL));
+}
+
+static bool storm_receive(struct storm *storm, struct evbus_subscription *sub, struct evbus_delivery *got)
+{
+    *got = (struct evbus_delivery){.size = sizeof *got};
+    if (evbus_receive(sub, got, 0) != EVBUS_OK) {
+        got->token = NULL;
+        return false;
+    }
+    unsigned i = (unsigned)atoi(got->payload);
+    cr_assert_lt(i, storm->n);
+    cr_assert_eq(storm->stages[i], WAITS, "%u is given in stage %d", i, storm->stages[i]);
+    for (unsigned k = 0; k < storm->n; k++) {
+        if (k == i || storm->keys[k] != storm->keys[i])
+            continue;
+        cr_assert_neq(storm->stages[k], IN_HAND, "%u beside %u", i, k);
+        if (k < i)
+            cr_assert_eq(storm->stages[k], ENDED, "%u before %u", i, k);
+    }
+    storm->stages[i] = IN_HAND;
+    return true;
+}
+
+/* Events of a parked key come in their order, one at a time, and each ends; whoever comes, leaves, replays or discards. */
+Test(gaps, any_schedule_keeps_parked_keys_in_order_and_loses_nothing, .timeout = 60)
+{
+    const char *given = getenv("EVBUS_SEED");
+    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : 1;
+    fprintf(stderr, "EVBUS_SEED=%llu\n", (unsigned long long)seed);
+    unsigned n_rounds = getenv("EVBUS_QUICK") != NULL ? 4 : 12;
+    for (unsigned round = 0; round < n_rounds; round++) {
+        struct fixture f = crew_bus((struct crew_options){
+            .ring = "64KiB",
+            .partitions = 2,
+            .settings = round % 2 == 0 ? "\"retry\":[\"1ms\"],\"on_dead\":\"park\""
+                                       : "\"retry\":[\"1ms\"],\"on_dead\":\"park\",\"outage\":2"});
+        struct office o = {.f = f};
+        struct storm *storm = calloc(1, sizeof *storm);
+        struct evbus *buses[2] = {f.bus, fixture_open(&o.f, "second", EVBUS_KEEPER_NEVER)};
+        struct evbus_subscription *subs[2] = {NULL, NULL};
+        struct evbus_delivery hands[4] = {0};
+        int owners[4];
+        storm->random = seed + round;
+        for (unsigned step = 0; step < 2500; step++) {
+            unsigned what = chance(storm, 40);
+            unsigned m = chance(storm, 2), h = chance(storm, 4);
+            if (what < 8 && storm->n < EVENTS - 1) {
+                char payload[16], key[8];
+                storm->keys[storm->n] = (int)chance(storm, 6);
+                snprintf(payload, sizeof payload, "%u", storm->n);
+                snprintf(key, sizeof key, "k%d", storm->keys[storm->n]);
+                struct evbus_event event = {.topic = "test.a.one", .key = key, .payload = payload, .timeout_ns = S};
+                storm->n++;
+                cr_assert_eq(evbus_publish(f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+            } else if (what < 22) {
+                if (subs[m] == NULL)
+                    subs[m] = crew_join(buses[m], "crew", NULL, NULL);
+                if (hands[h].token == NULL && storm_receive(storm, subs[m], &hands[h]))
+                    owners[h] = (int)m;
+            } else if (what < 36 && hands[h].token != NULL) {
+                static const enum evbus_outcome outcomes[] = {EVBUS_DONE,  EVBUS_DONE,   EVBUS_DONE,   EVBUS_RETRY,
+                                                              EVBUS_RETRY, EVBUS_REJECT, EVBUS_RELEASE};
+                enum evbus_outcome outcome = outcomes[chance(storm, 7)];
+                unsigned i = (unsigned)atoi(hands[h].payload);
+                storm->stages[i] = outcome == EVBUS_DONE ? ENDED : WAITS;
+                cr_assert_eq(evbus_finish(subs[owners[h]], &hands[h], outcome, "why"), EVBUS_OK, "%s",
+                             evbus_message(NULL));
+                hands[h].token = NULL;
+            } else if (what < 38) {
+                settle_some(&o, storm, what == 36, 1 + chance(storm, 3));
+            } else if (what == 38 && subs[m] != NULL) {
+                for (int k = 0; k < 4; k++)
+                    if (hands[k].token != NULL && owners[k] == (int)m) {
+                        storm->stages[atoi(hands[k].payload)] = WAITS;
+                        hands[k].token = NULL;
+                    }
+                evbus_unsubscribe(subs[m]);
+                subs[m] = NULL;
+            }
+        }
+        for (int k = 0; k < 4; k++)
+            if (hands[k].token != NULL) {
+                storm->stages[atoi(hands[k].payload)] = ENDED;
+                cr_assert_eq(evbus_finish(subs[owners[k]], &hands[k], EVBUS_DONE, NULL), EVBUS_OK);
+            }
+        uint64_t until = clock_mono_ns() + 20 * S;
+        unsigned n_left = 1;
+        while (n_left > 0 && clock_mono_ns() < until) {
+            settle_some(&o, storm, true, 0);
+            for (int m = 0; m < 2; m++) {
+                struct evbus_delivery got;
+                if (subs[m] == NULL)
+                    subs[m] = crew_join(buses[m], "crew", NULL, NULL);
+                while (storm_receive(storm, subs[m], &got)) {
+                    storm->stages[atoi(got.payload)] = ENDED;
+                    cr_assert_eq(evbus_finish(subs[m], &got, EVBUS_DONE, NULL), EVBUS_OK);
+                }
+            }
+            n_left = 0;
+            for (unsigned i = 0; i < storm->n; i++)
+                n_left += storm->stages[i] != ENDED;
+        }
+        cr_assert_eq(n_left, 0, "seed %llu: %u of %u have not ended", (unsigned long long)(seed + round), n_left,
+                     storm->n);
+        for (int m = 0; m < 2; m++)
+            evbus_unsubscribe(subs[m]);
+        evbus_close(buses[1]);
+        cr_expect_eq(n_parked(&o), 0);
+        free(storm);
+        fixture_end(&o.f);
+    }
 }
