@@ -133,8 +133,9 @@ static void kill_at_all(const char *name)
     if (!operation->fills)
         cr_assert(scene_settle(&scene, true) && scene_print(&scene));
     cr_assert_gt(n_killed, 0u, "%s: nobody was killed", name);
-    if (trial_is_full() && trial_only_step() == 0) /* the last ones may be another way's */
-        cr_assert_geq(n_killed, points.n / 3 * n_rounds, "%s: only %u killed", name, n_killed);
+    /* On a busy machine the one that was noted may have gone a longer way than those that are killed: so a few of each round. */
+    if (trial_is_full() && trial_only_step() == 0)
+        cr_assert_geq(n_killed, (points.n / 3 < 8 ? points.n / 3 : 8) * n_rounds, "%s: only %u killed", name, n_killed);
     fprintf(stderr,
             "%s: %u points: %u stores, %u system calls, of %lu instructions; killed %u times in %u rounds; all went on "
             "after %.1f ms at most\n",
