@@ -12,13 +12,14 @@ struct gaps_key {
 /* Zeroed but for `memory`, `ring` and `topic`: nothing has been read yet. To be closed. One thread at a time. */
 struct gaps {
     struct memory *memory;
-    const struct ring *ring; /* of the log of dead letters */
-    uint32_t topic;          /* id of the group's dead letters */
-    struct letters letters;  /* of that topic; .end: all before it has been read */
+    struct ring *ring;      /* of the log of dead letters */
+    uint32_t topic;         /* id of the group's dead letters */
+    struct letters letters; /* of that topic; .end: all before it has been read */
     bool is_begun;
     uint64_t *buffer;
     struct partition_past *past;
-    struct gaps_key *keys; /* open addressing, a power of two of places */
+    struct ring_blocked blocked; /* the claim that we stand before */
+    struct gaps_key *keys;       /* open addressing, a power of two of places */
     size_t n_keys, n_places;
 };
 
