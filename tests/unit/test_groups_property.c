@@ -880,7 +880,7 @@ static int run_schedules(void *context)
 Test(groups_property, any_schedule_keeps_what_a_group_promises, .timeout = 120)
 {
     uint64_t given = first_seed();
-    unsigned n = given != 0 ? PER_BUS : getenv("EVBUS_QUICK") != NULL ? 100 : getenv("EVBUS_SOAK") != NULL ? 5000 : 800;
+    unsigned n = given != 0 ? PER_BUS : getenv("EVBUS_QUICK") != NULL ? 200 : 2000;
     uint64_t seed = given != 0 ? given : 1;
     struct counts *counts = child_shared(sizeof *counts);
     fprintf(stderr, "EVBUS_SEED=%" PRIu64 ", %u schedules\n", seed, n);
@@ -1048,7 +1048,7 @@ static void run_shops(unsigned n_threads)
 {
     uint64_t given = first_seed();
     bool is_quick = getenv("EVBUS_QUICK") != NULL;
-    unsigned n = given != 0 ? 1 : is_quick ? 3 : 12;
+    unsigned n = given != 0 ? 1 : is_quick ? 1 : getenv("EVBUS_SOAK") != NULL ? 12 : 4; /* some seconds each */
     uint64_t seed = given != 0 ? given : 1;
     fprintf(stderr, "EVBUS_SEED=%" PRIu64 "\n", seed);
     for (unsigned i = 0; i < n; i++)
