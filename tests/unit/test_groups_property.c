@@ -1055,12 +1055,12 @@ static void run_shops(unsigned n_threads)
         run_shop(seed + i, 8, n_threads);
 }
 
-Test(groups_property, members_that_come_and_go_in_threads_keep_it_too, .timeout = 120)
+Test(groups_property, members_that_come_and_go_in_threads_keep_it_too, .timeout = 240)
 {
     run_shops(0);
 }
 
-Test(groups_property, members_with_several_handlers_keep_it_too, .timeout = 120)
+Test(groups_property, members_with_several_handlers_keep_it_too, .timeout = 240)
 {
     run_shops(4);
 }
