@@ -448,7 +448,7 @@ Test(seek, upon_a_member_at_any_instruction_brings_all_from_the_target_on_just_o
         for (scene.target = TO_FIRST; scene.target < TARGETS; scene.target++) {
             bool came = true;
             uint64_t n_steps = come_upon(&scene, bus, doing, UINT64_MAX, &came);
-            uint64_t n_trials = trial_is_slow() ? 4 : trial_count(120, 20); /* each steps through all of it */
+            uint64_t n_trials = trial_is_slow() ? 4 : trial_count(60, 10); /* each steps through all of it */
             uint64_t stride = trial_is_soak() ? 1 : n_steps / n_trials + 1;
             unsigned n = 0;
             for (uint64_t at = 1 + (uint64_t)scene.target * stride / TARGETS; at < n_steps; at += stride, n++)
