@@ -12,6 +12,10 @@ catalogue='{ "namespace": "lomash", "tests": true,
   "topics": { "lomash.orders.created": { "producers": ["shop"], "groups": ["mailer", "ledger"] },
               "lomash.mails.sent":     { "producers": ["shop"], "groups": ["mailer"] } } }'
 
+parking='{ "namespace": "lomash", "tests": true, "defaults": { "partitions": 1, "ring": "256KiB" },
+  "topics": { "lomash.orders.created": { "producers": ["shop"], "groups": ["mailer"] } },
+  "groups": { "mailer": { "on_dead": "park" } } }'
+
 # ---- helpers ---------------------------------------------------------------------------------------------------------
 
 letters() { # three of the mailer: two rejected of key a, one failed of key b
@@ -227,6 +231,39 @@ it_says_what_is_wrong_with_the_command_line() {
     works dlq ls --json
     prints_nothing
     is_silent
+}
+
+it_parks_a_key_behind_its_dead_letter() {
+    catalogue=$parking
+    make_bus
+    pub lomash.orders.created '{"n":1}' --key a --id "$ID"
+    pub lomash.orders.created '{"n":2}' --key a
+    pub lomash.orders.created '{"n":3}' --key b
+    # shellcheck disable=SC2016
+    works consume mailer --count 2 --timeout 20s --exec 'read -r line; case $line in *"\"n\":1"*) exit 65 ;; esac'
+    await n_open 1
+    works group show mailer
+    prints 'dead letters behind which their keys wait'
+    works why "$ID"
+    prints "state=parked attempts=1 deadLetterId=$(letter_id)"
+    run doctor
+    prints '1 keys wait behind their dead letters'
+    works dlq replay --group mailer
+    # shellcheck disable=SC2016
+    works consume mailer --count 2 --timeout 20s --exec \
+        'read -r line; echo "$EVBUS_REPLAYED $EVBUS_AFTER_GAP ${line#*\"n\":}" >>seen'
+    [ "$(cat seen)" = "1 0 1}}
+0 0 2}}" ] || fail "seen: $(cat seen)"
+}
+
+it_refuses_what_can_only_be_a_mistake() {
+    letters
+    refused 2 '--max 0: nothing would be done' dlq replay --group mailer --max 0
+    refused 2 '--rate says nothing to dlq ls' dlq ls --rate 3/s
+    refused 2 '--force says nothing to dlq discard' dlq discard --group mailer --force
+    refused 1 'there is no group nope, nor a dead letter of one' dlq ls --group nope
+    refused 1 "has or is 00000000-0000-7000-8000-000000000000" dlq ls --id 00000000-0000-7000-8000-000000000000
+    n_open 3 || fail 'none was touched'
 }
 
 run_cases "$@"
