@@ -328,18 +328,23 @@ static void show_entry(struct why *why, const struct group_part *part, uint32_t 
         record_time(record, "due", time_ns > clock_mono_ns() ? wall_of(time_ns) : clock_wall_ns());
 }
 
+static void show_letter_id(struct record *record, const uint8_t id[16])
+{
+    char text[37];
+    uuid7_format(id, text);
+    record_word(record, "deadLetterId", text);
+}
+
 /* It is a letter, or was. */
 static void show_letter(struct why *why, const struct seen *seen, const uint8_t id[16],
                         const struct letters_row *letter, const struct fate_death *death)
 {
     struct record *record = why->record;
-    char text[37];
-    uuid7_format(id, text);
     record_word(record, "state",
                 seen->is_replay || letter->is_open ? "dead"
                 : letter->is_discarded             ? "discarded"
                                                    : "replayed");
-    record_word(record, "deadLetterId", text);
+    show_letter_id(record, id);
     record_position(record, "letter", death->pos);
     record_time(record, "at", death->at_ns);
 }
@@ -355,6 +360,8 @@ static void show_place(struct why *why, const struct seen *seen, const struct gr
         if (entry.state != PENDING_EMPTY && entry.state != PENDING_SCAN && entry.pos == seen->pos &&
             entry.pos < cursor) {
             show_entry(why, part, i, &entry);
+            if (entry.state == PENDING_PARKED)
+                show_letter_id(record, id);
             return;
         }
     }

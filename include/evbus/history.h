@@ -30,6 +30,8 @@ EVBUS_API int evbus_find(struct evbus *bus, const uint8_t id[16],
  *                     retrying  to be tried again at `due`
  *                     deferred  its handler has put it off until `due`
  *                     dying     spent; its dead letter is still to be published
+ *                     parked    its dead letter `deadLetterId` is published, and its key waits until that is replayed and it is done, or
+ *                               discarded
  *                     dead      it is a dead letter: `deadLetterId`, at `letter`
  *                     replayed, discarded   that is what was done about its letter
  *                     done      acknowledged
