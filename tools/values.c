@@ -48,7 +48,12 @@ bool value_is_integer(struct slice value)
     bool is_negative = value.len > 0 && *value.at == '-';
     const char *at = value.at + is_negative;
     size_t len = value.len - is_negative;
-    return value_is_number(at, len, 10) && strtoll(at, NULL, 10) <= INT64_C(2147483647) + is_negative;
+    int64_t number = 0; /* by hand: no NUL stands behind a slice */
+    if (!value_is_number(at, len, 10))
+        return false;
+    for (size_t i = 0; i < len; ++i)
+        number = number * 10 + (at[i] - '0');
+    return number <= INT64_C(2147483647) + is_negative;
 }
 
 bool value_is_uuid(struct slice value)
