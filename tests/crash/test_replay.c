@@ -234,6 +234,8 @@ static void kill_at_points(const char *name, bool discards, bool parks)
 {
     if (!STEP_WORKS)
         cr_skip_test("x86-64 only");
+    if (trial_is_slow()) /* a step at a time through a sanitizer's allocator takes minutes: it is the plain build's to do */
+        cr_skip_test("not under a sanitizer");
     const char *settings = parks ? "\"retry\":[\"1ms\"],\"on_dead\":\"park\"" : "\"retry\":[\"1ms\"]";
     struct scene scene = {.f = crew_bus((struct crew_options){.ring = "64KiB", .settings = settings}),
                           .discards = discards,
