@@ -27,6 +27,11 @@ uint64_t clock_mono_ns(void)
     return frozen != 0 ? frozen : read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t clock_real_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
 uint64_t clock_coarse_ns(void)
 {
     uint64_t frozen = atomic_load_explicit(&frozen_mono_ns, memory_order_relaxed);

@@ -16,7 +16,10 @@ uint64_t clock_wall_ns(void);
 /* ns since boot. Never steps back; the same for all processes of a time namespace. */
 uint64_t clock_mono_ns(void);
 
-/* The same, of the last tick: up to 10 ms behind, for 5 ns. */
+/* The same, also while a test's clock stands still: for who waits for another process. */
+uint64_t clock_real_ns(void);
+
+/* As clock_mono_ns(), of the last tick: up to 10 ms behind, for 5 ns. */
 uint64_t clock_coarse_ns(void);
 
 /* now + timeout, UINT64_MAX where that is beyond it ("for ever"). */

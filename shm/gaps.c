@@ -92,14 +92,6 @@ bool gaps_has_news(const struct gaps *gaps)
     return !gaps->is_begun || ring_tail(gaps->ring) != gaps->letters.end;
 }
 
-/* Whoever claimed it may be dead, and no keeper there: as readers do. */
-static void clear_way(struct gaps *gaps, uint64_t pos)
-{
-    uint64_t word, wait_ns = UINT64_MAX;
-    if (ring_look(gaps->ring, pos, &word) == RING_CLAIMED)
-        ring_clear_claim(gaps->ring, pos, word, &gaps->blocked, &wait_ns);
-}
-
 bool gaps_follow(struct gaps *gaps)
 {
     const struct ring *ring = gaps->ring;
@@ -117,7 +109,7 @@ bool gaps_follow(struct gaps *gaps)
             continue;
         }
         if (found == PARTITION_NOTHING)
-            clear_way(gaps, pos);
+            letters_clear_way(gaps->ring, pos, &gaps->blocked);
         if (found < 0 || found == PARTITION_NOTHING || next <= pos || !make_room(gaps) ||
             (found == PARTITION_FRAME && !note(gaps, pos, gaps->buffer)))
             return false;

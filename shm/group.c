@@ -65,21 +65,13 @@ static void clear(struct memory *memory, uint32_t group)
     atomic_store_explicit(&entry_of(memory, group)->state, GROUP_FREE, memory_order_release);
 }
 
-/* Real time: who waits for another process does not stand still when a test's clock does. */
-static uint64_t real_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 int group_lock(struct memory *memory, uint32_t slot, bool wait, struct error *err)
 {
     _Atomic uint32_t *admin = &memory->control->admin;
-    uint64_t until = real_ns() + (wait ? WAIT_NS : 0);
+    uint64_t until = clock_real_ns() + (wait ? WAIT_NS : 0);
     while (!hold_take(admin, memory->control->slots, slot)) {
         uint32_t seen = atomic_load_explicit(admin, memory_order_acquire);
-        uint64_t now = real_ns();
+        uint64_t now = clock_real_ns();
         if (now >= until)
             return error_set(
                 err, EVBUS_EBUSY,

@@ -25,15 +25,13 @@
 
 /* --- reading a log ------------------------------------------------------------------------------------------------ */
 
-/* A claim in the way is cleared after its patience; nothing is there yet: the end. true: look again. */
-static bool clear_way(struct ring *ring, uint64_t pos, struct ring_blocked *blocked)
+bool letters_clear_way(struct ring *ring, uint64_t pos, struct ring_blocked *blocked)
 {
     uint64_t word;
     uint64_t wait_ns = UINT64_MAX;
     if (ring_look(ring, pos, &word) != RING_CLAIMED)
         return false;
-    if (ring_clear_claim(ring, pos, word, blocked, &wait_ns) == RING_BLOCKED)
-        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+    ring_clear_claim(ring, pos, word, blocked, &wait_ns);
     return true;
 }
 
@@ -51,9 +49,10 @@ int letters_walk(struct memory *memory, struct ring *ring, uint64_t from, uint64
         int found = partition_fetch(&past, memory, ring, pos, buffer, &next, err);
         if (found < 0)
             rc = found;
-        else if (found == PARTITION_NOTHING && clear_way(ring, pos, &blocked))
+        else if (found == PARTITION_NOTHING && letters_clear_way(ring, pos, &blocked)) {
+            nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
             continue;
-        else if (found == PARTITION_FRAME)
+        } else if (found == PARTITION_FRAME)
             rc = each(context, pos, buffer);
         if (rc != EVBUS_OK || found == PARTITION_NOTHING || next <= pos)
             break;

@@ -36,6 +36,10 @@ struct letters {
     size_t n_places;
 };
 
+/* Does a claim stand in the way at pos? It is cleared after its patience, as readers do: whoever made it may be dead, and no keeper
+ * there. */
+bool letters_clear_way(struct ring *ring, uint64_t pos, struct ring_blocked *blocked);
+
 /* Calls each() with every whole frame of a partition from `from` on up to its tail, as it is now. Claims that stand in the way are
  * cleared as readers do, so nothing that is committed is left out; what is damaged or gone is. buffer: room for the largest frame. */
 int letters_walk(struct memory *memory, struct ring *ring, uint64_t from, uint64_t *buffer,

@@ -76,14 +76,6 @@ struct run {
     struct error *err;
 };
 
-/* Real time: who waits does not stand still when a test's clock does. */
-static uint64_t real_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 static bool is_stopped(struct run *run)
 {
     if (run->options.stop != NULL && run->options.stop(run->context))
@@ -356,7 +348,7 @@ static void pass_by(const struct run *run, uint32_t group)
 static int append(struct run *run, uint32_t n_cells, uint64_t *out_pos)
 {
     struct ring *ring = &run->replays->rings[0];
-    uint64_t until = clock_deadline(real_ns(), run->options.timeout_ns);
+    uint64_t until = clock_deadline(clock_real_ns(), run->options.timeout_ns);
     for (bool is_first = true;; is_first = false) {
         struct partition_wait wait = {.timeout_ns = is_first ? 0 : SLICE_NS, .memory = run->memory};
         int rc = partition_append(ring, run->claim, run->buffer, n_cells, wait, out_pos, run->err);
@@ -367,7 +359,7 @@ static int append(struct run *run, uint32_t n_cells, uint64_t *out_pos)
                 return rc;
             for (uint32_t g = 0; g < GROUPS_MAX; g++)
                 pass_by(run, g);
-        } else if (real_ns() >= until || is_stopped(run)) {
+        } else if (clock_real_ns() >= until || is_stopped(run)) {
             return EVBUS_EFULL;
         }
     }
@@ -413,9 +405,9 @@ static int keep_rate(struct run *run)
 {
     if (run->options.rate == 0)
         return EVBUS_OK;
-    uint64_t now = real_ns();
+    uint64_t now = clock_real_ns();
     int rc = run->next_ns > now ? flush(run) : EVBUS_OK;
-    while (rc == EVBUS_OK && !is_stopped(run) && (now = real_ns()) < run->next_ns) {
+    while (rc == EVBUS_OK && !is_stopped(run) && (now = clock_real_ns()) < run->next_ns) {
         struct timespec left = clock_left(run->next_ns, now, SLICE_NS);
         nanosleep(&left, NULL);
         rc = bus_check_names(run->bus, now, run->err);

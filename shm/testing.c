@@ -149,8 +149,7 @@ static int look_at(void *context, const struct evbus_group_stat *stat)
 
 EVBUS_API int evbus_test_await_handled(struct evbus *bus, const char *group, uint64_t timeout_ns)
 {
-    struct timespec start;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    uint64_t until = clock_deadline(clock_real_ns(), timeout_ns);
     for (;;) {
         struct handled handled = {.group = group};
         int rc = evbus_groups(bus, look_at, &handled);
@@ -158,11 +157,7 @@ EVBUS_API int evbus_test_await_handled(struct evbus *bus, const char *group, uin
             return rc;
         if (!handled.is_there)
             return error_set(error_of_thread(), EVBUS_ENOTFOUND, "there is no group %s", group);
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        uint64_t waited = (uint64_t)(now.tv_sec - start.tv_sec) * CLOCK_NS_PER_S +
-                          (uint64_t)(now.tv_nsec - start.tv_nsec);
-        if (waited > timeout_ns)
+        if (clock_real_ns() > until)
             return error_set(error_of_thread(), EVBUS_ETIMEOUT, "group %s has not handled all in time", group);
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     }
