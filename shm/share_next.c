@@ -345,14 +345,16 @@ static enum share_step try_one(struct share *share, const struct candidate *due,
     uint64_t probe = outage_probe(of->outage, &prober, now_ns, out_due_ns);
     if (probe == 0)
         return SHARE_NOTHING;
-    bool is_new = outage_probe_is_new(probe);
+    bool is_alone = due->index >= 0 &&
+                    NOTE_IS_SOLO(share_note(share, (uint32_t)due->index)); /* nothing else may start */
+    bool is_new = !is_alone && outage_probe_is_new(probe);
     enum share_step step = is_new ? take(share, item, look, now_ns, out_due_ns, err) : SHARE_NOTHING;
     if (step == SHARE_NOTHING && due->index >= 0) {
         struct candidate now = *due;
         now.entry = share_entry(share, (uint32_t)due->index); /* it may have followers since */
         step = run_due(share, &now, item, now_ns, out_due_ns);
     }
-    if (step == SHARE_NOTHING && !is_new)
+    if (step == SHARE_NOTHING && !is_new && !is_alone)
         step = take(share, item, look, now_ns, out_due_ns, err);
     if (step != SHARE_EVENT) {
         outage_probe_pass(of->outage, probe, now_ns);

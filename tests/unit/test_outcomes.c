@@ -1,7 +1,7 @@
 /* test_outcomes.c: an outage is the group's fault, a bad event its own. Time stands still, and goes on by steps of the test. */
 #include "clock.h"
 #include "crew.h"
-#include "layout.h"
+#include "pending.h"
 
 #include <criterion/criterion.h>
 #include <evbus/admin.h>
@@ -22,6 +22,14 @@ struct bed {
     uint32_t attempts_max;
 };
 
+static void join(struct bed *bed)
+{
+    cr_assert_eq(evbus_subscribe(&bed->sub, bed->f.bus,
+                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
+                                                                   .group = "mailer"}),
+                 EVBUS_OK);
+}
+
 static struct bed bed_make(const char *settings)
 {
     char catalogue[600];
@@ -31,10 +39,7 @@ static struct bed bed_make(const char *settings)
              settings);
     struct bed bed = {.f = fixture_make((struct fixture_options){.catalogue = catalogue, .wait = EVBUS_WAIT_BLOCK})};
     evbus_test_clock_freeze();
-    cr_assert_eq(evbus_subscribe(&bed.sub, bed.f.bus,
-                                 &(struct evbus_subscribe_options){.size = sizeof(struct evbus_subscribe_options),
-                                                                   .group = "mailer"}),
-                 EVBUS_OK);
+    join(&bed);
     return bed;
 }
 
@@ -259,6 +264,45 @@ Test(outcomes, what_comes_behind_an_event_that_waits_costs_nobody_his_partition)
         for (uint32_t p = 0; p < 2; p++)
             cr_expect_eq(atomic_load(&crew_part(bed.f.bus, "mailer", p)->lease), leases[p], "partition %u", p);
         cr_assert_eq(evbus_finish(bed.sub, &got[2], EVBUS_DONE, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+        bed_end(&bed);
+    }
+}
+
+/* What stood in the handler when its process died: it comes back alone (P7), also where one event at a time is tried. */
+Test(outcomes, what_is_due_alone_goes_before_what_is_new_in_a_pause_too)
+{
+    for (int i = 0; i < 8; i++) {
+        struct bed bed = bed_make("\"outage\":2,\"retry\":[\"1s\"]");
+        struct evbus_delivery got[6], probe;
+        unsigned n_alone[2] = {0}, n_probes = 0;
+        for (int k = 0; k < 6; k++)
+            publish(&bed, "old");
+        for (int k = 0; k < 6; k++)
+            cr_assert(receive(&bed, &got[k]));
+        for (int k = 0; k < 6; k++)
+            finish(&bed, &got[k], EVBUS_RETRY, "down");
+        evbus_unsubscribe(bed.sub);
+        for (uint32_t p = 0; p < 2; p++) {
+            struct group_part *part = crew_part(bed.f.bus, "mailer", p);
+            for (int k = 0; k < PENDING_MAX; k++)
+                if (pending_load(part, (uint32_t)k, pending_cursor(part)).state == PENDING_WAIT) {
+                    atomic_fetch_or(&part->side[k].note, 1);
+                    n_alone[p]++;
+                }
+        }
+        join(&bed);
+        for (int k = 0; k < 6; k++)
+            publish(&bed, "new");
+        for (int k = 0; k < 4; k++) {
+            evbus_test_clock_advance(bed.f.bus, 40 * S);
+            if (!receive(&bed, &probe))
+                continue;
+            n_probes++;
+            cr_expect(strcmp(probe.payload, "\"old\"") == 0 || n_alone[probe.partition] == 0, "%s of partition %u",
+                      (const char *)probe.payload, probe.partition);
+            finish(&bed, &probe, EVBUS_RETRY, "down");
+        }
+        cr_expect_gt(n_probes, 0u);
         bed_end(&bed);
     }
 }
