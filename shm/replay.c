@@ -16,7 +16,8 @@
  * Letters go in the order of their events' positions, all replays of a group have one partition, and a group holds keys there as anywhere:
  * so those of one key are handled one after the other, in that order.
  * A letter whose entry is parked is replayed where it stands: its resolution says so, and whoever has the lease, or takes it later,
- * reads that (gaps.c) and moves the word on (one that is damaged there goes by the log of replays: its letter has it still). So nobody but the holder writes it, and a kill in between leaves nothing to be mended.
+ * reads that (gaps.c) and moves the word on (one that is damaged there goes by the log of replays: its letter has it still). So nobody
+ * but the holder writes it, and a kill in between leaves nothing to be mended.
  * Without a journal the log of dead letters may be full of them, and then has no room for a resolution either: then its low moves behind
  * the letters that have been replayed first. Killed in between, their replays are all that tells of them; nothing is lost but the
  * record. Nobody's replay waits for an absent group: its cursor is moved over what is not its own (see pass_by).
