@@ -286,7 +286,8 @@ static void *fail_once(void *context)
     return NULL;
 }
 
-Test(outage, of_many_that_fail_at_the_same_time_four_are_charged)
+/* Fewer than four where the fifth pauses the group before one of them has its answer. */
+Test(outage, of_many_that_fail_at_the_same_time_at_most_four_are_charged)
 {
     enum { CROWD = 8 };
     for (int round = 0; round < 200; round++) {
@@ -298,7 +299,7 @@ Test(outage, of_many_that_fail_at_the_same_time_four_are_charged)
         for (int i = 0; i < CROWD; i++)
             pthread_join(threads[i], NULL);
         cr_assert_eq(atomic_load(&crowd.n_begun), 1u, "round %d", round);
-        cr_assert_eq(atomic_load(&crowd.n_charged), 4u, "round %d", round);
+        cr_assert_leq(atomic_load(&crowd.n_charged), 4u, "round %d", round);
         pthread_barrier_destroy(&crowd.start);
         bed_end(&crowd.bed);
     }

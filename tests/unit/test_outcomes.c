@@ -94,13 +94,15 @@ static struct evbus_group_stat stat_of(const struct bed *bed)
 static void handle_for(struct bed *bed, uint64_t ns, const char *error)
 {
     uint64_t until = clock_mono_ns() + ns;
-    for (struct evbus_delivery got; clock_mono_ns() < until; evbus_test_clock_advance(bed->f.bus, 250 * MS))
-        while (receive(bed, &got)) {
+    for (struct evbus_delivery got; clock_mono_ns() < until;) {
+        evbus_test_clock_advance(bed->f.bus, 250 * MS);
+        while (receive(bed, &got)) { /* nothing is due where this ends */
             char text[64];
             snprintf(text, sizeof text, "%s %u", error, bed->n_received);
             bool is_bad = strncmp(got.payload, "\"bad", 4) == 0;
             finish(bed, &got, is_bad ? EVBUS_RETRY : EVBUS_DONE, text);
         }
+    }
 }
 
 static void is_as_it_was(const struct bed *bed, uint64_t n_done, uint64_t n_failed, uint64_t n_letters, bool is_paused)
