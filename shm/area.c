@@ -102,6 +102,16 @@ bool area_death(const struct frame *frame, struct area_death *out_death)
     return true;
 }
 
+bool area_origin(const struct frame *frame, struct area_origin *out_origin)
+{
+    const uint8_t *bytes;
+    size_t len;
+    if (!area_find(frame, AREA_ORIGIN, &bytes, &len) || len != sizeof *out_origin)
+        return false;
+    memcpy(out_origin, bytes, sizeof *out_origin);
+    return true;
+}
+
 bool area_source(const struct frame *frame, struct area_source *out_source)
 {
     const uint8_t *bytes;

@@ -12,8 +12,8 @@ enum area_tag {                       /* as stored: never another meaning */
                 AREA_EXPIRES = 5,     /* 8 bytes: ns since 1970 */
                 AREA_SOURCE =
                     6, /* struct area_source: the event that a dead letter, its resolution or a replay is about */
-                AREA_ORIGIN = 7, /* reserved for what a bridge brings in */
-                AREA_BROKER = 8, /* likewise */
+                AREA_ORIGIN = 7, /* struct area_origin: where what a bridge has brought in was published */
+                AREA_BROKER = 8, /* text: what the broker calls it */
                 AREA_EXTRA = 9,  /* reserved for members of an envelope that are not ours */
                 AREA_TOPIC = 10, /* text: the topic of AREA_SOURCE's event */
                 AREA_DEATH = 11, /* struct area_death: of a dead letter */
@@ -30,6 +30,15 @@ struct area_source {
     char log[NAME_BYTES];
 };
 static_assert(sizeof(struct area_source) == 32 + NAME_BYTES, "format 1: nothing stands between its fields");
+
+/* Where an event of another bus stands there. bus all zero: it was put into the broker by a program that is no evbus. */
+struct area_origin {
+    uint8_t bus[16];
+    uint64_t position;
+    uint32_t partition;
+    uint32_t unused;
+};
+static_assert(sizeof(struct area_origin) == 32, "format 1: nothing stands between its fields");
 
 /* What a dead letter's text does not say. */
 struct area_death {
@@ -63,6 +72,7 @@ bool area_find(const struct frame *frame, enum area_tag tag, const uint8_t **out
 uint64_t area_number(const struct frame *frame, enum area_tag tag);
 bool area_source(const struct frame *frame, struct area_source *out_source);
 bool area_death(const struct frame *frame, struct area_death *out_death);
+bool area_origin(const struct frame *frame, struct area_origin *out_origin);
 
 /* A text, with its NUL in cap bytes; false: there is none, it does not fit, or it holds a NUL. */
 bool area_text(const struct frame *frame, enum area_tag tag, char *out_text, size_t cap);

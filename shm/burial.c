@@ -137,6 +137,8 @@ static void clear_logs(struct memory *memory, uint32_t slot, bool is_dead)
     hold_leave(&memory->control->seat, slot);
     hold_leave(&memory->control->admin, slot);
     hold_leave(&memory->control->settler, slot);
+    for (uint32_t g = 0; g < GROUPS_MAX; g++)
+        hold_leave(&memory->control->groups[g].leader, slot);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)
         bury_pins(&memory->logs[i], slot);
     for (uint32_t i = 0; i < memory_n_logs(memory); i++)

@@ -12,7 +12,7 @@
  * takes its settings from `defaults`, then from its own entry; so does a group. An entry, or a service in `here`, that
  * no topic knows is an error: a mistyped name would cost somebody's events.
  *
- *   ack           "memory" or "disk" ("broker": a promise that nothing keeps yet would be worse than none).
+ *   ack           "memory", "disk" or "broker" (at a broker, and on disk where the log has a journal; needs a bridge that runs).
  *   visible       "memory" or "synced": left out, what is on disk where ack is "disk", else what is in memory.
  *   journal       true, but with "tests": true; false leaves the log's events in memory alone.
  *   ring          Power of two, 512 KiB to 1 GiB. With "tests": true from 4 KiB, so that tests soon reach a ring's end.
@@ -138,11 +138,12 @@ static bool ack_read(struct parse *p, const json_t *value, enum evbus_ack *out_a
 {
     const char *text = json_string_value(value);
     bool is_disk = false;
-    if (text != NULL && strcmp(text, "broker") == 0)
-        return settings_wrong(&p->s, "\"broker\" needs the bridge, which this build does not have yet; \"disk\" is the "
-                                     "most that it has");
     if (value == NULL)
         return true;
+    if (text != NULL && strcmp(text, "broker") == 0) {
+        *out_ack = EVBUS_ACK_BROKER;
+        return true;
+    }
     if (!settings_word(&p->s, value, "memory", "disk", &is_disk))
         return false;
     *out_ack = is_disk ? EVBUS_ACK_DISK : EVBUS_ACK_MEMORY;
@@ -424,7 +425,7 @@ static bool journal_check(struct parse *p)
     for (size_t i = 0; i < catalogue->n_logs; i++) {
         struct catalogue_log *log = &catalogue->logs[i];
         if (!log->visible_is_said)
-            log->visible_synced = log->ack == EVBUS_ACK_DISK;
+            log->visible_synced = log->ack == EVBUS_ACK_DISK || (log->ack == EVBUS_ACK_BROKER && log->journal);
         if (log->journal || (log->ack != EVBUS_ACK_DISK && !log->visible_synced))
             continue;
         p->s.section = "logs";

@@ -15,6 +15,7 @@ static const char *text_of(const struct frame *frame, enum area_tag tag, char *t
 static void fill_area(const struct frame *frame, struct delivery_texts *texts, struct evbus_delivery *out)
 {
     struct area_source source;
+    struct area_origin origin;
     out->traceparent = text_of(frame, AREA_TRACEPARENT, texts->traceparent, TRACE_PARENT_MAX);
     if (out->traceparent != NULL && trace_check_parent(out->traceparent, strlen(out->traceparent), NULL) !=
                                         EVBUS_OK) /* who continues it relies on it */
@@ -26,6 +27,14 @@ static void fill_area(const struct frame *frame, struct delivery_texts *texts, s
     out->expires_at_ns = area_number(frame, AREA_EXPIRES);
     if ((frame->flags & FRAME_REPLAY) != 0 && area_source(frame, &source))
         out->replayed = source.n_replays;
+    if (area_origin(frame, &origin)) {
+        texts->origin = (struct evbus_origin){
+            .partition = origin.partition,
+            .position = origin.position,
+            .broker_id = text_of(frame, AREA_BROKER, texts->broker_id, sizeof texts->broker_id - 1)};
+        memcpy(texts->origin.bus, origin.bus, sizeof origin.bus);
+        out->origin = &texts->origin;
+    }
 }
 
 /* By their versions: there are few of them. */

@@ -14,6 +14,8 @@ struct delivery_texts {
     char tracestate[TRACE_STATE_MAX + 1];
     char correlation_id[TRACE_ID_MAX + 1];
     char causation_id[TRACE_ID_MAX + 1];
+    char broker_id[64];
+    struct evbus_origin origin;
     struct evbus_version versions[FRAME_VERSIONS_MAX];
 };
 

@@ -191,6 +191,44 @@ static int hear_replays(struct memory *memory, uint32_t group, struct error *err
     return rc;
 }
 
+/* A mirror holds its checkpoint as it holds an event: from where its cursor stands. */
+static int hold_saves(struct memory *memory, uint32_t group, struct error *err)
+{
+    struct topic_set wanted = {{0}};
+    uint32_t id;
+    bool is_back = atomic_load_explicit(&memory->control->ready, memory_order_relaxed) == 0;
+    int rc = own_topic(memory, MEMORY_NOTES_LOG, entry_of(memory, group)->name, &id, err);
+    if (rc != EVBUS_OK)
+        return rc;
+    struct memory_log *notes = memory_internal_log(memory, MEMORY_NOTES_LOG);
+    topic_set_add(&wanted, id);
+    rc = make_parts(memory, notes, group, is_back ? GROUP_EARLIEST : GROUP_LATEST, 0, err);
+    if (rc == EVBUS_OK)
+        set_topics(notes, group, &wanted);
+    return rc;
+}
+
+uint32_t group_save_topic(struct memory *memory, uint32_t group)
+{
+    const struct memory_log *notes = memory_internal_log(memory, MEMORY_NOTES_LOG);
+    char topic[NAME_BYTES];
+    return notes != NULL ? find_own_topic(memory, notes, entry_of(memory, group)->name, topic) : 0;
+}
+
+/* Leaders of a mirror count on, also where it is made again in another place: a broker knows the highest. */
+static void count_leaders_on(struct memory *memory, uint32_t group)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < GROUPS_MAX; i++) {
+        uint32_t number = HOLD_NUMBER(atomic_load_explicit(&entry_of(memory, i)->leader, memory_order_relaxed));
+        most = number > most ? number : most;
+    }
+    atomic_store_explicit(&entry_of(memory, group)->leader, HOLD_WORD(most, 0), memory_order_relaxed);
+    atomic_store_explicit(&entry_of(memory, group)->paused, 0, memory_order_relaxed);
+    for (int i = 0; i < MIRROR_TEXT_BYTES / 8; i++)
+        atomic_store_explicit(&entry_of(memory, group)->told[i], 0, memory_order_relaxed);
+}
+
 int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err)
 {
     uint32_t group = group_find(memory, plan->name);
@@ -230,6 +268,10 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
     }
     if (rc == EVBUS_OK)
         rc = hear_replays(memory, group, err);
+    if (rc == EVBUS_OK && (plan->flags & GROUP_MIRROR) != 0) {
+        rc = hold_saves(memory, group, err);
+        count_leaders_on(memory, group);
+    }
     if (rc != EVBUS_OK) {
         clear(memory, group);
         return rc;
@@ -239,7 +281,8 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
     return EVBUS_OK;
 }
 
-uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs)
+uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs,
+                          enum group_from from)
 {
     bool has_changed = false;
     for (uint32_t l = 0; l < n_logs && l < memory_n_logs(memory); l++) {
@@ -250,7 +293,7 @@ uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct to
         if (memcmp(&before, &after, sizeof after) == 0)
             continue;
         if (topic_set_is_empty(&before))
-            make_parts(memory, &memory->logs[l], group, GROUP_LATEST, 0, NULL); /* which reads nothing */
+            make_parts(memory, &memory->logs[l], group, from, 0, NULL); /* which reads nothing */
         set_topics(&memory->logs[l], group, &after);
         has_changed = true;
     }

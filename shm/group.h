@@ -12,7 +12,7 @@ enum group_from { GROUP_LATEST, GROUP_EARLIEST, GROUP_POSITION, GROUP_TIME };
 /* A group to be made. */
 struct group_plan {
     const char *name;
-    uint32_t flags;                 /* GROUP_AD_HOC, GROUP_EPHEMERAL */
+    uint32_t flags;                 /* GROUP_AD_HOC, GROUP_EPHEMERAL, GROUP_MIRROR */
     const struct topic_set *wanted; /* by log index; n_logs of them */
     uint32_t n_logs;
     enum group_from from;
@@ -24,7 +24,8 @@ struct group_plan {
 int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err);
 
 /* Gives a group that is there the topics that it lacks: in logs that are new to it from the latest position on. 1: it has changed. */
-uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs);
+uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs,
+                          enum group_from from);
 
 /* The topic of a group's dead letters stays when the group is gone. Has one of this name had it, and what is said when no more
  * fit: EVBUS_ELIMIT. */
@@ -50,6 +51,9 @@ struct topic_set group_topics(const struct memory_log *log, uint32_t group);
 int group_join(struct memory *memory, uint32_t group, uint32_t slot, uint64_t logs, uint32_t *out_member,
                uint32_t *out_owner, struct error *err);
 void group_leave(struct memory *memory, uint32_t group, uint32_t member, uint32_t owner);
+
+/* The id of the topic of a mirror's checkpoints, in the log of notes; 0: there is none. */
+uint32_t group_save_topic(struct memory *memory, uint32_t group);
 
 /* The living members' slots, in their order; at most MEMBERS_MAX. Returns how many. */
 uint32_t group_members(const struct memory *memory, uint32_t group, uint32_t out_slots[MEMBERS_MAX]);

@@ -89,6 +89,20 @@ static int put_id(struct bus_thread *thread, enum area_tag tag, const char *text
     return put(&thread->area, tag, text, len, err);
 }
 
+#define BROKER_ID_MAX 63
+
+static int put_origin(struct area *area, const struct evbus_origin *origin, struct error *err)
+{
+    struct area_origin at = {.position = origin->position, .partition = origin->partition};
+    const char *id = origin->broker_id != NULL ? origin->broker_id : "";
+    size_t len = strnlen(id, BROKER_ID_MAX + 1);
+    if (len > BROKER_ID_MAX || !json_is_utf8(id, len))
+        return error_set(err, EVBUS_EINVAL, "event.origin.broker_id is no UTF-8 of at most %d bytes", BROKER_ID_MAX);
+    memcpy(at.bus, origin->bus, sizeof at.bus);
+    int rc = put(area, AREA_ORIGIN, &at, sizeof at, err);
+    return rc == EVBUS_OK && len != 0 ? put(area, AREA_BROKER, id, len, err) : rc;
+}
+
 int header_build(const struct evbus_event *event, struct bus_thread *thread, struct error *err)
 {
     const struct evbus_delivery *cause = event->cause != NULL ? event->cause : thread->handling;
@@ -109,5 +123,7 @@ int header_build(const struct evbus_event *event, struct bus_thread *thread, str
                     "causation_id", err);
     if (rc == EVBUS_OK && event->expires_at_ns != 0)
         rc = put(&thread->area, AREA_EXPIRES, &event->expires_at_ns, sizeof event->expires_at_ns, err);
+    if (rc == EVBUS_OK && event->origin != NULL)
+        rc = put_origin(&thread->area, event->origin, err);
     return rc;
 }

@@ -9,7 +9,7 @@ static inline bool header_is_wanted(const struct evbus_event *event, const struc
 {
     return thread->handling != NULL || event->cause != NULL || event->traceparent != NULL ||
            event->tracestate != NULL || event->correlation_id != NULL || event->causation_id != NULL ||
-           event->expires_at_ns != 0;
+           event->expires_at_ns != 0 || event->origin != NULL;
 }
 
 /* Into thread->area. EVBUS_OK; EVBUS_EINVAL: the message names the field; EVBUS_EIO: the kernel gives no randomness. */

@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 5 /* counts what offsets cannot show: a field that changes its meaning */
+#define LAYOUT_VERSION 6 /* counts what offsets cannot show: a field that changes its meaning */
 
 #define CELL_BYTES     64
 #define CELL_WORDS     8 /* of 8 bytes */
@@ -128,8 +128,10 @@ struct outage {
     _Atomic uint64_t text[OUTAGE_TEXT_BYTES / 8];           /* as since_ns: a handler's bytes */
 };
 
+#define MIRROR_TEXT_BYTES 256 /* with its NUL */
+
 enum { GROUP_FREE = 0, GROUP_MAKING = 1, GROUP_LIVE = 2 };
-enum { GROUP_AD_HOC = 1, GROUP_EPHEMERAL = 2 };
+enum { GROUP_AD_HOC = 1, GROUP_EPHEMERAL = 2, GROUP_MIRROR = 4 };
 
 /* One group of the bus. Its number is its index, in every log. */
 struct group_entry {
@@ -141,7 +143,11 @@ struct group_entry {
     _Atomic uint64_t seen_ns;           /* its maker, then the keeper: wall clock when it had a living member last */
     uint32_t dlq_topic;                 /* as flags: id of its topic in the log of dead letters */
     uint32_t replay_topic;              /* as flags: id of its topic in the log of replays */
-    char name[SERVICE_BYTES];           /* as flags */
+    _Atomic uint32_t leader;   /* of a mirror: who leads it (CAS, HOLD_WORD); goes on over a place's lives [FENCE] */
+    _Atomic uint32_t progress; /* its leader: + 1 with each round */
+    _Atomic uint32_t paused;   /* operators: 1: nothing goes out or in */
+    char name[SERVICE_BYTES];  /* as flags */
+    _Atomic uint64_t told[MIRROR_TEXT_BYTES / 8]; /* its leader: how it is, for people */
     struct outage outage;
     struct member members[MEMBERS_MAX];
 };
@@ -228,7 +234,7 @@ struct log_head {
     uint32_t n_partitions;
     uint8_t has_journal;
     uint8_t is_visible_synced; /* readers see what is on disk, not before [J6] */
-    uint8_t is_ack_disk;       /* a publish waits until it is */
+    uint8_t ack;               /* enum evbus_ack: what a publish waits for, at least */
     char name[NAME_BYTES];
     /* whoever applies a catalogue: how long files of the journal are kept, ns, and how many bytes of them in all; 0: any */
     alignas(64) _Atomic uint64_t retention_ns;
@@ -315,6 +321,10 @@ struct ring_head {
     _Atomic uint32_t write_failed; /* the keeper: the code of its last write or sync, positive; 0: it went well */
     _Atomic uint64_t
         not_synced; /* the keeper, before `synced`: what was lost by a failed sync lies below. 0: nothing */
+    /* leaders of mirrors (CAS, forward): what lies below is at a broker; then futex, + 1, where somebody waits */
+    alignas(64) _Atomic uint64_t mirrored;
+    _Atomic uint32_t mirror;
+    _Atomic uint32_t mirror_wanted; /* who waits for it: 1, again each round; a leader: 0 */
 };
 static_assert(offsetof(struct ring_head, released) == 64, "the gate's line is not the producers' line");
 static_assert(offsetof(struct ring_head, lows) == 384, "readers' lows lie apart");

@@ -56,7 +56,9 @@ int memory_view_log(struct memory *memory, uint32_t index, const char *name, uin
     snprintf(log->name, sizeof log->name, "%s", name);
     log->index = index;
     log->n_partitions = n_partitions;
-    log->is_ack_disk = log->head->is_ack_disk != 0;
+    log->ack = (enum evbus_ack)log->head->ack;
+    if (log->ack != EVBUS_ACK_DISK && log->ack != EVBUS_ACK_BROKER)
+        log->ack = EVBUS_ACK_MEMORY;
     log->rings = calloc(n_partitions, sizeof *log->rings);
     if (log->rings == NULL)
         return error_no_memory(err, "the rings of %s", log->name);

@@ -18,7 +18,7 @@ struct memory_log {
     struct group_part *parts; /* of partition 0: see memory_part() */
     uint32_t n_partitions;
     size_t part_stride; /* bytes from one partition to the next */
-    bool is_ack_disk;   /* a publish waits until it is on disk */
+    enum evbus_ack ack; /* what a publish waits for, at least */
     uint32_t index;     /* in struct memory */
     _Atomic bool prefaulted;
 };

@@ -69,7 +69,7 @@ static int fill_log(struct memory *memory, uint32_t index, const struct catalogu
     head->n_partitions = wanted->n_partitions;
     head->has_journal = wanted->journal && memory->control->incarnation != 0;
     head->is_visible_synced = head->has_journal && wanted->visible_synced;
-    head->is_ack_disk = head->has_journal && wanted->ack == EVBUS_ACK_DISK;
+    head->ack = (uint8_t)wanted->ack;
     memory_keep_for(log->region.base, wanted);
     snprintf(head->name, sizeof head->name, "%s", wanted->name);
     char *at = (char *)(head + 1);

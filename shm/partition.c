@@ -19,6 +19,7 @@
 
 /* How long a publish waits for the disk. It never waits for a consumer there, and never for ever. */
 #define DISK_SLOW_NS   (10 * CLOCK_NS_PER_S)
+#define BROKER_SLOW_NS (10 * CLOCK_NS_PER_S)
 #define DISK_FAILED_NS CLOCK_NS_PER_S /* when the last write has failed */
 #define DISK_ROUND_NS  (50 * CLOCK_NS_PER_MS)
 #define BEHIND_NS      (20 * CLOCK_NS_PER_MS) /* grace for the journal's writer, also without a timeout */
@@ -49,6 +50,14 @@ static bool is_writer_behind(const struct ring *ring)
            ring_tail(ring) - ring_journaled(ring) > ring->capacity / 4;
 }
 
+/* Behind the claim: who takes over changes the word first and then looks for claims of ours. So either we see the word, or our claim
+ * is seen, and cancelled; then we come here again. */
+static bool holds(const struct partition_fence *fence)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* edge FENCE, from: our claim */
+    return atomic_load_explicit(fence->word, memory_order_relaxed) == fence->value;
+}
+
 int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
                      struct partition_wait wait, uint64_t *out_pos, struct error *err)
 {
@@ -65,6 +74,10 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
             ring_write(claim, frame);
             if (wait.has_points)
                 point_pass(POINT_PUBLISH_WRITTEN, NULL);
+            if (wait.fence != NULL && !holds(wait.fence)) {
+                ring_abandon(claim);
+                return error_set(err, EVBUS_EFENCED, "%s/%u: another one has taken over", ring->name, ring->partition);
+            }
             rc = ring_commit(claim, err);
             if (wait.has_points)
                 point_pass(POINT_PUBLISH_COMMITTED, NULL);
@@ -156,6 +169,33 @@ int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos,
                                now - start_ns, err);
         ring_keeper(memory);
         futex_wait(&head->sync, seen, clock_left(DISK_ROUND_NS, 0, DISK_ROUND_NS));
+    }
+}
+
+int partition_await_broker(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t timeout_ns,
+                           struct error *err)
+{
+    struct ring_head *head = ring->head;
+    uint64_t start_ns = clock_mono_ns();
+    uint64_t patience_ns = timeout_ns > BROKER_SLOW_NS ? timeout_ns : BROKER_SLOW_NS;
+    for (;;) {
+        uint32_t seen = atomic_load_explicit(&head->mirror, memory_order_acquire);
+        atomic_store_explicit(&head->mirror_wanted, 1, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst); /* edge MIRROR, to: who waits for it */
+        if (atomic_load_explicit(&head->mirrored, memory_order_acquire) > pos)
+            return EVBUS_OK;
+        uint64_t now = clock_mono_ns();
+        if (retire_is_gone(memory, now))
+            return error_set(err, EVBUS_ESTALE,
+                             "the bus was removed while we waited for the broker in %s/%u: open again", ring->name,
+                             ring->partition);
+        if (now - start_ns >= patience_ns)
+            return error_set(err, EVBUS_EIO,
+                             "%s/%u at %" PRIu64 ": the event is on the bus, and not known to be at the broker after "
+                             "%" PRIu64
+                             " ms: it goes there as soon as it can; `evbus bridge status` tells why it is not",
+                             ring->name, ring->partition, pos, (now - start_ns) / CLOCK_NS_PER_MS);
+        futex_wait(&head->mirror, seen, clock_left(DISK_ROUND_NS, 0, DISK_ROUND_NS));
     }
 }
 

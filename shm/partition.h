@@ -7,16 +7,24 @@
 #include "memory.h"
 #include "ring.h"
 
+/* What a producer has that may be taken from it: while it is `value` it may publish. See mirror.c. */
+struct partition_fence {
+    const _Atomic uint32_t *word;
+    uint32_t value;
+};
+
 /* How a producer waits for room. */
 struct partition_wait {
-    uint64_t timeout_ns;   /* 0: not at all */
-    uint64_t spin_ns;      /* before it sleeps; UINT64_MAX: it never sleeps */
-    bool has_points;       /* a publish of the user's: tests may crash it or make it fail (point.h) */
-    struct memory *memory; /* once it is gone there is nothing to wait for. NULL: it cannot go */
+    uint64_t timeout_ns;                 /* 0: not at all */
+    uint64_t spin_ns;                    /* before it sleeps; UINT64_MAX: it never sleeps */
+    bool has_points;                     /* a publish of the user's: tests may crash it or make it fail (point.h) */
+    struct memory *memory;               /* once it is gone there is nothing to wait for. NULL: it cannot go */
+    const struct partition_fence *fence; /* NULL: nobody can take anything from it */
 };
 
 /* Claims, writes and commits a frame of n_cells for the thread that owns `claim`. Nobody is woken: partition_wake().
- * EVBUS_OK; EVBUS_EFULL; EVBUS_ESTALE; EVBUS_EEXHAUSTED; EVBUS_ECORRUPT. */
+ * EVBUS_OK; EVBUS_EFULL; EVBUS_ESTALE; EVBUS_EEXHAUSTED; EVBUS_ECORRUPT; EVBUS_EFENCED: its fence is another's, and it is published
+ * neither now nor later. */
 int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
                      struct partition_wait wait, uint64_t *out_pos, struct error *err);
 
@@ -32,6 +40,10 @@ void partition_make_room(struct memory *memory, struct ring *ring, uint64_t pos)
 
 /* Waits until what stands in [pos, end) is on disk. EVBUS_OK; EVBUS_EIO: it is not, and why; EVBUS_ESTALE. */
 int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t end, struct error *err);
+
+/* Waits until the event at pos is at the broker; timeout_ns: 10 s at least. EVBUS_OK; EVBUS_EIO: it is not known to be; EVBUS_ESTALE. */
+int partition_await_broker(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t timeout_ns,
+                           struct error *err);
 
 /* Where the journal of a ring stands. */
 void partition_place(const struct memory *memory, const struct ring *ring, struct segment_place *out_place);

@@ -98,7 +98,7 @@ int provide_groups(struct memory *memory, const struct catalogue *catalogue, enu
         if (group == GROUP_NONE)
             rc = group_make(memory, &plan, &group, err);
         else
-            n = group_add_topics(memory, group, wanted, plan.n_logs);
+            n = group_add_topics(memory, group, wanted, plan.n_logs, GROUP_LATEST);
         if (inout_n != NULL)
             *inout_n += n;
     }

@@ -9,9 +9,11 @@
  * [R11]. A publish inside a publish (a signal handler's) must not: the outer one still writes. They are told apart by the
  * stack: the new call's frame is above the old one's, or the unwinder walks past where the old one was and does not find it.
  * Checked by tests/unit/test_publish.c, tests/crash/test_publish.c and tests/crash/test_threads.c. */
+#include "publish.h"
 #include "bus.h"
 #include "clock.h"
 #include "frame.h"
+#include "group.h"
 #include "header.h"
 #include "json.h"
 #include "partition.h"
@@ -32,7 +34,8 @@ struct parcel {
     struct frame frame;
     struct frame_version more[FRAME_VERSIONS_MAX - 1];
     uint32_t n_cells;
-    bool is_disk; /* we return when it is on disk */
+    enum evbus_ack ack; /* what we return at */
+    bool is_disk;       /* so it must be on disk */
     struct partition_wait wait;
 };
 
@@ -153,30 +156,41 @@ static int check_more(const struct evbus_event *event, struct parcel *out, size_
     return EVBUS_OK;
 }
 
+/* Does any mirror take the topic to a broker? */
+static bool is_mirrored(const struct memory *memory, const struct topics_place *place)
+{
+    for (uint32_t g = 0; g < GROUPS_MAX; g++) {
+        if (!group_is_live(memory, g) || (memory->control->groups[g].flags & GROUP_MIRROR) == 0)
+            continue;
+        struct topic_set topics = group_topics(place->log, g);
+        if (topic_set_has(&topics, place->id))
+            return true;
+    }
+    return false;
+}
+
 /* A publish may ask for more than its log's, never for less. */
-static int check_ack(const struct evbus_event *event, const struct memory_log *log, bool *out_is_disk,
+static int check_ack(const struct evbus_event *event, const struct memory *memory, struct parcel *out,
                      struct error *err)
 {
-    switch (event->ack) {
-    case EVBUS_ACK_LOG:
-    case EVBUS_ACK_MEMORY:
-        *out_is_disk = log->is_ack_disk;
-        return EVBUS_OK;
-    case EVBUS_ACK_DISK:
-        *out_is_disk = true;
-        if (log->rings[0].has_journal)
-            return EVBUS_OK;
+    const struct memory_log *log = out->place.log;
+    bool has_journal = log->rings[0].has_journal;
+    if ((unsigned)event->ack > EVBUS_ACK_BROKER)
+        return error_set(err, EVBUS_EINVAL, "event.ack is %d, which is no enum evbus_ack", (int)event->ack);
+    out->ack = event->ack > log->ack ? event->ack : log->ack;
+    out->is_disk = has_journal && out->ack >= EVBUS_ACK_DISK;
+    if (out->ack == EVBUS_ACK_DISK && !has_journal)
         return error_set(
             err, EVBUS_EINVAL,
             "event.ack is \"disk\", but log %s has no journal (the catalogue says \"journal\": false): ask "
             "for \"memory\", which survives kill -9 but no power cut",
             log->name);
-    case EVBUS_ACK_BROKER:
+    if (out->ack == EVBUS_ACK_BROKER && !is_mirrored(memory, &out->place))
         return error_set(err, EVBUS_EINVAL,
-                         "event.ack is \"broker\", which needs the bridge; this version has none: ask for "
-                         "\"disk\" or \"memory\"");
-    }
-    return error_set(err, EVBUS_EINVAL, "event.ack is %d, which is no enum evbus_ack", (int)event->ack);
+                         "%s is \"broker\", and no bridge takes topic %s to one: run evbus-bridge, or ask for \"%s\"",
+                         event->ack == EVBUS_ACK_BROKER ? "event.ack" : "the ack of its log", event->topic,
+                         has_journal ? "disk" : "memory");
+    return EVBUS_OK;
 }
 
 static bool is_nil(const uint8_t id[16])
@@ -186,16 +200,19 @@ static bool is_nil(const uint8_t id[16])
 }
 
 /* Everything about an event but its id and time. */
-static int check(struct evbus *bus, struct bus_thread *thread, const struct evbus_event *event, struct parcel *out,
-                 struct error *err)
+static int check(struct evbus *bus, struct bus_thread *thread, const struct evbus_event *event,
+                 const struct partition_fence *fence, struct parcel *out, struct error *err)
 {
     if (event->topic == NULL)
         return error_set(err, EVBUS_EINVAL, "event.topic is NULL");
     if (event->payload == NULL)
         return error_set(err, EVBUS_EINVAL, "event.payload is NULL; an empty payload is the JSON text null");
-    int rc = topics_find(bus->topics, event->topic, &thread->recent, &out->place, err);
-    if (rc == EVBUS_OK)
-        rc = check_ack(event, out->place.log, &out->is_disk, err);
+    if ((event->origin != NULL) != (fence != NULL))
+        return error_set(err, EVBUS_EINVAL, "event.origin is %s",
+                         fence == NULL ? "for evbus_mirror_bring() alone" : "NULL");
+    int rc = topics_find(bus->topics, event->topic, fence == NULL ? &thread->recent : NULL, &out->place, err);
+    if (rc == EVBUS_OK && fence == NULL)
+        rc = check_ack(event, &bus->memory, out, err);
     if (rc != EVBUS_OK)
         return rc;
     size_t key_len = event->key == NULL    ? 0
@@ -217,7 +234,12 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
         .spin_ns = bus_spin_ns(bus),
         .has_points = true,
         .memory = &bus->memory,
+        .fence = fence,
     };
+    if (fence != NULL) { /* nobody waits for it, and whoever keeps a checkpoint of it asks what is on disk */
+        out->ack = EVBUS_ACK_MEMORY;
+        out->is_disk = false;
+    }
     out->frame = (struct frame){
         .kind = FRAME_EVENT,
         .timestamp_ns = event->timestamp_ns,
@@ -330,7 +352,7 @@ static void write_receipt(const struct parcel *parcel, uint64_t pos, size_t size
         .log = parcel->ring->name,
         .partition = parcel->ring->partition,
         .position = pos,
-        .ack = parcel->is_disk ? EVBUS_ACK_DISK : EVBUS_ACK_MEMORY,
+        .ack = parcel->ack,
     };
     memcpy(receipt.id, parcel->frame.id, sizeof receipt.id);
     memcpy(out, &receipt, size != 0 && size < sizeof receipt ? size : sizeof receipt);
@@ -365,7 +387,7 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
     struct span_of_publish span;
     uint64_t pos = 0;
     event = span_publish(bus, thread, event, &span);
-    rc = check(bus, thread, event, &parcel, err);
+    rc = check(bus, thread, event, NULL, &parcel, err);
     if (rc == EVBUS_OK)
         rc = send(bus, thread, &parcel, &pos, err);
     if (rc == EVBUS_OK) {
@@ -374,6 +396,8 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
         partition_wake(&bus->memory, parcel.place.log, parcel.ring, &topics, pos);
         if (parcel.is_disk)
             rc = partition_await_disk(&bus->memory, parcel.ring, pos, pos + parcel.n_cells, err);
+        if (rc == EVBUS_OK && parcel.ack == EVBUS_ACK_BROKER)
+            rc = partition_await_broker(&bus->memory, parcel.ring, pos, event->timeout_ns, err);
         if (rc == EVBUS_OK && receipt != NULL)
             write_receipt(&parcel, pos, receipt->size, receipt);
     } else if (rc == EVBUS_EFULL) {
@@ -397,6 +421,10 @@ static const void *element(const void *array, size_t size, size_t i)
 struct span {
     uint64_t pos;
     uint64_t end; /* 0: nothing */
+    bool is_disk;
+    bool is_broker; /* likewise at the broker */
+    uint64_t last;  /* position of its last event */
+    uint64_t timeout_ns;
 };
 
 /* What a batch has published: nobody has been woken for it yet, or it is not known to be on disk. */
@@ -423,6 +451,10 @@ static void add_span(struct unrung *unrung, const struct parcel *parcel, uint64_
     if (span->end == 0)
         span->pos = pos;
     span->end = pos + parcel->n_cells;
+    span->last = pos;
+    span->is_disk = span->is_disk || parcel->is_disk;
+    span->is_broker = span->is_broker || parcel->ack == EVBUS_ACK_BROKER;
+    span->timeout_ns = parcel->wait.timeout_ns;
 }
 
 static int await_spans(struct evbus *bus, const struct unrung *unrung, struct error *err)
@@ -431,8 +463,11 @@ static int await_spans(struct evbus *bus, const struct unrung *unrung, struct er
     for (uint32_t l = 0; unrung->has_spans && l < memory_n_logs(&bus->memory); l++)
         for (uint32_t p = 0; rc == EVBUS_OK && p < bus->memory.logs[l].n_partitions; p++) {
             const struct span *span = &unrung->spans[l][p];
-            if (span->end != 0)
-                rc = partition_await_disk(&bus->memory, &bus->memory.logs[l].rings[p], span->pos, span->end, err);
+            struct ring *ring = &bus->memory.logs[l].rings[p];
+            if (span->end != 0 && span->is_disk)
+                rc = partition_await_disk(&bus->memory, ring, span->pos, span->end, err);
+            if (rc == EVBUS_OK && span->end != 0 && span->is_broker)
+                rc = partition_await_broker(&bus->memory, ring, span->last, span->timeout_ns, err);
         }
     return rc;
 }
@@ -451,28 +486,20 @@ static int send_one(struct evbus *bus, struct bus_thread *thread, struct parcel 
     }
     if (rc == EVBUS_OK) {
         topic_set_add(&unrung->topics[parcel->place.log->index], parcel->place.id);
-        if (parcel->is_disk)
+        if (parcel->ack != EVBUS_ACK_MEMORY)
             add_span(unrung, parcel, *out_pos);
         partition_make_room(&bus->memory, parcel->ring, *out_pos);
     }
     return rc;
 }
 
-EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const struct evbus_event *events, size_t n,
-                                                     struct evbus_receipt *receipts, size_t *out_published)
+/* The checks of all come before the first is published. fence: NULL, or that of a mirror's leader. */
+static int publish_all(struct evbus *bus, struct bus_thread *thread, const struct evbus_event *events, size_t n,
+                       const struct partition_fence *fence, struct evbus_receipt *receipts, size_t *out_published,
+                       struct error *err)
 {
-    struct error *err = error_of_thread();
-    struct bus_thread *thread;
+    int rc = EVBUS_OK;
     size_t n_done = 0;
-    if (out_published != NULL)
-        *out_published = 0;
-    if (events == NULL && n > 0)
-        return error_set(err, EVBUS_EINVAL, "events is NULL");
-    int rc = check_receipt(receipts, err);
-    if (rc == EVBUS_OK)
-        rc = begin(bus, &thread, (uintptr_t)__builtin_dwarf_cfa(), err);
-    if (rc != EVBUS_OK)
-        return rc;
     size_t size = n > 0 && events->size != 0 ? events->size : sizeof *events;
     size_t receipt_size = receipts != NULL && receipts->size != 0 ? receipts->size : sizeof *receipts;
     struct unrung unrung; /* large: its spans are not cleared unless they are needed */
@@ -486,7 +513,7 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
         at = i;
         rc = bus_take_struct(&event, sizeof event, element(events, size, i), size, "struct evbus_event", err);
         if (rc == EVBUS_OK)
-            rc = check(bus, thread, &event, &parcel, err);
+            rc = check(bus, thread, &event, fence, &parcel, err);
     }
     while (n_done < n && rc == EVBUS_OK) {
         uint64_t pos = 0;
@@ -494,7 +521,7 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
         bus_take_struct(&event, sizeof event, element(events, size, at), size, "struct evbus_event", err);
         event.payload_is_checked = true;
         const struct evbus_event *sent = span_publish(bus, thread, &event, &span);
-        if ((rc = check(bus, thread, sent, &parcel, err)) == EVBUS_OK)
+        if ((rc = check(bus, thread, sent, fence, &parcel, err)) == EVBUS_OK)
             rc = send_one(bus, thread, &parcel, &unrung, &pos, err);
         span_published(bus, sent, &span, &(struct span_end){parcel.frame.id, parcel.ring, pos, &parcel.frame, rc});
         if (rc == EVBUS_OK) {
@@ -513,10 +540,43 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
             rc = disk;
         }
     }
-    if (out_published != NULL)
-        *out_published = n_done;
+    *out_published = n_done;
     if (rc == EVBUS_ESTALE)
         bus_check(bus, NULL);
-    leave(thread);
     return rc == EVBUS_OK ? rc : error_prefix(err, rc, "event %zu of %zu", at + 1, n);
+}
+
+EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const struct evbus_event *events, size_t n,
+                                                     struct evbus_receipt *receipts, size_t *out_published)
+{
+    struct error *err = error_of_thread();
+    struct bus_thread *thread;
+    size_t n_done = 0;
+    if (out_published != NULL)
+        *out_published = 0;
+    if (events == NULL && n > 0)
+        return error_set(err, EVBUS_EINVAL, "events is NULL");
+    int rc = check_receipt(receipts, err);
+    if (rc == EVBUS_OK)
+        rc = begin(bus, &thread, (uintptr_t)__builtin_dwarf_cfa(), err);
+    if (rc != EVBUS_OK)
+        return rc;
+    rc = publish_all(bus, thread, events, n, NULL, receipts, &n_done, err);
+    if (out_published != NULL)
+        *out_published = n_done;
+    leave(thread);
+    return rc;
+}
+
+IN_PUBLISH_SECTION int publish_brought(struct evbus *bus, const struct evbus_event *events, size_t n,
+                                       const struct partition_fence *fence, size_t *out_brought, struct error *err)
+{
+    struct bus_thread *thread;
+    *out_brought = 0;
+    int rc = begin(bus, &thread, (uintptr_t)__builtin_dwarf_cfa(), err);
+    if (rc != EVBUS_OK)
+        return rc;
+    rc = publish_all(bus, thread, events, n, fence, NULL, out_brought, err);
+    leave(thread);
+    return rc;
 }

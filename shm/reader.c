@@ -10,6 +10,7 @@
  *
  * A pin is a low per partition, held by the slot of the thread that used the reader last. What is given out lies in private
  * memory and was checked after it was copied. Checked by tests/unit/test_reader.c and tests/crash/test_readers.c. */
+#include "reader.h"
 #include "burial.h"
 #include "bus.h"
 #include "clock.h"
@@ -22,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TURN_EVENTS     16 /* of one partition, before the others are looked at */
+#define TURN_EVENTS     16 /* of one partition, before the others are looked at; and what is a run */
 #define PAUSE_NS        (4 * CLOCK_NS_PER_US)
 #define ROUNDS_PER_LOOK 64
 #define SLEEP_MAX_NS    (250 * CLOCK_NS_PER_MS)
@@ -44,8 +45,9 @@ struct evbus_reader {
     size_t n_cursors;
     size_t turn;        /* cursor to look at first */
     unsigned n_of_turn; /* events that it has given in a row */
-    unsigned n_of_run;  /* events since the last time that there was none */
-    uint64_t *buffer;   /* the frame that was given out last, and a cell for its NUL */
+    unsigned turn_max;
+    unsigned n_of_run; /* events since the last time that there was none */
+    uint64_t *buffer;  /* the frame that was given out last, and a cell for its NUL */
     uint64_t lost;
     uint64_t pin_thread; /* number of the thread that holds our pins; 0: we have none */
     uint32_t publisher;  /* whose name stands in service; 0: nobody's */
@@ -194,6 +196,7 @@ EVBUS_API int evbus_reader_open(struct evbus_reader **out_reader, struct evbus *
     reader->bus = bus;
     for (int l = 0; l < LOGS_MAX; l++)
         reader->logs[l].pin = CURSOR_NO_PIN;
+    reader->turn_max = TURN_EVENTS;
     reader->pin_thread = options.pin ? thread->number : 0;
     rc = want_topics(reader, &options, err);
     if (rc == EVBUS_OK)
@@ -272,7 +275,7 @@ static void give_out(struct evbus_reader *reader, size_t at, const struct frame 
 static int poll_all(struct evbus_reader *reader, bool look, struct evbus_delivery *out, uint64_t *out_wait_ns,
                     struct error *err)
 {
-    if (reader->n_of_turn >= TURN_EVENTS) {
+    if (reader->n_of_turn >= reader->turn_max) {
         reader->n_of_turn = 0;
         reader->turn = reader->turn + 1 < reader->n_cursors ? reader->turn + 1 : 0;
     }
@@ -295,6 +298,58 @@ static int poll_all(struct evbus_reader *reader, bool look, struct evbus_deliver
         at = at + 1 < reader->n_cursors ? at + 1 : 0;
     }
     return EVBUS_EAGAIN;
+}
+
+/* --- where it stands, for a mirror ---------------------------------------------------------------------------------------- */
+
+static struct cursor *cursor_of(struct evbus_reader *reader, const struct ring *ring)
+{
+    for (size_t i = 0; i < reader->n_cursors; i++)
+        if (reader->cursors[i].ring == ring)
+            return &reader->cursors[i];
+    return NULL;
+}
+
+bool reader_go_to(struct evbus_reader *reader, const struct ring *ring, uint64_t position)
+{
+    struct cursor *cursor = cursor_of(reader, ring);
+    if (cursor == NULL)
+        return false;
+    bool is_parked = position == READER_PARKED;
+    uint64_t oldest = ring_oldest(ring);
+    cursor_close(cursor);
+    cursor->lost = 0;
+    cursor->blocked = (struct ring_blocked){0};
+    if (!is_parked) {
+        cursor->lost = position < oldest ? oldest - position : 0;
+        atomic_store_explicit(&cursor->pos, position < oldest ? oldest : position, memory_order_relaxed);
+    }
+    atomic_store_explicit(&cursor->retry_ns, is_parked ? UINT64_MAX : 0, memory_order_relaxed);
+    return true;
+}
+
+void reader_want_what_comes(struct evbus_reader *reader)
+{
+    for (size_t i = 0; i < reader->n_cursors; i++) {
+        struct reader_log *log = reader->cursor_logs[i];
+        size_t l = (size_t)(log - reader->logs);
+        for (uint32_t t = 0; t < TOPICS_MAX; t++)
+            if (log->names[t][0] == '\0')
+                topic_set_add(&reader->wanted[l], t + 1);
+    }
+}
+
+void reader_set_turn(struct evbus_reader *reader, unsigned n_events)
+{
+    reader->turn_max = n_events;
+}
+
+uint64_t reader_position(struct evbus_reader *reader, const struct ring *ring)
+{
+    const struct cursor *cursor = cursor_of(reader, ring);
+    if (cursor == NULL || atomic_load_explicit(&cursor->retry_ns, memory_order_relaxed) == UINT64_MAX)
+        return READER_PARKED;
+    return cursor_pos(cursor);
 }
 
 /* --- waiting ----------------------------------------------------------------------------------------------------------- */

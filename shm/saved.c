@@ -114,8 +114,9 @@ static json_t *snapshot_group(const struct memory *memory, uint32_t group)
             is_whole = is_whole && json_object_set_new(logs, memory->logs[l].name,
                                                        snapshot_log(&memory->logs[l], group, &topics)) == 0;
     }
-    return json_pack("{s:o,s:b,s:o}", "name", json_stringn(entry->name, strnlen(entry->name, SERVICE_BYTES)), "adHoc",
-                     (int)((entry->flags & GROUP_AD_HOC) != 0), "logs", whole_or_none(logs, is_whole));
+    return json_pack("{s:o,s:b,s:b,s:o}", "name", json_stringn(entry->name, strnlen(entry->name, SERVICE_BYTES)),
+                     "adHoc", (int)((entry->flags & GROUP_AD_HOC) != 0), "mirror",
+                     (int)((entry->flags & GROUP_MIRROR) != 0), "logs", whole_or_none(logs, is_whole));
 }
 
 int saved_snapshot(const struct memory *memory, char **out_text, size_t *out_len, struct error *err)
@@ -314,7 +315,8 @@ static int restore_group(struct memory *memory, const json_t *saved, struct save
         return EVBUS_OK;
     wanted_of(memory, logs, wanted);
     struct group_plan plan = {.name = name,
-                              .flags = json_is_true(json_object_get(saved, "adHoc")) ? GROUP_AD_HOC : 0,
+                              .flags = (json_is_true(json_object_get(saved, "adHoc")) ? GROUP_AD_HOC : 0) |
+                                       (json_is_true(json_object_get(saved, "mirror")) ? GROUP_MIRROR : 0),
                               .wanted = wanted,
                               .n_logs = memory_n_logs(memory),
                               .from = GROUP_EARLIEST};

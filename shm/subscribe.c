@@ -122,6 +122,8 @@ static int find_or_make(struct evbus_subscription *sub, const struct evbus_subsc
                              "pattern %s fits no topic of bus %s; `evbus catalogue show` lists them",
                              options->patterns[i], memory->bus);
     sub->of.group = group_find(memory, sub->of.name);
+    if (sub->of.group != GROUP_NONE && (memory->control->groups[sub->of.group].flags & GROUP_MIRROR) != 0)
+        return error_set(err, EVBUS_EINVAL, "group %s is a mirror's: what it receives goes to a broker", sub->of.name);
     if (sub->of.group != GROUP_NONE)
         return options->n_patterns > 0 ? may_take(sub, covered, err) : EVBUS_OK;
     if (options->n_patterns == 0)

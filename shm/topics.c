@@ -260,7 +260,11 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
                 struct error *err)
 {
     int rc = EVBUS_OK;
+    struct topics_recent none = {0};
+    bool is_brought = recent == NULL;
     uint32_t generation = atomic_load_explicit(&topics->memory->control->generation, memory_order_acquire);
+    if (is_brought)
+        recent = &none;
     if (recent->generation == generation && strcmp(recent->name, topic) == 0) {
         *out_place = recent->place; /* names a log, which is there as long as the bus */
         return EVBUS_OK;
@@ -284,7 +288,7 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
         rc = unknown(topics, topic, err);
     } else {
         const struct entry *entry = &table->entries[found - 1];
-        if (entry->may_publish) {
+        if (entry->may_publish || is_brought) {
             recent->generation = 0; /* first and last: a longjmp may come between any two of these */
             atomic_signal_fence(memory_order_seq_cst);
             *out_place = recent->place = entry->place;

@@ -33,7 +33,7 @@ void topics_close(struct topics *topics);
 int topics_enter_thread(struct error *err);
 
 /* May our service publish on it, and where does it go? A newer catalogue is read first. Any thread; `recent` is its own.
- * EVBUS_OK; EVBUS_ENOTFOUND; EVBUS_EDENIED. */
+ * recent NULL: what was published elsewhere may go to any topic, and nothing is remembered. EVBUS_OK; EVBUS_ENOTFOUND; EVBUS_EDENIED. */
 int topics_find(struct topics *topics, const char *topic, struct topics_recent *recent, struct topics_place *out_place,
                 struct error *err);
 

@@ -79,13 +79,13 @@ enum evbus_code {
 };
 
 /** When publish returns, how safe is the event? Belongs to the topic's log; a publish may ask for more, never for less.
- *  DISK needs the log's journal ("journal": false in the catalogue: refused by name); BROKER needs the bridge, which this version
- *  does not have. */
+ *  DISK needs the log's journal ("journal": false in the catalogue: refused by name); BROKER needs a bridge (evbus-bridge) that takes
+ *  the topic. */
 enum evbus_ack {
     EVBUS_ACK_LOG = 0,    /**< whatever the catalogue says for the topic's log */
     EVBUS_ACK_MEMORY = 1, /**< every process of this host can see it; it survives kill -9 of all of them */
     EVBUS_ACK_DISK = 2,   /**< it survives a power cut */
-    EVBUS_ACK_BROKER = 3  /**< it is mirrored to the broker */
+    EVBUS_ACK_BROKER = 3  /**< it is at the broker as well; and on disk, where its log has a journal */
 };
 
 /** How a call waits for an event or for room. */
@@ -189,6 +189,14 @@ struct evbus_version {
 
 #define EVBUS_VERSIONS_MAX 8 /**< of one event */
 
+/** Where an event was published that a bridge has brought in. */
+struct evbus_origin {
+    uint8_t bus[16];    /**< its bus, by its uuid; all zero: it was put into the broker by a program that is no evbus */
+    uint32_t partition; /**< there, of the log of its topic */
+    uint64_t position;  /**< there */
+    const char *broker_id; /**< what the broker calls it, at most 63 bytes; NULL: nothing */
+};
+
 struct evbus_delivery;
 
 struct evbus_event {
@@ -220,6 +228,7 @@ struct evbus_event {
     /** ns since 1970; a group that has not handled it by then makes it a dead letter (expired), which is handled when it is replayed.
      *  0: never */
     uint64_t expires_at_ns;
+    const struct evbus_origin *origin; /**< of evbus_mirror_bring() alone; else NULL */
 };
 
 /** Where an event went. Printed as lomash.orders/2@123456. */
@@ -242,6 +251,8 @@ struct evbus_receipt {
  *  Disk     with ack disk it returns when the event is synced: one fdatasync, which it shares with whoever publishes at the same
  *           time. EVBUS_EIO: the event is in memory, may be delivered, and is not known to be on disk, since the disk has failed for
  *           a second, or did not answer for ten; publish it again with the same id.
+ *  Broker   with ack broker it returns when the bridge has told that the broker has the event. EVBUS_EIO: it is on the bus, and not known to be
+ *           there after 10 s, or timeout_ns if that is longer; it goes there when it can.
  *  Cost     without that, no system call unless somebody sleeps or the ring is full, but one per 64 ids that we make (getrandom), and once a
  *           second a look whether the bus still has its names; no memory is allocated after a thread's first call.
  *  Returns  EVBUS_OK; EVBUS_EINVAL (evbus_message() names the field); EVBUS_EDENIED (who may is in the message);
@@ -327,7 +338,8 @@ struct evbus_delivery {
      *  payloads are those of the event, and attempt counts from 1; log, partition and position are where the replay stands, as of each
      *  delivery: `evbus why` tells where the event stood. */
     uint32_t replayed;
-    uint64_t *defer_ns; /**< a group's: evbus_defer() writes there; a reader's: NULL */
+    uint64_t *defer_ns;                /**< a group's: evbus_defer() writes there; a reader's: NULL */
+    const struct evbus_origin *origin; /**< a bridge has brought it in from there; NULL: it was published here */
 };
 
 /** The next event. Order holds within a partition, so among events of one key; partitions are served by turns.

@@ -3,7 +3,7 @@
 #
 #   run.sh                  all cases of the table below
 #   run.sh --only NAME      the cases of one model (stamp, slots, release, doorbell, dead, pin, pending, lease,
-#                           keeper)
+#                           keeper, mirror)
 #
 # What the models cover, in small (2 or 3 threads, 2 to 4 cells, a few events, one or two faults, every interleaving):
 #   stamp     claim, write, commit, cancel, the stamp that readers poll, death at any step                    R17 R19
@@ -16,6 +16,7 @@
 #   pending   a group's entries: take, run, finish, followers, attempts, dead letters, takeover, low           P1 - P8 P10
 #   lease     who holds a partition: burial, takeover, handover, zombies, the low that its holder stores       P3 P5 B6
 #   keeper    two keepers of one file, one deposed and late, or killed; a failed fdatasync; a cut              J4
+#   mirror    leaders of a mirror that bring in, are stopped anywhere and deposed                              FENCE
 # What they do not cover: memory orders weaker than store buffers (all but doorbell are sequentially consistent: a pass is no
 # proof of the fences on arm64); liveness under fairness (only "nothing can move and somebody waits" is found, not two who
 # turn in circles); more than two fences; wrapping laps, positions, generations and epochs; several files, marks, groups' states; the kernel.
@@ -84,6 +85,8 @@ keeper   |-DCAP=1                                                  |-E|pass
 keeper   |-DDIES -DCUT                                             |-E|pass
 keeper   |-DMEMORY                                                 |-E|pass
 keeper   |-DMEMORY -DDIES -DCAP=1                                  |-E|pass
+mirror   |                                                         |-E|pass
+mirror   |-DN=2 -DK=3                                              |-E|pass
 stamp    |-DSTAMPSTORE                                             |  |fail
 stamp    |-DSTAMPFIRST                                             |  |fail
 stamp    |-DNOWORD                                                 |  |fail
@@ -155,6 +158,10 @@ keeper   |-DNOSWEEP                                                |-E|fail
 keeper   |-DDRAFTLATE                                              |-E|fail
 keeper   |-DSTAMPLATE                                              |-E|fail
 keeper   |-DMEMORY -DNOTELL                                        |-E|fail
+mirror   |-DNOLOOK                                                 |-E|fail
+mirror   |-DLOOKFIRST                                              |-E|fail
+mirror   |-DNOCANCEL                                               |-E|fail
+mirror   |-DREADFIRST                                              |-E|fail
 '
 
 only=

@@ -370,8 +370,6 @@ static const struct {
      "logs.'lomash.orders'.ack: 'disk' needs the log's journal: leave 'journal': false away, or say 'memory'"},
     {"ack: disk in tests, which have no journal", WITH("'tests':true,'defaults':{'ack':'disk'}"),
      "logs.'lomash.orders'.ack: 'disk' needs the log's journal"},
-    {"ack: broker", DEFAULTS("'ack':'broker'"),
-     "defaults.ack: 'broker' needs the bridge, which this build does not have"},
     {"ack: another word", DEFAULTS("'ack':'ram'"), "defaults.ack: must be 'memory' or 'disk'; found 'ram'"},
     {"ack: a number", DEFAULTS("'ack':1"), "defaults.ack: must be 'memory' or 'disk'; found 1"},
     {"visible: synced without a journal", DEFAULTS("'visible':'synced','journal':false"),

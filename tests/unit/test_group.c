@@ -250,12 +250,12 @@ Test(group, topics_that_it_lacks_are_added_and_counted_once)
         cr_assert_eq(evbus_publish(f.bus, &(struct evbus_event){.topic = "test.b.one", .payload = "1"}, NULL), 0);
     struct topic_set wanted[2] = {topics_of(1, 0), {{0}}};
     uint32_t changes = group_changes(memory, group);
-    cr_expect_eq(group_add_topics(memory, group, wanted, 2), 0u, "it has them");
+    cr_expect_eq(group_add_topics(memory, group, wanted, 2, GROUP_LATEST), 0u, "it has them");
     cr_expect_eq(group_changes(memory, group), changes);
     uint64_t cursor = pending_cursor(memory_part(&memory->logs[0], 0, group));
     wanted[0] = topics_of(2, 0);
     wanted[1] = topics_of(1, 0);
-    cr_expect_eq(group_add_topics(memory, group, wanted, 2), 1u);
+    cr_expect_eq(group_add_topics(memory, group, wanted, 2, GROUP_LATEST), 1u);
     cr_expect_neq(group_changes(memory, group), changes, "its members hear it");
     struct topic_set topics = group_topics(&memory->logs[0], group);
     cr_expect(topic_set_has(&topics, 1) && topic_set_has(&topics, 2));
@@ -263,7 +263,7 @@ Test(group, topics_that_it_lacks_are_added_and_counted_once)
     cr_expect_eq(pending_cursor(memory_part(&memory->logs[1], 0, group)), ring_tail(&memory->logs[1].rings[0]),
                  "a log that is new to it: from the latest on");
     cr_expect_neq(atomic_load(&memory->logs[1].rings[0].head->lows[group_low_index(group)]), 0u);
-    cr_expect_eq(group_add_topics(memory, group, wanted, 2), 0u);
+    cr_expect_eq(group_add_topics(memory, group, wanted, 2, GROUP_LATEST), 0u);
     fixture_end(&f);
 }
 

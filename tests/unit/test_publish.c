@@ -437,7 +437,7 @@ static const struct refusal {
     {"ack broker",
      {.topic = "test.a.one", .payload = "1", .ack = EVBUS_ACK_BROKER},
      EVBUS_EINVAL,
-     {"event.ack", "broker", "memory"}},
+     {"event.ack", "no bridge", "memory"}},
     {"no ack at all", {.topic = "test.a.one", .payload = "1", .ack = 99}, EVBUS_EINVAL, {"event.ack", "99"}},
     {"a topic that is not there",
      {.topic = "test.a.three", .payload = "1"},
