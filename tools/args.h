@@ -2,6 +2,8 @@
 #ifndef EVBUS_TOOLS_ARGS_H
 #define EVBUS_TOOLS_ARGS_H
 
+#include "args_nearest.h"
+
 #include <evbus/evbus.h>
 
 #define ARG_ABSENT UINT64_MAX /* of a number or a duration that was not given */
@@ -135,9 +137,6 @@ bool args_read_duration(const char *text, uint64_t *out_ns);
 
 /* "2.0", "2", of len bytes: MAJOR from 1 on, no leading zeros. */
 bool args_read_version(const char *text, size_t len, uint16_t out_version[2]);
-
-/* args_nearest.c. Of the candidates, the one that is nearly `word`; NULL when none is. Call it for each with the same *best. */
-void args_nearest(const char *word, const char *candidate, const char **best, size_t *best_distance);
 
 /* The whole file ("-": standard input), NUL-terminated; to be freed. Returns 0, or the exit code after the message. */
 int args_read_file(const char *path, size_t max_bytes, char **out_text, size_t *out_len);

@@ -1,5 +1,5 @@
 /* args_nearest.c: what somebody meant who mistyped it. */
-#include "args.h"
+#include "args_nearest.h"
 
 #include <string.h>
 

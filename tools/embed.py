@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Write a text file as a C array, called as the output file is: embed.py share/catalogue.json catalogue_shipped.c
+"""Write a text file as a C array, called as the output file is: embed.py share/catalogue.json catalogue_shipped.c [HEADER]
 
-Character constants, since a string literal may hold no more than 4095 bytes in C11."""
+HEADER declares it; without, it is called as the output file is, too. Character constants, since a string literal may hold no more than 4095 bytes in C11."""
 import pathlib
 import sys
 
-source, out = map(pathlib.Path, sys.argv[1:])
+source, out = map(pathlib.Path, sys.argv[1:3])
+header = sys.argv[3] if len(sys.argv) > 3 else f"{out.stem}.h"
 constants = [f"'\\x{byte:02x}'" for byte in source.read_bytes()] + ["0"]
 rows = [", ".join(constants[at:at + 16]) for at in range(0, len(constants), 16)]
-out.write_text(f'/* Made from {source.name} by tools/embed.py. */\n#include "{out.stem}.h"\n\n'
+out.write_text(f'/* Made from {source.name} by tools/embed.py. */\n#include "{header}"\n\n'
                f"const char {out.stem}[] = {{\n    " + ",\n    ".join(rows) + "};\n")

@@ -1,8 +1,8 @@
-/* slices.c: a JSON text, and the members of its object, as they stand there.
+/* slices.c: a JSON text, and the members of its object or the items of its array, as they stand there.
  *
  * What passes a value on must not read it: a parser that makes numbers of numbers gives back 1e2 as 100.0, and of two members of
  * one name only one. So a text is walked over once, by the grammar of RFC 8259, and values are slices of it: 19.99 stays 19.99,
- * blanks stay blanks. It is the library's own question (shm/json.c), asked again here since the tool knows no more of the library
+ * blanks stay blanks. It is the library's own question (shm/json.c), asked again here since tools and bridge know no more of the library
  * than a service does; tests/fuzz/cloudevents.c compares the two on any bytes.
  *
  * Each *_end() takes where a thing begins and returns where it ended, or NULL with `wrong` and `what` set. */
@@ -217,6 +217,21 @@ bool slice_next(struct slice object, const char **at, struct slice *out_name, st
     const char *value = name_end(name, &walk);
     const char *end = value_end(value, &walk);
     *out_name = (struct slice){.at = name, .len = (size_t)(string_end(name, &walk) - name)};
+    *out_value = (struct slice){.at = value, .len = (size_t)(end - value)};
+    *at = end;
+    return true;
+}
+
+bool slice_item(struct slice array, const char **at, struct slice *out_value)
+{
+    struct walk walk = {.end = array.at + array.len};
+    const char *begin = blanks_end(*at == NULL ? array.at : *at, &walk);
+    if (begin == walk.end || *begin != (*at == NULL ? '[' : ','))
+        return false;
+    const char *value = blanks_end(begin + 1, &walk);
+    if (value == walk.end || *value == ']')
+        return false; /* [] */
+    const char *end = value_end(value, &walk);
     *out_value = (struct slice){.at = value, .len = (size_t)(end - value)};
     *at = end;
     return true;
