@@ -1,0 +1,32 @@
+/* checkpoint.h: how far out and in are, kept in the bus for whoever leads next. See checkpoint.c. */
+#ifndef EVBUS_BRIDGE_CHECKPOINT_H
+#define EVBUS_BRIDGE_CHECKPOINT_H
+
+#include "egress.h"
+#include "ingress.h"
+
+struct checkpoint;
+
+/* Either may be NULL: nothing goes that way. EVBUS_OK; EVBUS_ENOSPC. */
+int checkpoint_open(struct checkpoint **out, struct evbus_mirror *mirror, struct egress *egress,
+                    struct ingress *ingress, uint64_t interval_ns);
+void checkpoint_close(struct checkpoint *checkpoint);
+
+/* We lead now: what the leader before us has kept, and what has come in since, is told to egress and ingress. EVBUS_OK, also where nothing was
+ * kept; as evbus_mirror_load() and _brought(); EVBUS_ECORRUPT: what was kept is none. */
+int checkpoint_recall(struct checkpoint *checkpoint);
+
+/* Takes the next one when it is time to, and keeps it as soon as what it tells of is on disk. is_last: now, however short a time ago the last one
+ * was. Lowers *inout_due_ns to when it wants to be called again. is_kept: called when one is kept: reports to the broker may go. EVBUS_OK;
+ * EVBUS_EFENCED; what cannot be kept now is tried again. */
+int checkpoint_pump(struct checkpoint *checkpoint, uint64_t now, bool is_last, uint64_t *inout_due_ns,
+                    void (*is_kept)(void *context, const char *stream, const char *id), void *context);
+
+/* How far each stream was read, as the last checkpoint says that was kept: what the broker may be told. "": not at all. */
+void checkpoint_tell_streams(const struct checkpoint *checkpoint,
+                             void (*stream)(void *context, const char *stream, const char *id), void *context);
+
+/* Is one taken and not kept yet, or has something happened since the last one? */
+bool checkpoint_is_due(const struct checkpoint *checkpoint);
+
+#endif

@@ -1,0 +1,24 @@
+/* topics.h: which topics are mirrored, and in which stream each of them stands. See topics.c. */
+#ifndef EVBUS_BRIDGE_TOPICS_H
+#define EVBUS_BRIDGE_TOPICS_H
+
+#include "config.h"
+
+#include <evbus/admin.h>
+
+struct topics_one {
+    char topic[128];
+    char log[128];
+};
+
+/* Of the catalogue as it was when it was read. */
+struct topics {
+    struct topics_one *all;
+    size_t n;
+};
+
+/* EVBUS_OK; EVBUS_ENOSPC; as evbus_catalogue_text(). To be freed by topics_free(), also one that was zeroed. */
+int topics_read(struct evbus *bus, const struct config *config, struct topics *out);
+void topics_free(struct topics *topics);
+
+#endif
