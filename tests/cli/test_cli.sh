@@ -14,7 +14,7 @@ catalogue='{ "namespace": "lomash", "tests": true, "defaults": { "partitions": 1
               "lomash.content.blog.published": { "producers": ["editor"], "groups": [] } },
   "logs": { "lomash.content": { "ring": "1MiB", "partitions": 2 } } }'
 
-commands='init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup'
+commands='init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup bridge'
 
 # Nobody is there who would read for the groups: without them a log is released when it fills.
 forget_groups() {
@@ -793,7 +793,7 @@ it_completes_commands_options_topics_and_buses() {
     # shellcheck source=/dev/null
     source "$source_root/tools/completion/evbus"
     completes 'stat' st
-    completes 'init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup demo' ''
+    completes 'init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup bridge demo' ''
     completes '--timeout' tail --tim
     completes '--key --key-field' pub lomash.orders.created --ke
     completes '--watch' -b x stat --w
@@ -803,6 +803,7 @@ it_completes_commands_options_topics_and_buses() {
     completes 'cloudevents' convert --to ''
     completes 'check show apply export' catalogue ''
     completes 'ls verify export' journal ''
+    completes 'status pause resume' bridge ''
     completes '--dir' journal verify --d
     completes 'ls show add rm seek' group ''
     completes 'analytics mailer' group show ''
