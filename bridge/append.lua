@@ -7,11 +7,13 @@
 --   gives how many were appended; or EVBUS-FENCED <stream> <incarnation> <epoch>, EVBUS-GAP <stream> <mark>, or
 --   Redis' own error
 --
--- Order. All is looked at before anything is written: types, fences, joins. Then stream by stream: the mark first,
--- since who may not write it must append nothing; then the entries. Only what nobody foresees can fail there, as a
--- stream whose ids have come to their end: the mark is then put back to what the stream really has. So at any return
--- a mark says exactly what its stream holds, and whoever repeats the batch goes on there. Redis writes all of a
--- script to its file and its replicas as one.
+-- Order. All is looked at before anything is written: types, fences, joins. Then stream by stream: the mark's epoch,
+-- since who may not write it must append nothing; the entries; last the mark's position. Only what nobody foresees can
+-- fail there, as a stream whose ids have come to their end: the mark then says what the stream really has. So at any
+-- return a mark says exactly what its stream holds, and whoever repeats the batch goes on there. Redis writes all of a
+-- script to its file and its replicas as one. Where it is killed in that write it may find the first half of it again,
+-- behind the second restart (7.0: a MULTI without its EXEC stays in the file): then entries are there twice, as the
+-- position comes last; with the position first they would be missing.
 --
 -- A stream that is not there has nothing of ours, whatever its mark says: somebody has removed it. Numbers are texts:
 -- Lua's are doubles. The ten names stand here and do not travel: that is a quarter of the cost. Checked by
@@ -70,7 +72,7 @@ local n = 0
 for s = 1, #KEYS / 2 do
   local stream, key = KEYS[2 * s - 1], KEYS[2 * s]
   if #todo[s] > 0 then
-    local set = redis.pcall('HSET', key, 'position', last[s], 'epoch', epoch, 'incarnation', incarnation)
+    local set = redis.pcall('HSET', key, 'position', marks[s], 'epoch', epoch, 'incarnation', incarnation)
     if type(set) == 'table' then
       return set
     end
@@ -88,6 +90,9 @@ for s = 1, #KEYS / 2 do
     end
     done = ARGV[i + 8]
     n = n + 1
+  end
+  if #todo[s] > 0 then
+    redis.pcall('HSET', key, 'position', done)
   end
 end
 return n

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TOPIC  BRIDGEHEAD_TOPIC
@@ -291,6 +292,46 @@ Test(redis_away, many_large_entries_are_read_fewer_at_a_time, .timeout = 300)
 }
 
 /* --- away and back ------------------------------------------------------------------------------------------------ */
+
+/* The last 60 bytes of what it has written: a write that was killed. */
+static void cut_its_file(const struct redis_server *server)
+{
+    char path[300];
+    struct stat stat;
+    snprintf(path, sizeof path, "%s/appendonlydir/appendonly.aof.1.incr.aof", server->dir);
+    cr_assert_eq(lstat(path, &stat), 0, "%s", path);
+    cr_assert_eq(truncate(path, stat.st_size - 60), 0);
+}
+
+/* Redis 7.0 keeps the first half of a script in its file then, and does it after all when it is started once more. */
+Test(redis_away, half_a_batch_that_comes_back_hides_nothing)
+{
+    struct redis_server server = redis_server_start("appendonly yes\nappendfsync always");
+    struct bridgehead *head = bridgehead_start(server.url);
+    const uint64_t first[] = {4}, batch[] = {8, 12, 16};
+    cr_assert_eq(bridgehead_append(head, TOPIC, 0, 1, first), BACKEND_OK);
+    cr_assert_eq(bridgehead_append(head, TOPIC, 4, 3, batch), BACKEND_OK);
+    redis_server_kill(&server);
+    cut_its_file(&server);
+    redis_server_again(&server);
+    cr_assert(bridgehead_await(head, head->is_here), "%s", head->whys);
+    cr_assert_eq(bridgehead_mark(head, TOPIC), 4, "the second batch is not there");
+    redis_server_ask(&server, "EVAL %s 0", "redis.call('SET','x','1')redis.call('SET','y','1')");
+    redis_server_kill(&server);
+    cr_assert(bridgehead_await(head, !head->is_here));
+    redis_server_again(&server);
+    cr_assert(bridgehead_await(head, head->is_here), "%s", head->whys);
+    uint64_t mark = bridgehead_mark(head, TOPIC);
+    cr_assert_eq(mark, 4, "the mark says %" PRIu64 " of a batch that is not there as a whole", mark);
+    cr_assert_eq(bridgehead_append(head, TOPIC, 4, 3, batch), BACKEND_OK, "%s", head->append_why);
+    const char *there = redis_server_fields(&server, TOPIC, "position");
+    for (size_t i = 0; i < 3; i++) {
+        char position[8];
+        snprintf(position, sizeof position, "%" PRIu64, batch[i]);
+        cr_expect_not_null(strstr(there, position), "%s is not there: %s", position, there);
+    }
+    bridgehead_close(head);
+}
 
 Test(redis_away, killed_and_started_again_it_goes_on_where_it_was)
 {
