@@ -15,7 +15,7 @@
  * a gap since we were told the mark. Nothing that is behind `at` is given up by the bus (checkpoint.c), so what was lost behind a checkpoint is
  * still there to be sent again; what was lost before it is there as long as the journal keeps it, and what is not is told.
  * What was brought in from elsewhere is passed over: so there are no loops.
- * Checked by tests/broker/test_egress.c. */
+ * Checked by tests/broker/test_bridge.c, test_bridge_away.c, test_bridge_death.c. */
 #include "egress.h"
 
 #include "now.h"

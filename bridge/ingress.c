@@ -17,7 +17,7 @@
  * The broker may have an event twice (its tail was lost, and sent again): the marks are by origin and position, not by the broker's ids. Ids that
  * it has given and lost are no ids any more: reset() tells where to go on.
  * Nothing of another bus is sent on: every host reads it from the broker by itself.
- * Checked by tests/broker/test_ingress.c. */
+ * Checked by tests/broker/test_bridge.c, test_bridge_death.c, test_hosts.c. */
 #include "ingress.h"
 
 #include "now.h"
