@@ -6,6 +6,7 @@
 #include "bridgehead.h"
 #include "proxy.h"
 #include "redis.h"
+#include "trial.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -341,7 +342,7 @@ static void cut_everywhere(bool is_reply)
     struct bridgehead *head = bridgehead_start(proxy.url);
     uint64_t n = 0;
     while (cut_after(&server, &proxy, head, is_reply, n))
-        n++;
+        n += is_reply || trial_is_full() ? 1 : 7; /* odd: every other one asks first */
     cr_assert_gt(n, is_reply ? 7 : 600, "two answers \":2\\r\\n:1\\r\\n\" have 8 bytes, two batches many");
     cr_log_info("%" PRIu64 " cuts", n);
     bridgehead_close(head);
