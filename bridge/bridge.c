@@ -235,7 +235,7 @@ static int brought_part(void *context, const struct evbus_mirror_part *part)
     return evbus_mirror_brought(bridge->mirror, part->log, part->partition, part->held, ignore, NULL);
 }
 
-/* What the catalogue has by now. is_new: partitions have come that were not there when we were told what has come in. */
+/* What the catalogue has by now. is_leading: partitions that have come since we lead have still to be read. */
 static int look_at_catalogue(struct bridge *bridge, bool is_leading)
 {
     struct topics fresh = {0};
