@@ -353,10 +353,11 @@ static void drop(struct world *world)
     world->n_drops++;
 }
 
-static void do_fault(struct world *world)
+/* The first is a cut, the second a kill; then by chance. */
+static void do_fault(struct world *world, uint64_t round)
 {
     struct host *host = &world->hosts[below(world, N_HOSTS)];
-    uint64_t which = below(world, 8);
+    uint64_t which = round == 1 ? 0 : round == 2 ? 3 : below(world, 8);
     bool is_all = which == 7;
     for (unsigned i = 0; i < N_HOSTS; i++)
         if (is_all || &world->hosts[i] == host) {
@@ -537,7 +538,7 @@ static void live_through(const char *name, const char *layout, uint64_t n_in_all
     for (uint64_t round = 1; round <= n_rounds; round++) {
         uint64_t until_ms = await_now_ms() + 50 + below(&world, 250);
         allow(&world, n_each * round / n_rounds);
-        do_fault(&world);
+        do_fault(&world, round);
         while (await_now_ms() < until_ms) {
             look(&world, false);
             await_pause();
