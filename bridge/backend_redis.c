@@ -12,6 +12,7 @@
  * layout=topic: not here, by name, and asked again as any that is away: a failover may move the master behind the
  * same name at any time. READONLY, LOADING and MASTERDOWN, whenever they come, do the same. A maxmemory-policy that
  * evicts streams is told, and gone on with. Checked by tests/broker/. */
+#include "now.h"
 #include "redis_backend.h"
 
 #include "redis_error.h"
@@ -337,8 +338,8 @@ static size_t redis_fds(struct backend *backend, struct pollfd *fds, size_t cap,
     redis_in_until(redis, &until_ns);
     if (until_ns == UINT64_MAX)
         return n;
-    uint64_t now_ns = redis_now_ns();
-    uint64_t left_ms = until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
+    uint64_t now = now_ns();
+    uint64_t left_ms = until_ns > now ? (until_ns - now + 999999) / 1000000 : 0;
     if (*inout_timeout_ms < 0 || left_ms < (uint64_t)*inout_timeout_ms)
         *inout_timeout_ms = (int)(left_ms < 3600000 ? left_ms : 3600000);
     return n;

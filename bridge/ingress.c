@@ -441,7 +441,6 @@ static int reject(struct ingress *ingress, const struct stream *stream, const st
 /* What is taken together: events, and up to which entry. */
 struct load {
     struct stream *stream;
-    const struct backend_entry *entries;
     size_t n;                                 /* events */
     const struct backend_entry *of[TOGETHER]; /* the entry of each */
     const char *id; /* of the last entry that was looked at: when the load is in, it is taken; NULL: none */
@@ -574,7 +573,7 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
     struct stream *stream = find(ingress, name);
     if (stream == NULL || ingress->backend == NULL)
         return false;
-    struct load load = {.stream = stream, .entries = entries};
+    struct load load = {.stream = stream};
     for (size_t i = 0; i < n; i++) {
         char why[EVBUS_ERROR_MAX + 1] = "";
         struct entry_event *event = &ingress->events[load.n];

@@ -21,6 +21,7 @@
  *
  * Checked by tests/broker/test_redis_conn.c. */
 #include "redis_conn.h"
+#include "now.h"
 
 #include "redis_error.h"
 #include "redis_resolve.h"
@@ -78,13 +79,6 @@ struct redis_conn {
     unsigned hello_left;
 };
 
-uint64_t redis_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
 /* --- what is expected --------------------------------------------------------------------------------------------- */
 
 static bool expect(struct redis_conn *conn, const struct redis_request *request)
@@ -102,7 +96,7 @@ static bool expect(struct redis_conn *conn, const struct redis_request *request)
         conn->expected_first = 0;
     }
     if (conn->expected_n == 0)
-        conn->alive_ns = redis_now_ns();
+        conn->alive_ns = now_ns();
     conn->expected[(conn->expected_first + conn->expected_n++) % conn->expected_cap] = *request;
     return true;
 }
@@ -121,7 +115,7 @@ static uint64_t with_jitter(uint64_t delay_ns)
 {
     uint32_t dice = 0;
     if (getrandom(&dice, sizeof dice, GRND_NONBLOCK) != (ssize_t)sizeof dice)
-        dice = (uint32_t)redis_now_ns();
+        dice = (uint32_t)now_ns();
     return delay_ns / 2 + delay_ns / 2 * dice / UINT32_MAX;
 }
 
@@ -162,7 +156,7 @@ static void lose(struct redis_conn *conn, const char *why)
     take_down(conn);
     conn->state = REST;
     conn->life++;
-    conn->until_ns = redis_now_ns() + with_jitter(conn->delay_ns);
+    conn->until_ns = now_ns() + with_jitter(conn->delay_ns);
     conn->delay_ns = conn->delay_ns < DELAY_MAX_NS / 2 ? conn->delay_ns * 2 : DELAY_MAX_NS;
     conn->was_lost = conn->loss;
     conn->expected = NULL;
@@ -199,7 +193,7 @@ static void go_on_shaking_hands(struct redis_conn *conn);
 static void go_on(struct redis_conn *conn, enum state state)
 {
     conn->state = state;
-    conn->until_ns = redis_now_ns() + conn->options.connect_timeout_ns;
+    conn->until_ns = now_ns() + conn->options.connect_timeout_ns;
 }
 
 static const char *mend_of(int number)
@@ -516,7 +510,7 @@ static void read_replies(struct redis_conn *conn)
         ssize_t n = read_some(conn, chunk, sizeof chunk);
         if (n <= 0)
             return;
-        conn->alive_ns = redis_now_ns();
+        conn->alive_ns = now_ns();
         conn->reply_bytes += (size_t)n;
         if (redisReaderFeed(conn->reader, chunk, (size_t)n) != REDIS_OK) {
             lose_at(conn, "no memory for its reply", NULL);
@@ -567,7 +561,7 @@ static void write_questions(struct redis_conn *conn)
         }
         bytes_eat(&conn->out, len);
         if (bytes_len(&conn->out) > 0) /* it takes it in, and has not the whole question yet */
-            conn->alive_ns = redis_now_ns();
+            conn->alive_ns = now_ns();
     }
 }
 
@@ -624,7 +618,7 @@ bool redis_conn_poll(const struct redis_conn *conn, struct pollfd *out, uint64_t
 
 static void look_at_the_time(struct redis_conn *conn)
 {
-    uint64_t now = redis_now_ns();
+    uint64_t now = now_ns();
     if (conn->state == REST)
         return;
     if (conn->state == RESOLVE && now >= conn->until_ns) {
@@ -651,7 +645,7 @@ void redis_conn_service(struct redis_conn *conn, short revents)
     uint64_t life = conn->life;
     switch (conn->state) {
     case REST:
-        if (redis_now_ns() >= conn->until_ns)
+        if (now_ns() >= conn->until_ns)
             start(conn);
         break;
     case RESOLVE:

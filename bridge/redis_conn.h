@@ -80,6 +80,4 @@ void redis_format_array(struct bytes *out, size_t n);
 void redis_format_text(struct bytes *out, const char *text, size_t len);
 void redis_format_number(struct bytes *out, uint64_t number);
 
-uint64_t redis_now_ns(void); /* CLOCK_MONOTONIC */
-
 #endif

@@ -20,6 +20,7 @@
  * bridge can say so and go on.
  *
  * Checked by tests/broker/test_redis_away.c. */
+#include "now.h"
 #include "redis_backend.h"
 #include "redis_error.h"
 #include "redis_scripts.h"
@@ -123,7 +124,7 @@ static void check_answered(void *context, uint64_t tag, const struct redisReply 
     redis->reading.n_checks--;
     if (tag != stream->n_listens)
         return;
-    stream->check_at_ns = redis_now_ns() + CHECK_NS;
+    stream->check_at_ns = now_ns() + CHECK_NS;
     if (reply->type == REDIS_REPLY_ERROR) {
         bool is_elsewhere = redis_error_find(reply->str)->is_elsewhere;
         stream->standing = BROKEN;
@@ -237,7 +238,7 @@ static bool give_out(struct redis_stream *stream, const struct redisReply *entri
     *inout_bytes += point_at(entries, out, fields);
     stream->is_wanted = false;
     stream->is_told_empty = false;
-    stream->check_at_ns = redis_now_ns() + CHECK_NS;
+    stream->check_at_ns = now_ns() + CHECK_NS;
     if (redis->callbacks.arrived(redis->context, stream->name, out, entries->elements))
         for (size_t i = 0; i < entries->elements; i++) {
             struct redis_id id = {0};
@@ -294,7 +295,7 @@ static void read_failed(struct redis_backend *redis, const char *error)
             tell_broken(in->streams[i], error);
         }
     unsigned doubled = in->n_failed < 7 ? in->n_failed++ : 7;
-    in->read_at_ns = redis_now_ns() + (50 * MS << doubled);
+    in->read_at_ns = now_ns() + (50 * MS << doubled);
     if (redis_error_find(error)->is_elsewhere)
         redis_conn_drop(redis->in, error);
 }
@@ -422,7 +423,7 @@ static void read_streams(struct redis_backend *redis)
 void redis_in_go_on(struct redis_backend *redis)
 {
     struct redis_in *in = &redis->reading;
-    uint64_t now = redis_now_ns();
+    uint64_t now = now_ns();
     if (redis->in == NULL || !redis->is_here || in->is_reading || in->n_checks > 0 || now < in->read_at_ns)
         return;
     if (in->giant != NULL) {
