@@ -32,7 +32,9 @@ static void check_log(const struct catalogue *catalogue, size_t index)
              (log->ring_bytes & (log->ring_bytes - 1)) == 0,
          "a ring of %llu bytes", (unsigned long long)log->ring_bytes);
     must(catalogue->payload_max + 328 <= log->ring_bytes / 4, "a payload that fits no frame of %s", log->name);
-    must(log->ack == EVBUS_ACK_MEMORY && !log->visible_synced, "a promise that nothing keeps");
+    must(log->ack == EVBUS_ACK_MEMORY || log->ack == EVBUS_ACK_DISK || log->ack == EVBUS_ACK_BROKER, "ack %d",
+         log->ack);
+    must(log->journal || (log->ack != EVBUS_ACK_DISK && !log->visible_synced), "a promise that nothing keeps");
     for (size_t i = 0; i < catalogue->n_topics; i++)
         n_topics += catalogue->topics[i].log == index;
     must(n_topics == log->n_topics && n_topics >= 1 && n_topics <= CATALOGUE_TOPICS_MAX, "%zu topics", n_topics);
