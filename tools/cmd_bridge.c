@@ -55,11 +55,13 @@ static void print_stat_json(const struct evbus_mirror_stat *stat)
 static void print_stat_plain(const struct evbus_mirror_stat *stat)
 {
     (void)printf("mirror %s: ", stat->name);
-    if (!stat->is_led)
+    if (stat->is_paused) /* from the very moment of the order: the text trails by a turn of the bridge */
+        (void)printf("paused; go on with: evbus bridge resume%s", stat->is_led ? "" : "; no bridge runs");
+    else if (!stat->is_led)
         (void)printf("no bridge runs");
     else
         print_plain(stat->text, strlen(stat->text));
-    (void)printf("%s\n", stat->is_paused && !stat->is_led ? ", and it is paused" : "");
+    (void)printf("\n");
     if (stat->is_led) {
         (void)printf("  led by ");
         print_plain(stat->service, strlen(stat->service));
