@@ -1,10 +1,11 @@
-/* runner.c: runs Criterion's test sources without Criterion, for ThreadSanitizer and under an emulator.
+/* runner.c: runs Criterion's test sources without Criterion, for ThreadSanitizer, under valgrind and under an emulator.
  *
- * Criterion starts each test as a new program with memory at an address that ThreadSanitizer needs, so it cannot start; and
- * an emulator cannot start a program. EVBUS_LEAVE_OUT names a file of patterns, SUITE/TEST each: what is not run here.
- * Its macros only put a pointer per test into the section cr_tst and call a dozen functions; here they are. A test runs
- * in a fork, under an alarm; it passes when it ends as its declaration says: by .signal, or with .exit_code, and no
- * assertion failed. Linked instead of libcriterion. */
+ * Criterion starts each test as a new program with memory at an address that ThreadSanitizer needs, so it cannot start;
+ * valgrind takes a second to start each; and an emulator cannot start a program. EVBUS_LEAVE_OUT names a file of
+ * patterns, SUITE/TEST each: what is not run here. Its macros only put a pointer per test into the section cr_tst, one
+ * per hook into another, and call a dozen functions; here they are. A test runs in a fork, under an alarm; it passes when
+ * it ends as its declaration says: by .signal, or with .exit_code, and no assertion failed. Linked instead of
+ * libcriterion. */
 #include <criterion/criterion.h>
 #include <criterion/options.h>
 #include <criterion/parameterized.h>
@@ -22,6 +23,10 @@ enum { SKIPPED = 77, TIMEOUT_S = 60, SLOWER = 5 }; /* ThreadSanitizer takes its 
 
 extern struct criterion_test *__start_cr_tst[], *__stop_cr_tst[];
 extern struct criterion_suite *__start_cr_sts[] __attribute__((weak)), *__stop_cr_sts[] __attribute__((weak));
+extern void (*__start_cr_pra[])(struct criterion_test_set *) __attribute__((weak));
+extern void (*__stop_cr_pra[])(struct criterion_test_set *) __attribute__((weak));
+extern void (*__start_cr_poa[])(struct criterion_global_stats *) __attribute__((weak));
+extern void (*__stop_cr_poa[])(struct criterion_global_stats *) __attribute__((weak));
 struct criterion_options criterion_options;
 
 static struct criterion_test *test;
@@ -183,6 +188,10 @@ static bool is_left_out(void)
 int main(void)
 {
     int n_passed = 0, n_failed = 0, n_skipped = 0;
+    struct criterion_test_set set = {.tests = (size_t)(__stop_cr_tst - __start_cr_tst)};
+    for (void (**hook)(struct criterion_test_set *) = __start_cr_pra; hook < __stop_cr_pra; hook++)
+        if (*hook != NULL)
+            (*hook)(&set);
     for (struct criterion_test **at = __start_cr_tst; at < __stop_cr_tst; at++) {
         if (*at == NULL)
             continue;
@@ -209,6 +218,10 @@ int main(void)
             }
         }
     }
+    struct criterion_global_stats stats = {.tests_passed = (size_t)n_passed, .tests_failed = (size_t)n_failed};
+    for (void (**hook)(struct criterion_global_stats *) = __start_cr_poa; hook < __stop_cr_poa; hook++)
+        if (*hook != NULL)
+            (*hook)(&stats);
     fprintf(stderr, "%d passed, %d failed, %d skipped\n", n_passed, n_failed, n_skipped);
     return n_failed > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
