@@ -411,6 +411,7 @@ it_ends_when_its_bus_is_gone() {
     make_bus
     config
     start
+    await has_line log 'msg="the broker is away"' # it leads: the bus is open
     "$EVBUS" rm >/dev/null
     ends_with "$bridge_waiter" 69
     if ! has_line log 'msg="the bus cannot be used"'; then fail "$(cat log)"; fi
