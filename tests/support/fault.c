@@ -219,6 +219,7 @@ void fault_end(void)
 unsigned fault_each(const struct fault_case *trial)
 {
     unsigned n = 0;
+    unsigned step = getenv("EVBUS_QUICK") != NULL ? 3 : 1;
     if (!FAULT_WORKS || getenv("EVBUS_SLOW") != NULL)
         return 0;
     for (struct fault fault = {.nth = 1};;) {
@@ -232,7 +233,7 @@ unsigned fault_each(const struct fault_case *trial)
             fault.which_error++;
         } else {
             fault.which_error = 0;
-            fault.nth++;
+            fault.nth += step;
         }
     }
 }

@@ -42,7 +42,8 @@ struct fault_case {
     void *context;
 };
 
-/* Tries each, and returns how many faults struck; 0 where there are none to be had: FAULT_WORKS is 0, or valgrind's (EVBUS_SLOW=1). */
+/* Tries each, with EVBUS_QUICK=1 those of every third call, and returns how many faults struck; 0 where there are none to be had: FAULT_WORKS is
+ * 0, or valgrind's (EVBUS_SLOW=1). */
 unsigned fault_each(const struct fault_case *trial);
 
 #endif
