@@ -74,7 +74,7 @@ static bool see_stock(void *context, sqlite3_stmt *row)
     return is_right;
 }
 
-static unsigned check_stock(struct demo *demo, const struct orders *orders)
+unsigned check_stock(struct demo *demo, const struct orders *orders)
 {
     struct stock stock = {.n_right = 0};
     size_t n = 0;
@@ -129,13 +129,14 @@ static bool see_account(void *context, sqlite3_stmt *row)
     return is_right;
 }
 
-static unsigned check_accounts(struct demo *demo, const struct orders *orders)
+unsigned check_accounts(struct demo *demo, const struct orders *orders)
 {
     static struct accounts accounts;
     size_t first[128];
     accounts = (struct accounts){.n = customers_of(orders, first, sizeof first / sizeof first[0])};
     for (size_t i = 0; i < accounts.n; i++)
-        accounts.all[i] = (struct account){.customer = orders->all[first[i]].customer, .bookings = i < N_BOOKINGS};
+        accounts.all[i] = (struct account){.customer = orders->all[first[i]].customer,
+                                           .bookings = i < demo->act->n_bookings};
     for (size_t i = 0; i < orders->n; i++) {
         struct account *account = account_of(&accounts, orders->all[i].customer);
         if (account == NULL)

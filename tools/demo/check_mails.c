@@ -39,10 +39,10 @@ static int by_text(const void *a, const void *b)
     return to != 0 ? to : strcmp(left->subject, right->subject);
 }
 
-static void expect(struct mails *mails, const struct orders *orders)
+static void expect(struct mails *mails, const struct orders *orders, unsigned n_bookings)
 {
     size_t first[N_BOOKINGS];
-    size_t n = customers_of(orders, first, N_BOOKINGS);
+    size_t n = customers_of(orders, first, n_bookings);
     for (size_t i = 0; i < orders->n; i++) {
         const struct order *order = &orders->all[i];
         struct mail mail = mail_of_order(order->customer, order->id, order->total);
@@ -117,7 +117,7 @@ unsigned check_mails(struct demo *demo, const struct orders *orders)
 {
     struct mails expected = {0};
     struct mails found = {0};
-    expect(&expected, orders);
+    expect(&expected, orders, demo->act->n_bookings);
     find(&found, demo->dir);
     if (expected.n != 0)
         qsort(expected.all, expected.n, sizeof *expected.all, by_text);
@@ -125,8 +125,8 @@ unsigned check_mails(struct demo *demo, const struct orders *orders)
         qsort(found.all, found.n, sizeof *found.all, by_text);
     size_t n_wrong = compare(&expected, &found);
     unsigned n = check_say(n_wrong == 0 && expected.n != 0,
-                           "mails: %zu of %zu; %zu confirmations, %zu receipts, two for each of %d bookings", found.n,
-                           expected.n, orders->n, orders->n, N_BOOKINGS);
+                           "mails: %zu of %zu; %zu confirmations, %zu receipts, %u for bookings", found.n, expected.n,
+                           orders->n, orders->n, 2 * demo->act->n_bookings);
     free(expected.all);
     free(found.all);
     return n;

@@ -13,31 +13,48 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* In the child, between fork and exec: system calls only. */
+static void become(const char *path, const char *const *arguments, pid_t parent)
+{
+    union {
+        const char *const *in;
+        char *const *out; /* execv() promises not to write to them */
+    } argv = {.in = arguments};
+    bool is_ready = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
+    if (is_ready)
+        (void)execv(path, argv.out);
+    _exit(127);
+}
+
+static struct child *start(struct demo *demo, const struct child *as, const char *path, const char *const *arguments)
+{
+    pid_t parent = getpid();
+    struct child *child = demo->n_children < CHILDREN_MAX ? &demo->children[demo->n_children] : NULL;
+    pid_t pid = child != NULL ? fork() : -1;
+    if (pid == 0)
+        become(path, arguments, parent);
+    if (pid < 0) {
+        complain("cannot start %s: %s", as->name, strerror(errno));
+        return NULL;
+    }
+    *child = *as;
+    child->pid = pid;
+    demo->n_children++;
+    return child;
+}
+
 struct child *child_start(struct demo *demo, const struct service_kind *kind, unsigned member)
 {
     char number[16];
     const char *arguments[] = {demo->program,  "--service", kind->name, "--member", number,     "--bus",
                                demo->bus_name, "--dir",     demo->dir,  "--data",   demo->data, NULL};
-    pid_t parent = getpid();
-    struct child *child = demo->n_children < CHILDREN_MAX ? &demo->children[demo->n_children] : NULL;
+    struct child as = {.name = kind->name,
+                       .role = kind->handle != NULL ? CONSUMER : PRODUCER,
+                       .kind = kind,
+                       .member = member,
+                       .is_to_end = kind->handle == NULL};
     (void)snprintf(number, sizeof number, "%u", member);
-    pid_t pid = child != NULL ? fork() : -1;
-    if (pid == 0) { /* between fork and exec: system calls only */
-        union {
-            const char **in;
-            char *const *out; /* execv() promises not to write to them */
-        } argv = {.in = arguments};
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent)
-            (void)execv(demo->program, argv.out);
-        _exit(127);
-    }
-    if (pid < 0) {
-        complain("cannot start %s: %s", kind->name, strerror(errno));
-        return NULL;
-    }
-    *child = (struct child){.kind = kind, .member = member, .pid = pid, .is_to_end = kind->handle == NULL};
-    demo->n_children++;
-    return child;
+    return start(demo, &as, demo->program, arguments);
 }
 
 static bool look(struct child *child)
@@ -49,17 +66,18 @@ static bool look(struct child *child)
     if (child->is_to_end && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS)
         return true;
     if (WIFSIGNALED(status))
-        complain("%s was killed by signal %d", child->kind->name, WTERMSIG(status));
+        complain("%s was killed by signal %d", child->name, WTERMSIG(status));
     else
-        complain("%s ended with exit code %d", child->kind->name, WEXITSTATUS(status));
+        complain("%s ended with exit code %d", child->name, WEXITSTATUS(status));
     return false;
 }
 
 bool children_look(struct demo *demo)
 {
     bool is_good = true;
-    for (size_t i = 0; i < demo->n_children; i++)
-        is_good = look(&demo->children[i]) && is_good;
+    for (; demo != NULL; demo = demo->other)
+        for (size_t i = 0; i < demo->n_children; i++)
+            is_good = look(&demo->children[i]) && is_good;
     return is_good;
 }
 
@@ -88,19 +106,32 @@ void child_kill(struct child *child)
 unsigned children_kill(struct demo *demo)
 {
     unsigned n = 0;
-    for (size_t i = 0; i < demo->n_children; i++) {
-        n += demo->children[i].pid != 0;
-        child_signal(&demo->children[i], SIGKILL);
-    }
-    for (size_t i = 0; i < demo->n_children; i++)
-        child_kill(&demo->children[i]);
+    for (struct demo *host = demo; host != NULL; host = host->other)
+        for (size_t i = 0; i < host->n_children; i++) {
+            n += host->children[i].pid != 0;
+            child_signal(&host->children[i], SIGKILL);
+        }
+    for (struct demo *host = demo; host != NULL; host = host->other)
+        for (size_t i = 0; i < host->n_children; i++)
+            child_kill(&host->children[i]);
     return n;
 }
 
-bool children_are_gone(const struct demo *demo, bool handling)
+void children_end(struct demo *demo, enum role role)
 {
-    for (size_t i = 0; i < demo->n_children; i++)
-        if (demo->children[i].pid != 0 && (demo->children[i].kind->handle != NULL) == handling)
-            return false;
+    for (; demo != NULL; demo = demo->other)
+        for (size_t i = 0; i < demo->n_children; i++)
+            if (demo->children[i].role == role) {
+                demo->children[i].is_to_end = true;
+                child_signal(&demo->children[i], SIGTERM);
+            }
+}
+
+bool children_are_gone(const struct demo *demo, enum role role)
+{
+    for (; demo != NULL; demo = demo->other)
+        for (size_t i = 0; i < demo->n_children; i++)
+            if (demo->children[i].pid != 0 && demo->children[i].role == role)
+                return false;
     return true;
 }

@@ -1,4 +1,4 @@
-/* conductor.c: the demo's course: who is started when, who is hurt when, and how we know that it is over.
+/* conductor.c: the first act's course: who is started when, who is hurt when, and how we know that it is over.
  *
  *     consumers start           until each group has its members
  *     producers start           orders and payments, bookings, a blog post
@@ -71,9 +71,12 @@ static bool go_on(struct demo *demo)
 static void complain_of_patience(struct demo *demo, const char *what)
 {
     complain("gave up waiting until %s", what);
-    for (int i = 0; see_groups(demo) && i < N_GROUPS; i++)
-        complain("%s has %" PRIu32 " members, is %" PRIu64 " cells behind, and has %" PRIu32 " events in hand",
-                 group_names[i], demo->groups[i].n_members, demo->groups[i].lag, demo->groups[i].n_pending);
+    for (; demo != NULL && see_groups(demo); demo = demo->other)
+        for (int i = 0; i < N_GROUPS; i++)
+            complain("bus %s: %s has %" PRIu32 " members, is %" PRIu64 " cells behind, and has %" PRIu32
+                     " events in hand",
+                     demo->bus_name, group_names[i], demo->groups[i].n_members, demo->groups[i].lag,
+                     demo->groups[i].n_pending);
 }
 
 bool await(struct demo *demo, bool (*is_so)(struct demo *demo), const char *what)
@@ -126,29 +129,31 @@ static bool sitemap_is_there(struct demo *demo)
     return see_groups(demo) && demo->groups[SITEMAP].n_members == 1;
 }
 
-static bool producers_are_done(struct demo *demo)
+bool producers_are_done(struct demo *demo)
 {
-    return children_are_gone(demo, false);
+    return children_are_gone(demo, PRODUCER);
 }
 
-static bool nothing_is_left(struct demo *demo)
+bool nothing_is_left(struct demo *demo)
 {
-    if (!see_groups(demo))
-        return false;
-    for (int i = 0; i < N_GROUPS; i++)
-        if (demo->groups[i].lag != 0 || demo->groups[i].n_pending != 0)
+    for (; demo != NULL; demo = demo->other) {
+        if (!see_groups(demo))
             return false;
+        for (int i = 0; i < N_GROUPS; i++)
+            if (demo->groups[i].lag != 0 || demo->groups[i].n_pending != 0)
+                return false;
+    }
     return true;
 }
 
 static bool consumers_are_gone(struct demo *demo)
 {
-    return children_are_gone(demo, true);
+    return children_are_gone(demo, CONSUMER);
 }
 
 /* --- the course -------------------------------------------------------------------------------------------------- */
 
-static uint64_t all_published(struct demo *demo)
+uint64_t all_published(struct demo *demo)
 {
     uint64_t n = 0;
     for (int topic = 0; topic < N_TOPICS; topic++)
@@ -228,7 +233,7 @@ static bool add_sitemap(struct demo *demo)
     uint32_t n_changes = 0;
     if (!await(demo, first_post_is_out, "the first post is published"))
         return false;
-    char *text = demo_catalogue(true);
+    char *text = demo_catalogue(demo, true);
     if (text == NULL)
         return false;
     demo->posts_before = value(&demo->board->published[POSTS]);
@@ -246,16 +251,13 @@ static bool add_sitemap(struct demo *demo)
     return true;
 }
 
-static bool end_consumers(struct demo *demo)
+bool end_consumers(struct demo *demo)
 {
-    for (size_t i = 0; i < demo->n_children; i++) {
-        demo->children[i].is_to_end = true;
-        child_signal(&demo->children[i], SIGTERM);
-    }
+    children_end(demo, CONSUMER);
     return await(demo, consumers_are_gone, "all services have ended");
 }
 
-bool conduct(struct demo *demo)
+static bool conduct(struct demo *demo)
 {
     struct child *product = child_start(demo, &product_service, 0);
     struct child *stopped = child_start(demo, &product_service, 1);
@@ -281,3 +283,14 @@ bool conduct(struct demo *demo)
     progress_say(demo, "its mail is out");
     return end_consumers(demo) && letters_read(demo);
 }
+
+const struct act first_act = {
+    .title = "Act 1: one host, seven services",
+    .n_hosts = 1,
+    .n_partitions = 4,
+    .n_bookings = N_BOOKINGS,
+    .conduct = conduct,
+    .draw = progress_of_services,
+    .print_table = table_print,
+    .check = check_all,
+};

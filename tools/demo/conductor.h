@@ -1,4 +1,4 @@
-/* conductor.h: the demo's own side: it makes the bus, starts the services, does them harm, and checks. */
+/* conductor.h: the demo's own side: it makes the buses, starts the services, does harm, and checks. */
 #ifndef DEMO_CONDUCTOR_H
 #define DEMO_CONDUCTOR_H
 
@@ -13,10 +13,15 @@
 #include <sys/types.h>
 
 #define CHILDREN_MAX 24
+#define HOSTS_MAX    2
 #define LETTERS_MAX  256 /* one is right; what is beyond is not looked at */
 
-/* A service's process. */
+enum role { PRODUCER, CONSUMER };
+
+/* A process of ours. */
 struct child {
+    const char *name;
+    enum role role;
     const struct service_kind *kind;
     unsigned member;
     pid_t pid;      /* 0: it has ended */
@@ -52,11 +57,36 @@ struct restart {
     uint64_t found[N_TOPICS]; /* of before that moment, in the journal */
 };
 
+struct demo;
+
+/* What is played: the buses it needs, its course, and what must be so at its end. All are given the first host. */
+struct act {
+    const char *title;
+    struct {
+        const char *name;        /* NULL: it is the only one */
+        const char *const *here; /* the services that live there; NULL: all */
+    } hosts[HOSTS_MAX];
+    size_t n_hosts;
+    unsigned n_partitions; /* of each log */
+    unsigned n_bookings;   /* that are published */
+    bool (*conduct)(struct demo *demo);
+    void (*draw)(struct demo *demo); /* how far all is: the rest of a line */
+    void (*print_table)(struct demo *demo);
+    unsigned (*check)(struct demo *demo); /* prints a line per check; how many do not hold */
+    void (*close)(void);                  /* may be NULL */
+};
+
+extern const struct act first_act;
+
+/* A host of the demo: a bus, a folder, a board, and the processes there. */
 struct demo {
+    const struct act *act;
+    size_t host;         /* which of the act's */
+    struct demo *other;  /* the host beside it; NULL: there is none */
     const char *program; /* our own file, to start the services by */
-    const char *bus_name;
-    const char *dir;
     const char *data;
+    char bus_name[64];
+    char dir[PATH_BYTES];
     struct evbus *bus;
     struct board *board;
     struct child children[CHILDREN_MAX];
@@ -76,32 +106,37 @@ struct demo {
 
 extern volatile sig_atomic_t demo_is_stopping; /* SIGINT, SIGTERM */
 
-/* conductor.c */
-bool conduct(struct demo *demo);
+/* conductor.c: the first act, and what both need */
 bool open_bus(struct demo *demo); /* false, as below: it has complained */
 bool await(struct demo *demo, bool (*is_so)(struct demo *demo), const char *what);
 bool see_groups(struct demo *demo);
 bool consumers_are_there(struct demo *demo);
+bool producers_are_done(struct demo *demo);
+bool nothing_is_left(struct demo *demo);
+bool end_consumers(struct demo *demo);
+uint64_t all_published(struct demo *demo);
 
 /* restart.c */
 bool restart_host(struct demo *demo);
 
-/* children.c */
+/* children.c. Those of all: of this host and of the one beside it. */
 struct child *child_start(struct demo *demo, const struct service_kind *kind, unsigned member);
 bool children_look(struct demo *demo); /* false: one has ended that should not have; it has complained */
 void child_signal(struct child *child, int signal_number);
 bool child_await_stop(struct child *child);
-void child_kill(struct child *child);                           /* and wait for its end */
-unsigned children_kill(struct demo *demo);                      /* all that are left, at once; how many */
-bool children_are_gone(const struct demo *demo, bool handling); /* those that handle events, or those that do not */
+void child_kill(struct child *child);                 /* and wait for its end */
+unsigned children_kill(struct demo *demo);            /* all that are left, at once; how many */
+void children_end(struct demo *demo, enum role role); /* tell them to */
+bool children_are_gone(const struct demo *demo, enum role role);
 
 /* catalogue.c */
-char *demo_catalogue(bool has_sitemap); /* free() it; NULL: it has complained */
+char *demo_catalogue(const struct demo *demo, bool has_sitemap); /* free() it; NULL: it has complained */
 
 /* progress.c */
 __attribute__((format(printf, 2, 3))) void progress_say(struct demo *demo, const char *format, ...);
 void progress_draw(struct demo *demo);
 void progress_end(struct demo *demo);
+void progress_of_services(struct demo *demo); /* the first act's draw() */
 void format_ns(uint64_t ns, char out_text[32]);
 
 /* letters.c */
@@ -110,8 +145,11 @@ bool letters_replay(struct demo *demo);
 
 /* table.c */
 void table_print(struct demo *demo);
+void table_print_flow(struct demo *demo, enum topic topic, enum group group, uint64_t n_published);
+void table_print_times(const char *what, struct samples *const *lists, size_t n);
+extern const char table_flow_head[], table_time_head[];
 
-/* check.c: prints a line per check. How many of them do not hold. */
+/* check.c */
 unsigned check_all(struct demo *demo);
 
 #endif

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PATIENCE_NS (55 * NS_PER_S)
@@ -52,6 +53,9 @@ struct asked {
     unsigned member;
     bool keep;
 };
+
+static const struct act *const acts[] = {&first_act};
+enum { N_ACTS = sizeof acts / sizeof acts[0] };
 
 static void stop(int signal_number)
 {
@@ -141,7 +145,7 @@ static int remove_one(const char *path, const struct stat *found, int type, stru
 
 static bool make_bus(struct demo *demo)
 {
-    char *text = demo_catalogue(false);
+    char *text = demo_catalogue(demo, false);
     if (text == NULL)
         return false;
     int rc = evbus_init(&(struct evbus_init_options){
@@ -152,11 +156,25 @@ static bool make_bus(struct demo *demo)
     return rc == EVBUS_OK;
 }
 
+/* Folder and bus of each host. What was made is counted, for it is removed whatever happens then. */
+static bool make_hosts(struct demo *demo, const struct act *act, size_t *out_n_buses)
+{
+    for (*out_n_buses = 0; demo != NULL; demo = demo->other, *out_n_buses += 1) {
+        if (act->n_hosts > 1 && mkdir(demo->dir, 0700) != 0) {
+            complain("cannot make the folder %s: %s", demo->dir, strerror(errno));
+            return false;
+        }
+        if (!make_bus(demo))
+            return false;
+    }
+    return true;
+}
+
 static int report(struct demo *demo)
 {
     double seconds = (double)(monotonic_ns() - demo->begun_ns) / (double)NS_PER_S;
-    table_print(demo);
-    unsigned n_wrong = check_all(demo);
+    demo->act->print_table(demo);
+    unsigned n_wrong = demo->act->check(demo);
     if (n_wrong == 0)
         (void)printf("\nNothing was lost, nothing happened twice, in %.1f s.\n", seconds);
     else
@@ -164,64 +182,120 @@ static int report(struct demo *demo)
     return n_wrong == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int demonstrate(struct demo *demo, bool keep)
+static bool open_host(struct demo *demo)
+{
+    demo->board = board_open(demo->dir);
+    return demo->board != NULL && open_bus(demo);
+}
+
+static void close_hosts(struct demo *demo)
+{
+    for (; demo != NULL; demo = demo->other) {
+        evbus_close(demo->bus);
+        board_close(demo->board);
+    }
+}
+
+static int demonstrate(struct demo *demo, const char *kept)
 {
     int exit_code = EXIT_FAILURE;
-    progress_say(demo, "bus %s made, the ADR's 17 topics; removed at the end", demo->bus_name);
-    demo->board = board_open(demo->dir);
-    bool is_done = demo->board != NULL && open_bus(demo) && conduct(demo);
+    progress_say(demo, "bus %s%s%s made, the ADR's 17 topics; removed at the end", demo->bus_name,
+                 demo->other != NULL ? " and bus " : "", demo->other != NULL ? demo->other->bus_name : "");
+    bool is_done = open_host(demo) && (demo->other == NULL || open_host(demo->other)) && demo->act->conduct(demo);
     (void)children_kill(demo);
     progress_end(demo);
-    if (keep)
-        (void)printf("kept: %s\n", demo->dir);
+    if (kept != NULL)
+        (void)printf("kept: %s\n", kept);
     if (is_done)
         exit_code = report(demo);
     else if (demo_is_stopping)
         exit_code = 130;
     if (!is_done)
         (void)printf("%s\n", exit_code == 130 ? "interrupted" : "FAILED: the demo did not come to its end.");
-    evbus_close(demo->bus);
-    board_close(demo->board);
+    if (demo->act->close != NULL)
+        demo->act->close();
+    close_hosts(demo);
     return exit_code;
+}
+
+/* Bus and folder of each host, by its name. false: too long. */
+static bool name_hosts(struct demo hosts[HOSTS_MAX], const struct act *act, const char *dir, const char *bus)
+{
+    bool fits = true;
+    for (size_t i = 0; i < act->n_hosts; i++) {
+        const char *name = act->hosts[i].name;
+        hosts[i] = hosts[0];
+        hosts[i].host = i;
+        hosts[i].other = i + 1 < act->n_hosts ? &hosts[i + 1] : NULL;
+        int bus_len = snprintf(hosts[i].bus_name, sizeof hosts[i].bus_name, "%s%s%s", bus, name != NULL ? "-" : "",
+                               name != NULL ? name : "");
+        int dir_len = snprintf(hosts[i].dir, sizeof hosts[i].dir, "%s%s%s", dir, name != NULL ? "/" : "",
+                               name != NULL ? name : "");
+        fits = fits && bus_len > 0 && (size_t)bus_len < sizeof hosts[i].bus_name && dir_len > 0 &&
+               (size_t)dir_len < sizeof hosts[i].dir;
+    }
+    return fits;
+}
+
+/* One act, in a folder of its own. */
+static int play_in(struct demo *hosts, const struct act *act, const char *dir, const char *bus, bool keep)
+{
+    size_t n_buses = 0;
+    int exit_code = EXIT_FAILURE;
+    if (!name_hosts(hosts, act, dir, bus))
+        complain("%s: too long for the name of a bus", bus);
+    else if (make_hosts(hosts, act, &n_buses))
+        exit_code = demonstrate(hosts, keep ? dir : NULL);
+    for (size_t i = 0; i < n_buses; i++)
+        if (evbus_remove(hosts[i].bus_name) != EVBUS_OK)
+            complain("%s", evbus_message(NULL));
+    if (n_buses < act->n_hosts || !keep)
+        (void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return exit_code;
+}
+
+static int play(const struct act *act, const struct asked *asked, const char *program)
+{
+    static struct demo hosts[HOSTS_MAX]; /* large */
+    char data[PATH_BYTES];
+    char dir[PATH_BYTES];
+    const char *temporary = getenv("TMPDIR");
+    char bus[32];
+    (void)snprintf(bus, sizeof bus, "demo-%d", (int)getpid());
+    hosts[0] = (struct demo){
+        .act = act,
+        .program = program,
+        .data = asked->data != NULL ? asked->data : find_data(program, data),
+        .begun_ns = monotonic_ns(),
+        .is_terminal = isatty(STDOUT_FILENO) && getenv("TERM") != NULL && strcmp(getenv("TERM"), "dumb") != 0,
+    };
+    hosts[0].deadline_ns = hosts[0].begun_ns + PATIENCE_NS;
+    (void)printf("%s\n", act->title);
+    (void)fflush(stdout);
+    if (!path_in(dir, temporary != NULL && temporary[0] == '/' ? temporary : "/tmp", "evbus-demo-XXXXXX") ||
+        mkdtemp(dir) == NULL) {
+        complain("cannot make the folder %s: %s", dir, strerror(errno));
+        return EXIT_FAILURE;
+    }
+    return play_in(hosts, act, dir, asked->bus != NULL ? asked->bus : bus, asked->keep);
 }
 
 static int conduct_all(const struct asked *asked)
 {
     char program[PATH_BYTES] = "";
-    char data[PATH_BYTES];
-    char dir[PATH_BYTES];
-    const char *temporary = getenv("TMPDIR");
-    char bus[32];
     struct sigaction act = {.sa_handler = stop};
-    ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
+    int exit_code = EXIT_SUCCESS;
     (void)sigemptyset(&act.sa_mask);
     (void)sigaction(SIGINT, &act, NULL); /* cannot fail: signals that may be handled */
     (void)sigaction(SIGTERM, &act, NULL);
     (void)sigaction(SIGHUP, &act, NULL);
-    (void)signal(SIGPIPE, SIG_IGN); /* whoever reads us may have seen enough: bus and folder still must go */
-    (void)snprintf(bus, sizeof bus, "demo-%d", (int)getpid());
-    struct demo demo = {
-        .program = program,
-        .bus_name = asked->bus != NULL ? asked->bus : bus,
-        .data = asked->data != NULL ? asked->data : find_data(program, data),
-        .begun_ns = monotonic_ns(),
-        .is_terminal = isatty(STDOUT_FILENO) && getenv("TERM") != NULL && strcmp(getenv("TERM"), "dumb") != 0,
-    };
-    demo.deadline_ns = demo.begun_ns + PATIENCE_NS;
-    bool fits = path_in(dir, temporary != NULL && temporary[0] == '/' ? temporary : "/tmp", "evbus-demo-XXXXXX");
-    demo.dir = len > 0 && fits ? mkdtemp(dir) : NULL;
-    if (demo.dir == NULL) {
-        complain("cannot make the folder %s: %s", dir, strerror(errno));
+    (void)signal(SIGPIPE, SIG_IGN); /* whoever reads us may have seen enough: buses and folder still must go */
+    if (readlink("/proc/self/exe", program, sizeof program - 1) <= 0) {
+        complain("/proc/self/exe: %s", strerror(errno));
         return EXIT_FAILURE;
     }
-    int exit_code = EXIT_FAILURE;
-    bool is_made = make_bus(&demo);
-    if (is_made)
-        exit_code = demonstrate(&demo, asked->keep);
-    if (is_made && evbus_remove(demo.bus_name) != EVBUS_OK)
-        complain("%s", evbus_message(NULL));
-    if (!is_made || !asked->keep)
-        (void)nftw(demo.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    for (unsigned i = 0; i < N_ACTS && exit_code == EXIT_SUCCESS; i++)
+        exit_code = demo_is_stopping ? 130 : play(acts[i], asked, program);
     return exit_code;
 }
 

@@ -32,16 +32,21 @@ void progress_say(struct demo *demo, const char *format, ...)
     demo->drawn_ns = 0;
 }
 
+void progress_of_services(struct demo *demo)
+{
+    (void)printf("orders %" PRIu64 "  stock %" PRIu64 "  accounts %" PRIu64 "  mails %" PRIu64 "  counted %" PRIu64,
+                 value(&demo->board->published[ORDERS]), handled(demo, PRODUCT), handled(demo, CUSTOMER),
+                 value(&demo->board->mails), handled(demo, ANALYTICS));
+}
+
 void progress_draw(struct demo *demo)
 {
     uint64_t now = monotonic_ns();
     if (!demo->is_terminal || demo->board == NULL || now - demo->drawn_ns < DRAW_EVERY_NS)
         return;
     demo->drawn_ns = now;
-    (void)printf("\r\033[K%5.1f s  orders %" PRIu64 "  stock %" PRIu64 "  accounts %" PRIu64 "  mails %" PRIu64
-                 "  counted %" PRIu64,
-                 (double)(now - demo->begun_ns) / (double)NS_PER_S, value(&demo->board->published[ORDERS]),
-                 handled(demo, PRODUCT), handled(demo, CUSTOMER), value(&demo->board->mails), handled(demo, ANALYTICS));
+    (void)printf("\r\033[K%5.1f s  ", (double)(now - demo->begun_ns) / (double)NS_PER_S);
+    demo->act->draw(demo);
     (void)fflush(stdout);
 }
 

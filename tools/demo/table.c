@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
+const char table_flow_head[] = "flow                                published  handled  again redelivered  dead\n";
+const char table_time_head[] = "time                                            count         p50         p99\n";
+
 static const struct {
     enum topic topic;
     enum group group;
@@ -21,7 +24,7 @@ static const struct {
     {BOOKINGS, NOTIFICATION}, {BOOKINGS, ANALYTICS},    {POSTS, ANALYTICS},     {POSTS, SITEMAP},
 };
 
-static void print_times(const char *what, struct samples *const *lists, size_t n)
+void table_print_times(const char *what, struct samples *const *lists, size_t n)
 {
     char p50[32];
     char p99[32];
@@ -33,31 +36,32 @@ static void print_times(const char *what, struct samples *const *lists, size_t n
     (void)printf("%-43s%10" PRIu64 "%12s%12s\n", what, n_times, p50, p99);
 }
 
-static void print_flow(struct demo *demo, enum topic topic, enum group group)
+void table_print_flow(struct demo *demo, enum topic topic, enum group group, uint64_t n_published)
 {
     char what[128];
     struct flow *flow = &demo->board->flows[group][topic];
     uint64_t n_dead = 0;
     for (size_t i = 0; i < demo->n_letters; i++)
         n_dead += demo->letters[i].group == group && demo->letters[i].topic == topic;
-    uint64_t before = group == SITEMAP ? demo->posts_before : 0;
     (void)snprintf(what, sizeof what, "%s -> %.*s", strchr(topic_names[topic], '.') + 1,
                    (int)strcspn(group_names[group], "-"), group_names[group]);
-    (void)printf("%-35s%10" PRIu64 "%9" PRIu64 "%7" PRIu64 "%12" PRIu64 "%6" PRIu64 "\n", what,
-                 value(&demo->board->published[topic]) - before, flow_handled(flow), value(&flow->again),
-                 value(&flow->redelivered), n_dead);
+    (void)printf("%-35s%10" PRIu64 "%9" PRIu64 "%7" PRIu64 "%12" PRIu64 "%6" PRIu64 "\n", what, n_published,
+                 flow_handled(flow), value(&flow->again), value(&flow->redelivered), n_dead);
 }
 
 void table_print(struct demo *demo)
 {
     struct samples *publish = &demo->board->publish;
-    (void)printf("\n%-35s%10s%9s%7s%12s%6s\n", "flow", "published", "handled", "again", "redelivered", "dead");
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        print_flow(demo, rows[i].topic, rows[i].group);
+    (void)printf("\n%s", table_flow_head);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t before = rows[i].group == SITEMAP ? demo->posts_before : 0;
+        uint64_t n_published = value(&demo->board->published[rows[i].topic]);
+        table_print_flow(demo, rows[i].topic, rows[i].group, n_published - before);
+    }
     (void)printf("(again: came once more after the restart, and had no effect; sitemap: since its group was "
-                 "added)\n\n%-43s%10s%12s%12s\n",
-                 "time", "count", "p50", "p99");
-    print_times("publish (it wakes those that sleep)", &publish, 1);
+                 "added)\n\n%s",
+                 table_time_head);
+    table_print_times("publish (it wakes those that sleep)", &publish, 1);
     for (int group = 0; group < N_GROUPS; group++) {
         static const char *const notes[N_GROUPS] = {[PRODUCT] = " (stopped)", [NOTIFICATION] = " (killed)"};
         char what[128];
@@ -66,7 +70,7 @@ void table_print(struct demo *demo)
             lists[topic] = &demo->board->flows[group][topic].latency;
         (void)snprintf(what, sizeof what, "publish to handler, %.*s%s", (int)strcspn(group_names[group], "-"),
                        group_names[group], notes[group] != NULL ? notes[group] : "");
-        print_times(what, lists, N_TOPICS);
+        table_print_times(what, lists, N_TOPICS);
     }
     (void)printf("(stopped, killed: the time in which it stood still or was away is in it)\n\n");
 }
