@@ -105,6 +105,18 @@ void sample(struct samples *samples, uint64_t ns)
         atomic_store_explicit(&samples->ns[i], ns != 0 ? ns : 1, memory_order_relaxed);
 }
 
+void samples_between(const struct samples *samples, uint32_t from, uint32_t to, struct samples *out)
+{
+    uint32_t n = atomic_load_explicit(&samples->n, memory_order_relaxed);
+    n = n < SAMPLES_MAX ? n : SAMPLES_MAX;
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = from; i < to && i < n; i++) {
+        uint64_t ns = atomic_load_explicit(&samples->ns[i], memory_order_relaxed);
+        if (ns != 0) /* a place that was never written */
+            sample(out, ns);
+    }
+}
+
 static int by_size(const void *a, const void *b)
 {
     uint64_t left = *(const uint64_t *)a;

@@ -70,6 +70,9 @@ uint64_t flow_handled(struct flow *flow);
 
 void sample(struct samples *samples, uint64_t ns);
 
+/* Those from a place on and before another, as a list of their own. */
+void samples_between(const struct samples *samples, uint32_t from, uint32_t to, struct samples *out);
+
 /* Of n lists together: the p-th percentile of their times, 0 when there is none. */
 uint64_t percentile(struct samples *const *lists, size_t n, unsigned p);
 

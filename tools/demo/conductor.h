@@ -16,16 +16,17 @@
 #define HOSTS_MAX    2
 #define LETTERS_MAX  256 /* one is right; what is beyond is not looked at */
 
-enum role { PRODUCER, CONSUMER };
+enum role { PRODUCER, CONSUMER, BRIDGE, BROKER };
 
 /* A process of ours. */
 struct child {
     const char *name;
     enum role role;
-    const struct service_kind *kind;
+    const struct service_kind *kind; /* of a service; NULL: it is a program of its own */
     unsigned member;
-    pid_t pid;      /* 0: it has ended */
-    bool is_to_end; /* else its end is a failure */
+    pid_t pid;            /* 0: it has ended */
+    bool is_to_end;       /* else its end is a failure */
+    char log[PATH_BYTES]; /* of a program: where it says why */
 };
 
 /* One of the groups, as evbus_groups() has it. */
@@ -67,8 +68,9 @@ struct act {
         const char *const *here; /* the services that live there; NULL: all */
     } hosts[HOSTS_MAX];
     size_t n_hosts;
-    unsigned n_partitions; /* of each log */
-    unsigned n_bookings;   /* that are published */
+    unsigned n_partitions;                  /* of each log */
+    unsigned n_bookings;                    /* that are published */
+    bool (*is_possible)(struct demo *demo); /* may be NULL: always; false: it has complained */
     bool (*conduct)(struct demo *demo);
     void (*draw)(struct demo *demo); /* how far all is: the rest of a line */
     void (*print_table)(struct demo *demo);
@@ -76,7 +78,7 @@ struct act {
     void (*close)(void);                  /* may be NULL */
 };
 
-extern const struct act first_act;
+extern const struct act first_act, second_act;
 
 /* A host of the demo: a bus, a folder, a board, and the processes there. */
 struct demo {
@@ -121,6 +123,11 @@ bool restart_host(struct demo *demo);
 
 /* children.c. Those of all: of this host and of the one beside it. */
 struct child *child_start(struct demo *demo, const struct service_kind *kind, unsigned member);
+/* A program, its output into a file of the host's folder. The arguments end with NULL; the first is its name. */
+struct child *program_start(struct demo *demo, enum role role, const char *path, const char *const *arguments,
+                            const char *log);
+/* Beside us, where a build has it, or in PATH. false: nowhere; it has not complained. */
+bool program_find(const struct demo *demo, const char *name, char out_path[PATH_BYTES]);
 bool children_look(struct demo *demo); /* false: one has ended that should not have; it has complained */
 void child_signal(struct child *child, int signal_number);
 bool child_await_stop(struct child *child);

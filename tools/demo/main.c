@@ -1,17 +1,19 @@
-/* main.c: evbus-demo: the customer's decision record (ADR 003) come to life: seven services on a bus of their own,
- * hurt while they work; and at the end it is checked that nothing was lost and nothing happened twice.
+/* main.c: evbus-demo: the customer's decision record (ADR 003) come to life, in two acts: seven services on one host, hurt
+ * while they work; then two hosts and the Redis between them, which is killed. At the end of each it is checked that
+ * nothing was lost and nothing happened twice.
  *
- *     evbus-demo                    the conductor: bus, folder, services, faults, table, checks; then all is removed
+ *     evbus-demo                    the conductor: buses, folder, services, faults, table, checks; then all is removed
  *     evbus-demo --service NAME     one service; the conductor starts these, each a process of its own
  *
  *   those that publish   order_payment.c appointment.c content.c
  *   those that handle    product.c customer.c notification.c analytics.c sitemap.c
  *   what they share      service.c, the frame of each; ledger.c, one effect per event; outbox.c, no event unsaid;
  *                        board.c, counts; orders.c, data
- *   the conductor        conductor.c, the course; restart.c children.c catalogue.c progress.c letters.c table.c check*.c
+ *   the conductor        conductor.c, the first act; two_hosts*.c, the second, with redis.c records.c; for the first
+ *                        restart.c letters.c; for both children.c catalogue.c progress.c table.c check*.c
  *
- * Exit code: 0 everything is as the orders say, 1 it is not, or the demo could not be run, 2 command line, 130
- * interrupted. */
+ * Exit code: 0 everything is as the orders say, 1 it is not, or the demo could not be run, 2 command line, 69 the
+ * second act lacks a program, 130 interrupted. */
 #include "conductor.h"
 
 #include <evbus/admin.h>
@@ -27,22 +29,32 @@
 
 #define PATIENCE_NS (55 * NS_PER_S)
 
+enum { EXIT_NOT_THERE = 69 }; /* sysexits.h's EX_UNAVAILABLE */
+
 volatile sig_atomic_t demo_is_stopping;
 
 static const char usage[] =
-    "usage: evbus-demo [-b NAME] [--data DIR] [--keep]\n\n"
-    "Seven services of the ADR work on a bus of their own for some ten seconds: 830 orders, in two versions at once, "
-    "and\n"
-    "their payments, bookings, blog posts. One service is killed, one is stopped, one mail bounces: its dead letter "
-    "is\n"
-    "looked at, and replayed when the address is mended. In the middle the host restarts, so to say: all of them are\n"
-    "killed, the bus's shared memory is thrown away, and it comes back from its journal. One service is added. At the "
-    "end\n"
-    "stock, points and mails are checked against the orders.\n\n"
-    "  -b, --bus NAME   the bus that is made for this, and removed; default: demo-<process id>\n"
+    "usage: evbus-demo [--act N] [-b NAME] [--data DIR] [--keep]\n\n"
+    "Two acts of some ten seconds each, the same services and the same 830 orders in both.\n\n"
+    "Act 1: seven services of the ADR on a bus of their own: orders, in two versions at once, and their\n"
+    "payments, bookings, blog posts. One service is killed, one is stopped, one mail bounces: its dead\n"
+    "letter is looked at, and replayed when the address is mended. In the middle the host restarts, so to\n"
+    "say: all of them are killed, the bus's shared memory is thrown away, and it comes back from its\n"
+    "journal. One service is added. At the end stock, points and mails are checked against the orders.\n\n"
+    "Act 2: two hosts, so to say: two buses, each with an evbus-bridge, and one Redis between them. Orders\n"
+    "and payments are published at the checkout, mails and points are made at the office. In the middle\n"
+    "Redis is killed, and started again when a third of the orders has been published without it. At the\n"
+    "end it is checked that each event is in Redis once and at the office once, in order; and stock, points\n"
+    "and mails against the orders. It needs redis-server in PATH (Debian: apt-get install redis-server),\n"
+    "and starts it in a folder of its own, on no port.\n\n"
+    "      --act N      1 or 2: that one alone\n"
+    "  -b, --bus NAME   the bus that is made for this, and removed; default: demo-<process id>. Act 2 makes\n"
+    "                   NAME-checkout and NAME-office\n"
     "      --data DIR   where northwind-orders.ndjson and northwind-products.ndjson are\n"
-    "      --keep       keep databases, mails and sitemap, and say where they are\n"
-    "  -h, --help       this text\n";
+    "      --keep       keep databases, mails, sitemap and logs, and say where they are\n"
+    "  -h, --help       this text\n\n"
+    "exit codes: 0 all is right, 1 it is not, 2 command line, 69 no redis-server or evbus-bridge for act 2,\n"
+    "130 interrupted\n";
 
 /* What the command line says. */
 struct asked {
@@ -51,10 +63,11 @@ struct asked {
     const char *bus;
     const char *data;
     unsigned member;
+    unsigned act; /* 0: all of them */
     bool keep;
 };
 
-static const struct act *const acts[] = {&first_act};
+static const struct act *const acts[] = {&first_act, &second_act};
 enum { N_ACTS = sizeof acts / sizeof acts[0] };
 
 static void stop(int signal_number)
@@ -67,10 +80,15 @@ static void stop(int signal_number)
 static int read_arguments(int argc, char **argv, struct asked *asked)
 {
     static const struct option options[] = {
-        {"bus", required_argument, NULL, 'b'},     {"data", required_argument, NULL, 'd'},
-        {"keep", no_argument, NULL, 'k'},          {"help", no_argument, NULL, 'h'},
-        {"service", required_argument, NULL, 's'}, {"member", required_argument, NULL, 'm'},
-        {"dir", required_argument, NULL, 'D'},     {0},
+        {"bus", required_argument, NULL, 'b'},
+        {"data", required_argument, NULL, 'd'},
+        {"keep", no_argument, NULL, 'k'},
+        {"help", no_argument, NULL, 'h'},
+        {"service", required_argument, NULL, 's'},
+        {"member", required_argument, NULL, 'm'},
+        {"dir", required_argument, NULL, 'D'},
+        {"act", required_argument, NULL, 'a'},
+        {0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "b:h", options, NULL)) != -1) {
@@ -92,6 +110,13 @@ static int read_arguments(int argc, char **argv, struct asked *asked)
             break;
         case 'D':
             asked->dir = optarg;
+            break;
+        case 'a':
+            asked->act = optarg[0] == '1' ? 1 : optarg[0] == '2' ? 2 : 0;
+            if (asked->act == 0 || optarg[1] != '\0') {
+                complain("--act takes 1 or 2; \"%s\" is neither", optarg);
+                return 2;
+            }
             break;
         case 'h':
             (void)fputs(usage, stdout);
@@ -272,6 +297,8 @@ static int play(const struct act *act, const struct asked *asked, const char *pr
     hosts[0].deadline_ns = hosts[0].begun_ns + PATIENCE_NS;
     (void)printf("%s\n", act->title);
     (void)fflush(stdout);
+    if (act->is_possible != NULL && !act->is_possible(hosts))
+        return EXIT_NOT_THERE;
     if (!path_in(dir, temporary != NULL && temporary[0] == '/' ? temporary : "/tmp", "evbus-demo-XXXXXX") ||
         mkdtemp(dir) == NULL) {
         complain("cannot make the folder %s: %s", dir, strerror(errno));
@@ -294,8 +321,13 @@ static int conduct_all(const struct asked *asked)
         complain("/proc/self/exe: %s", strerror(errno));
         return EXIT_FAILURE;
     }
-    for (unsigned i = 0; i < N_ACTS && exit_code == EXIT_SUCCESS; i++)
+    for (unsigned i = 0; i < N_ACTS && exit_code == EXIT_SUCCESS; i++) {
+        if (asked->act != 0 && asked->act != i + 1)
+            continue;
+        if (asked->act == 0 && i > 0)
+            (void)putchar('\n');
         exit_code = demo_is_stopping ? 130 : play(acts[i], asked, program);
+    }
     return exit_code;
 }
 
