@@ -447,10 +447,11 @@ void redis_in_go_on(struct redis_backend *redis)
 
 static void wake(struct redis_backend *redis);
 
+/* One that is to be looked at first waits for the end of the XREAD as well. */
 static bool is_missing_any(const struct redis_in *in)
 {
     for (size_t i = 0; i < in->n_streams; i++)
-        if (is_readable(in->streams[i]) && !in->streams[i]->is_asked)
+        if (in->streams[i]->is_wanted && in->streams[i]->standing != BROKEN && !in->streams[i]->is_asked)
             return true;
     return false;
 }
