@@ -47,6 +47,7 @@ struct checkpoint {
     size_t n_places;
     json_t *streams, *marks;
     char *text;
+    bool is_last;         /* it was taken when nothing more was to come */
     char *kept;           /* the text that was kept last */
     json_t *kept_streams; /* likewise; NULL: none */
     json_t *recalled;     /* parts, as they were when we began to lead; NULL: none */
@@ -250,6 +251,7 @@ int checkpoint_pump(struct checkpoint *checkpoint, uint64_t now, bool is_last, u
 {
     if (checkpoint->text == NULL && (is_last || now >= checkpoint->due_ns)) {
         take(checkpoint);
+        checkpoint->is_last = is_last;
         checkpoint->due_ns = now + checkpoint->interval_ns;
     }
     uint64_t due = checkpoint->due_ns;
@@ -276,6 +278,11 @@ int checkpoint_pump(struct checkpoint *checkpoint, uint64_t now, bool is_last, u
             rc = EVBUS_OK;
         }
         drop(checkpoint);
+        if (is_last && !checkpoint->is_last && rc == EVBUS_OK) { /* of what has come since that one was taken */
+            take(checkpoint);
+            checkpoint->is_last = true;
+            due = now;
+        }
     }
     *inout_due_ns = due < *inout_due_ns ? due : *inout_due_ns;
     return rc;

@@ -26,7 +26,7 @@ int checkpoint_pump(struct checkpoint *checkpoint, uint64_t now, bool is_last, u
 void checkpoint_tell_streams(const struct checkpoint *checkpoint,
                              void (*stream)(void *context, const char *stream, const char *id), void *context);
 
-/* Is one taken and not kept yet, or has something happened since the last one? */
+/* Is one taken and not kept yet? */
 bool checkpoint_is_due(const struct checkpoint *checkpoint);
 
 #endif

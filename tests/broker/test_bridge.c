@@ -255,6 +255,25 @@ Test(bridge, told_to_end_it_drains_first, .timeout = 120)
     }
 }
 
+/* A dead letter is written once more where its entry was not. */
+Test(bridge, told_to_end_it_keeps_a_checkpoint_of_all_that_has_come, .timeout = 180)
+{
+    struct redis_server redis = redis_server_start(NULL);
+    struct host *host = host_make(EVBUS_KEEPER_VOLUNTEER);
+    struct evbus_reader *reader = read_from_now(host, "test.b.one");
+    for (unsigned i = 1; i <= trial_count(20, 5); i++) {
+        char id[40];
+        host_bridge(host, 0, redis.url, "checkpoint=10ms");
+        snprintf(id, sizeof id, "0198c0de-0000-7000-8000-%012u", i);
+        redis_server_ask(&redis, "XADD test.b.one * " FIVE, id, "{}");
+        next_of(reader);
+        host_expect(!host_bridge_has_said(host, 0, "an entry is no event"));
+        redis_server_ask(&redis, "XADD test.b.one * x y");
+        host_until(host_bridge_has_said(host, 0, "an entry is no event"));
+        host_expect(host_bridge_end(host, 0) == 0);
+    }
+}
+
 Test(bridge, a_bus_whose_memory_is_lost_goes_on, .timeout = 180)
 {
     struct redis_server redis = redis_server_start(NULL);
