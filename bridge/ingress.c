@@ -4,6 +4,7 @@
  *                 of another bus: at or below that partition's mark, or brought in since the checkpoint: left out
  *                 of no bus (a program that is no evbus): brought in since the checkpoint: left out
  *                 no event, or none that this bus takes: a dead letter of bridge-<name>
+ *                 its `prev` is behind that partition's mark: events are missing, see below
  *                 else it is published here, with its origin and its id at the broker in its frame
  *
  * Why that is enough. Entries of a stream are taken in order, and what was taken stands in the bus in order: so all that must be known is
@@ -16,8 +17,26 @@
  * nothing more stands in the stream it counts as passed, for its own bus may send it again.
  * The broker may have an event twice (its tail was lost, and sent again): the marks are by origin and position, not by the broker's ids. Ids that
  * it has given and lost are no ids any more: reset() tells where to go on.
+ *
+ * Missing. The broker cannot always tell: what is put into a stream in the millisecond in which it was emptied gets ids that we have read. But an entry
+ * says the position of the one before it, of the same partition in the same stream, which is what a mark is of:
+ *
+ *     ids that we have read              behind them
+ *     [a 12] [b 7] [a 14] ...  id   |   [a 16, prev 14], and our mark of a is 10
+ *
+ *   order    what stands before that entry is brought in, and the entry itself is not taken; the stream is heard from its beginning; what it has at or
+ *            before `id` is looked at once more: what is behind a mark comes in, what has no mark (foreign programs', no events) was dealt with;
+ *            behind `id` it goes on as ever
+ * Until then `id` does not move, and so the entry that tells of the gap is behind every checkpoint: who is killed in between leaves it to the next leader
+ * to see it again, and what has come in by then passes him as it is looked for. Nothing of that partition can have been taken that is behind the gap, so
+ * the order is kept. The stream itself may have the gap (it was trimmed before we came, or an entry was removed, or was too large to be read):
+ * a gap is known by mark and `prev`, and is looked for once; the same one again is believed. So a hole costs one reading, and one
+ * that is half filled another. A bus of which we know no mark has a gap in front where the stream was trimmed before we came: that is read for once
+ * as well, from the beginning to its first entry. Where a checkpoint had no room for all marks (MARKS_TOLD), one that is not known
+ * says nothing, and there is no gap before it.
+ * An event whose id was read, behind which nothing of its partition follows, is missing until something does; of foreign programs' nobody can tell.
  * Nothing of another bus is sent on: every host reads it from the broker by itself.
- * Checked by tests/broker/test_bridge.c, test_bridge_death.c, test_hosts.c. */
+ * Checked by tests/broker/test_bridge.c, test_bridge_gap.c, test_bridge_death.c, test_hosts.c. */
 #include "ingress.h"
 
 #include "now.h"
@@ -39,9 +58,16 @@
 
 enum { TO_PASS = 1, PASSED = 2 };
 
+enum reading {
+    ONWARD,
+    ANEW_WANTED, /* events are missing: from its beginning, as soon as the backend can be told */
+    ANEW         /* it has been told, and what comes stands at or before `id` */
+};
+
 struct stream {
     char name[128];
     char id[ID_SIZE]; /* of the last entry that was taken; "": none */
+    enum reading reading;
     bool is_heard;    /* the backend reads it for us */
     uint64_t due_ns;  /* something could not be taken: more is asked for then; 0: it is not so */
     size_t n_to_pass; /* of those brought in since the checkpoint: have not passed since we lead */
@@ -56,6 +82,8 @@ struct mark {
     uint64_t taken;   /* likewise, those among them that are being brought in just now */
     uint64_t brought; /* the last one since the checkpoint; 0: none */
     uint64_t used;    /* which of all entries spoke of it last */
+    uint64_t gap_from,
+        gap_to; /* the gap for which the stream was read anew last: from `taken` to an entry's `prev`; 0, 0: none */
 };
 
 struct ingress {
@@ -69,6 +97,7 @@ struct ingress {
     size_t n_streams;
     struct mark *marks;
     size_t n_marks;
+    size_t n_recalled;    /* of them, from a checkpoint */
     struct table mark_of; /* -> index in marks */
     uint64_t n_looked;    /* entries that speak of one */
     struct table
@@ -198,6 +227,7 @@ void ingress_recall_mark(struct ingress *ingress, const char *stream, const uint
 {
     struct stream *found = find_or_make(ingress, stream);
     struct mark *mark = found != NULL ? mark_of(ingress, found, bus, partition) : NULL;
+    ingress->n_recalled++;
     if (mark != NULL)
         mark->position = mark->taken = position;
 }
@@ -222,6 +252,12 @@ static uint64_t least_use_told(const struct ingress *ingress)
     uint64_t least = marks[MARKS_TOLD - 1].used;
     free(marks);
     return least;
+}
+
+/* Then it may have come in, although we know nothing of it. */
+static bool may_be_untold(const struct ingress *ingress, const struct mark *mark)
+{
+    return mark->taken == 0 && ingress->n_recalled >= MARKS_TOLD;
 }
 
 void ingress_tell(struct ingress *ingress, void (*stream)(void *context, const char *stream, const char *id),
@@ -340,6 +376,7 @@ void ingress_stand_by(struct ingress *ingress)
         ingress->streams[i] = (struct stream){.name = "", .is_heard = false};
     ingress->n_streams = 0;
     ingress->n_marks = 0;
+    ingress->n_recalled = 0;
     table_free(&ingress->mark_of);
     table_free(&ingress->brought);
 }
@@ -349,18 +386,29 @@ bool ingress_is_fenced(const struct ingress *ingress)
     return ingress->is_fenced;
 }
 
+/* More of it; from its beginning, if that is wanted. */
+static void ask_for_more(struct ingress *ingress, struct stream *stream, uint64_t now)
+{
+    const struct backend_class *class = ingress->backend->class;
+    stream->due_ns = 0;
+    if (stream->reading == ANEW_WANTED) {
+        if (class->listen(ingress->backend, stream->name, "") != EVBUS_OK) {
+            stream->due_ns = now + AGAIN_NS;
+            return;
+        }
+        stream->reading = ANEW;
+    }
+    class->more(ingress->backend, stream->name);
+}
+
 void ingress_pump(struct ingress *ingress, uint64_t now, uint64_t *inout_due_ns)
 {
     for (size_t i = 0; ingress->backend != NULL && i < ingress->n_streams; i++) {
         struct stream *stream = &ingress->streams[i];
-        if (stream->due_ns == 0)
-            continue;
-        if (stream->due_ns <= now) {
-            stream->due_ns = 0;
-            ingress->backend->class->more(ingress->backend, stream->name);
-        } else if (stream->due_ns < *inout_due_ns) {
+        if (stream->due_ns != 0 && stream->due_ns <= now)
+            ask_for_more(ingress, stream, now);
+        if (stream->due_ns != 0 && stream->due_ns < *inout_due_ns)
             *inout_due_ns = stream->due_ns;
-        }
     }
 }
 
@@ -446,25 +494,31 @@ struct load {
     const char *id; /* of the last entry that was looked at: when the load is in, it is taken; NULL: none */
 };
 
-static void is_taken(struct stream *stream, const char *id)
+static void is_taken(const struct ingress *ingress, struct stream *stream, const char *id)
 {
-    if (id != NULL)
+    bool is_old = stream->reading == ANEW && ingress->backend->class->id_compare(id, stream->id) <= 0;
+    if (!is_old)
         snprintf(stream->id, sizeof stream->id, "%s", id);
+}
+
+/* One of the load is done with: it is in, or a dead letter. */
+static void pass(struct ingress *ingress, const struct load *load, size_t i)
+{
+    const struct entry_event *event = &ingress->events[i];
+    struct mark *mark = event->is_foreign ? NULL
+                                          : mark_of(ingress, load->stream, event->origin.bus, event->origin.partition);
+    if (mark != NULL && event->origin.position > mark->position)
+        mark->position = event->origin.position;
+    is_taken(ingress, load->stream, load->of[i]->id);
 }
 
 /* Those of the load are in. */
 static void note(struct ingress *ingress, const struct load *load, size_t from, size_t until)
 {
     for (size_t i = from; i < until; i++) {
-        const struct entry_event *event = &ingress->events[i];
         ingress->metrics->in_events++;
-        ingress->metrics->in_bytes += event->event.payload_len;
-        struct mark *mark = event->is_foreign
-                                ? NULL
-                                : mark_of(ingress, load->stream, event->origin.bus, event->origin.partition);
-        if (mark != NULL && event->origin.position > mark->position)
-            mark->position = event->origin.position;
-        is_taken(load->stream, load->of[i]->id);
+        ingress->metrics->in_bytes += ingress->events[i].event.payload_len;
+        pass(ingress, load, i);
     }
 }
 
@@ -485,7 +539,7 @@ static int unload_singly(struct ingress *ingress, struct load *load)
             rc = reject(ingress, load->stream, load->of[i], rc == EVBUS_ENOTFOUND ? NULL : ingress->together[i].topic,
                         why);
             if (rc == EVBUS_OK)
-                is_taken(load->stream, load->of[i]->id);
+                pass(ingress, load, i);
         } else if (rc == EVBUS_OK) {
             note(ingress, load, i, i + 1);
         }
@@ -510,17 +564,32 @@ static int unload(struct ingress *ingress, struct load *load)
             rc = unload_singly(ingress, load);
         metrics_time(&ingress->metrics->bring, now_ns() - start);
     }
-    if (rc == EVBUS_OK)
-        is_taken(load->stream, load->id);
+    if (rc == EVBUS_OK && load->id != NULL)
+        is_taken(ingress, load->stream, load->id);
     ingress->is_fenced = ingress->is_fenced || rc == EVBUS_EFENCED;
     load->n = 0;
     load->id = NULL;
     return rc;
 }
 
-enum fate { TAKE, LEAVE_OUT, REJECT };
+enum fate { TAKE, LEAVE_OUT, REJECT, MISSING };
 
-static enum fate look_at(struct ingress *ingress, struct stream *stream, const struct backend_entry *entry,
+/* Behind the mark something is missing, for which nobody has looked yet. */
+static bool is_missing(const struct ingress *ingress, const struct mark *mark, const struct entry_event *event)
+{
+    if (event->prev <= mark->taken || may_be_untold(ingress, mark))
+        return false;
+    if (event->prev != mark->gap_to || mark->taken != mark->gap_from)
+        return true;
+    if (mark->taken != 0)
+        say(EVBUS_LOG_WARNING, "events of another host are not there any more",
+            SAY(say_text("stream", ingress->streams[mark->stream].name), say_number("partition", mark->partition),
+                say_number("behind", mark->taken), say_number("up_to", event->prev)));
+    return false;
+}
+
+/* is_old: we have read it already, and look once more for what is missing. */
+static enum fate look_at(struct ingress *ingress, struct stream *stream, const struct backend_entry *entry, bool is_old,
                          struct entry_event *event, char *why)
 {
     if (!entry_read(entry->fields, entry->n_fields, event, why))
@@ -536,18 +605,22 @@ static enum fate look_at(struct ingress *ingress, struct stream *stream, const s
     }
     event->origin.broker_id = entry->id;
     struct mark *mark = event->is_foreign ? NULL : mark_of(ingress, stream, event->origin.bus, event->origin.partition);
+    bool is_behind = mark != NULL && (event->origin.position > mark->taken || mark->taken == 0);
+    if (mark != NULL)
+        mark->used = ++ingress->n_looked;
+    if (is_behind && is_missing(ingress, mark, event))
+        return MISSING;
     struct table_key key = key_of(event->topic, &event->origin);
     const uint64_t *brought = table_get(&ingress->brought, key);
+    bool is_here = brought != NULL || (mark != NULL && !is_behind);
     if (brought != NULL && *brought == TO_PASS) {
         table_put(&ingress->brought, key, PASSED);
         if (stream->n_to_pass > 0)
             stream->n_to_pass--;
     }
-    if (mark != NULL)
-        mark->used = ++ingress->n_looked;
-    if (brought != NULL || (mark != NULL && event->origin.position <= mark->taken && mark->taken != 0)) {
-        if (mark != NULL && brought != NULL && event->origin.position > mark->taken)
-            mark->position = mark->taken = event->origin.position;
+    if (brought != NULL && is_behind)
+        mark->position = mark->taken = event->origin.position;
+    if (is_here || (is_old && (mark == NULL || may_be_untold(ingress, mark)))) {
         ingress->metrics->in_repeated++;
         return LEAVE_OUT;
     }
@@ -568,6 +641,25 @@ static bool cannot(struct ingress *ingress, struct stream *stream, int rc)
     return false;
 }
 
+/* What came before the entry is in. */
+static bool read_anew(struct ingress *ingress, struct stream *stream, const struct backend_entry *entry,
+                      const struct entry_event *event)
+{
+    struct mark *mark = mark_of(ingress, stream, event->origin.bus, event->origin.partition);
+    if (mark == NULL)
+        return cannot(ingress, stream, EVBUS_ENOSPC);
+    ingress->metrics->in_gaps++;
+    say(mark->taken != 0 ? EVBUS_LOG_WARNING : EVBUS_LOG_INFO,
+        "events of another host are missing, the stream is read anew",
+        SAY(say_text("stream", stream->name), say_number("partition", mark->partition),
+            say_number("behind", mark->taken), say_number("up_to", event->prev), say_text("id", entry->id)));
+    mark->gap_from = mark->taken;
+    mark->gap_to = event->prev;
+    stream->reading = ANEW_WANTED;
+    stream->due_ns = now_ns();
+    return false;
+}
+
 bool ingress_arrived(struct ingress *ingress, const char *name, const struct backend_entry *entries, size_t n)
 {
     struct stream *stream = find(ingress, name);
@@ -576,12 +668,24 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
     struct load load = {.stream = stream};
     for (size_t i = 0; i < n; i++) {
         char why[EVBUS_ERROR_MAX + 1] = "";
-        struct entry_event *event = &ingress->events[load.n];
-        if (stream->id[0] != '\0' && ingress->backend->class->id_compare(entries[i].id, stream->id) <= 0)
-            continue; /* taken when it came before */
-        enum fate fate = look_at(ingress, stream, &entries[i], event, why);
         int rc = EVBUS_OK;
-        if (fate == REJECT && (rc = unload(ingress, &load)) == EVBUS_OK)
+        bool is_old = stream->id[0] != '\0' && ingress->backend->class->id_compare(entries[i].id, stream->id) <= 0;
+        if (is_old && stream->reading != ANEW)
+            continue; /* taken when it came before */
+        if (!is_old && stream->reading == ANEW) {
+            if ((rc = unload(ingress, &load)) != EVBUS_OK)
+                return cannot(ingress, stream, rc);
+            stream->reading = ONWARD;
+        }
+        struct entry_event *event = &ingress->events[load.n];
+        enum fate fate = look_at(ingress, stream, &entries[i], is_old, event, why);
+        if (fate == REJECT && is_old)
+            fate = LEAVE_OUT; /* its dead letter is there */
+        if (fate == REJECT || fate == MISSING)
+            rc = unload(ingress, &load);
+        if (fate == MISSING && rc == EVBUS_OK)
+            return read_anew(ingress, stream, &entries[i], event);
+        if (fate == REJECT && rc == EVBUS_OK)
             rc = reject(ingress, stream, &entries[i], NULL, why);
         if (rc != EVBUS_OK)
             return cannot(ingress, stream, rc);
@@ -591,6 +695,8 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
         if ((load.n == TOGETHER || i + 1 == n) && (rc = unload(ingress, &load)) != EVBUS_OK)
             return cannot(ingress, stream, rc);
     }
+    if (n == 0)
+        stream->reading = ONWARD; /* what stood at `id` is not there any more */
     if (n > 0)
         ingress->backend->class->more(ingress->backend, stream->name);
     else
@@ -607,4 +713,6 @@ void ingress_reset(struct ingress *ingress, const char *name, const char *id)
     say(EVBUS_LOG_WARNING, "the stream began anew at the broker",
         SAY(say_text("stream", name), say_text("was_read_to", stream->id), say_text("goes_on_behind", id)));
     snprintf(stream->id, sizeof stream->id, "%s", id);
+    if (stream->reading == ANEW)
+        stream->reading = ONWARD; /* all that stands behind it is to be taken */
 }

@@ -87,6 +87,8 @@ const struct metrics_row metrics_table[] = {
      "Entries that are no event, or one that the bus refuses: dead letters of the mirror's group."},
     {METRICS_COUNTER, METRICS_ONE, "in_stream_resets_total", FIELD(in_resets),
      "Streams of the broker that began anew."},
+    {METRICS_COUNTER, METRICS_ONE, "in_gaps_total", FIELD(in_gaps),
+     "Times that events of another bus were missing, and a stream was read from its beginning for them."},
     {METRICS_HISTOGRAM, METRICS_NS, "bring_seconds", FIELD(bring),
      "From an entry's arrival here to its publication on the bus."},
 

@@ -49,6 +49,7 @@ struct metrics {
     uint64_t in_repeated;       /* entries that the bus has already, left out */
     uint64_t in_rejected;       /* dead letters: no event, or one that the bus refuses */
     uint64_t in_resets;         /* streams that began anew */
+    uint64_t in_gaps;           /* streams read anew, as events of another bus were missing */
     struct metrics_times bring; /* from the broker's answer to the bus */
 
     /* trim */
