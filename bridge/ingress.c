@@ -474,7 +474,17 @@ static int reject(struct ingress *ingress, const struct stream *stream, const st
     memcpy(id, &key, sizeof id);
     id[6] = (uint8_t)((id[6] & 0x0f) | 0x80); /* a UUID of version 8: made of something else */
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-    int rc = evbus_mirror_reject(ingress->mirror, id, topic, text, strlen(text), why);
+    struct evbus_mirror_rejected rejected = {
+        .size = sizeof rejected,
+        .stream = stream->name,
+        .entry = entry->id,
+        .topic = topic,
+        .what = text,
+        .what_len = strlen(text),
+        .why = why,
+    };
+    memcpy(rejected.id, id, sizeof id);
+    int rc = evbus_mirror_reject(ingress->mirror, &rejected);
     free(text);
     if (rc == EVBUS_OK) {
         ingress->metrics->in_rejected++;
@@ -665,6 +675,7 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
     struct stream *stream = find(ingress, name);
     if (stream == NULL || ingress->backend == NULL)
         return false;
+    bool is_log = ingress->config->layout == CONFIG_LAYOUT_LOG;
     struct load load = {.stream = stream};
     for (size_t i = 0; i < n; i++) {
         char why[EVBUS_ERROR_MAX + 1] = "";
@@ -686,7 +697,7 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
         if (fate == MISSING && rc == EVBUS_OK)
             return read_anew(ingress, stream, &entries[i], event);
         if (fate == REJECT && rc == EVBUS_OK)
-            rc = reject(ingress, stream, &entries[i], NULL, why);
+            rc = reject(ingress, stream, &entries[i], is_log ? NULL : stream->name, why);
         if (rc != EVBUS_OK)
             return cannot(ingress, stream, rc);
         load.id = entries[i].id;

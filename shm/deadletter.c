@@ -181,10 +181,18 @@ static void add_letter(struct memory *memory, const struct deadletter *letter, c
 {
     char id_text[37];
     uuid7_format(id, id_text);
-    addf(text, "{\"deadLetterId\":\"%s\",\"group\":\"%s\",\"topic\":\"%s\",\"log\":\"%s\",", id_text,
-         letter->group_name, letter->topic, letter->log);
-    addf(text, "\"partition\":%u,\"position\":\"%" PRIu64 "\",\"cause\":\"%s\",", letter->partition, letter->position,
-         pending_cause_name(letter->cause));
+    addf(text, "{\"deadLetterId\":\"%s\",\"group\":\"%s\",\"topic\":\"%s\",", id_text, letter->group_name,
+         letter->topic);
+    if (letter->stream != NULL) {
+        add(text, "\"stream\":", 9);
+        add_string(text, letter->stream);
+        add(text, ",\"entry\":", 9);
+        add_string(text, letter->stream_entry);
+    } else {
+        addf(text, "\"log\":\"%s\",\"partition\":%u,\"position\":\"%" PRIu64 "\"", letter->log, letter->partition,
+             letter->position);
+    }
+    addf(text, ",\"cause\":\"%s\",", pending_cause_name(letter->cause));
     if (letter->n_replays > 0)
         addf(text, "\"replayed\":%u,", letter->n_replays);
     add(text, "\"attempts\":", 11);

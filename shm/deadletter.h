@@ -19,6 +19,9 @@ struct deadletter {
     enum pending_cause cause;
     uint64_t note; /* position + 1 of its newest note */
     const struct frame *event;
+    /* No event of ours, but an entry at a broker: where it stands there; log and position only say then which letter it is. NULL: an event */
+    const char *stream;
+    const char *stream_entry;
 };
 
 /* The id of a dead letter: UUIDv8 of (bus, group, log, partition, position), so that one that is published again after a crash is

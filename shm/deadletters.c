@@ -114,9 +114,9 @@ static void show_event(struct deadletters *look)
     look->event = (struct evbus_delivery){.size = sizeof look->event,
                                           .topic = letter->topic,
                                           .service = look->service,
-                                          .log = letter->log,
-                                          .partition = letter->partition,
-                                          .position = letter->position};
+                                          .log = look->shown.log,
+                                          .partition = look->shown.partition,
+                                          .position = look->shown.position};
     memory_publisher_name(look->memory, letter->event.publisher, look->service);
     letter->event.area = letter->area.bytes;
     letter->event.area_len = (uint16_t)letter->area.len;
@@ -156,15 +156,18 @@ static void show_settled(struct deadletters *look)
 static void show(struct deadletters *look, const struct letters_row *row)
 {
     const struct letter *letter = &look->letter;
+    bool is_ours = letter->stream[0] == '\0';
     look->shown = (struct evbus_dead_letter){
         .size = sizeof look->shown,
         .state = state_of(row),
         .error = letter->error,
         .group = letter->group,
         .topic = letter->topic,
-        .log = letter->log,
-        .partition = letter->partition,
-        .position = letter->position,
+        .log = is_ours ? letter->log : "",
+        .partition = is_ours ? letter->partition : 0,
+        .position = is_ours ? letter->position : 0,
+        .stream = is_ours ? NULL : letter->stream,
+        .entry = is_ours ? NULL : letter->entry,
         .cause = letter->cause,
         .at_ns = letter->at_ns,
         .letter_position = row->pos,

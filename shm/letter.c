@@ -142,13 +142,36 @@ static bool read_versions(struct json_slice versions, struct letter *out)
     return true;
 }
 
+/* Where it stands: on the bus; or at a broker, and then the header area alone says which of all letters it is. */
+static bool read_place(const struct frame *frame, const struct json_slice found[5], struct letter *out)
+{
+    enum { LOG, PARTITION, POSITION, STREAM, ENTRY };
+    uint64_t partition = 0;
+    struct area_source source;
+    if (found[STREAM].at == NULL) {
+        bool is_read = text_of(found[LOG], out->log, sizeof out->log) &&
+                       number_of(found[PARTITION], PARTITIONS_MAX - 1, &partition) &&
+                       number_of(found[POSITION], UINT64_MAX, &out->position);
+        out->partition = (uint32_t)partition;
+        return is_read;
+    }
+    if (!text_of(found[STREAM], out->stream, sizeof out->stream) || out->stream[0] == '\0' ||
+        !text_of(found[ENTRY], out->entry, sizeof out->entry) || !area_source(frame, &source))
+        return false;
+    memcpy(out->log, source.log, sizeof out->log);
+    out->log[sizeof out->log - 1] = '\0';
+    out->partition = source.partition;
+    out->position = source.position;
+    return true;
+}
+
 int letter_parse(const struct frame *frame, struct letter *out, struct error *err)
 {
-    enum { GROUP, TOPIC, LOG, PARTITION, POSITION, CAUSE, REPLAYED, ERROR, ATTEMPTS, EVENT, VERSIONS, MEMBERS };
-    static const char *const names[] = {"group",    "topic", "log",      "partition", "position", "cause",
-                                        "replayed", "error", "attempts", "event",     "versions"};
+    enum { GROUP, TOPIC, PLACE, CAUSE = PLACE + 5, REPLAYED, ERROR, ATTEMPTS, EVENT, VERSIONS, MEMBERS };
+    static const char *const names[] = {"group", "topic",    "log",   "partition", "position", "stream",  "entry",
+                                        "cause", "replayed", "error", "attempts",  "event",    "versions"};
     struct json_slice found[MEMBERS];
-    uint64_t partition = 0, n_replays = 0;
+    uint64_t n_replays = 0;
     struct area_death death;
     memset(out, 0, offsetof(struct letter, area));
     out->area.len = 0;
@@ -157,13 +180,10 @@ int letter_parse(const struct frame *frame, struct letter *out, struct error *er
     if (frame->kind != FRAME_DEAD || !json_check_wrapped(frame->payload, frame->payload_len) ||
         !json_members(frame->payload, frame->payload_len, names, MEMBERS, found) ||
         !text_of(found[GROUP], out->group, sizeof out->group) ||
-        !text_of(found[TOPIC], out->topic, sizeof out->topic) || !text_of(found[LOG], out->log, sizeof out->log) ||
-        !text_of(found[CAUSE], out->cause, sizeof out->cause) ||
-        !number_of(found[PARTITION], PARTITIONS_MAX - 1, &partition) ||
-        !number_of(found[POSITION], UINT64_MAX, &out->position) || !read_event(found[EVENT], out) ||
+        !text_of(found[TOPIC], out->topic, sizeof out->topic) || !read_place(frame, &found[PLACE], out) ||
+        !text_of(found[CAUSE], out->cause, sizeof out->cause) || !read_event(found[EVENT], out) ||
         !read_versions(found[VERSIONS], out))
         return error_set(err, EVBUS_ECORRUPT, "a dead letter that no evbus wrote: its text lacks something");
-    out->partition = (uint32_t)partition;
     if (number_of(found[REPLAYED], UINT32_MAX, &n_replays))
         out->n_replays = (uint32_t)n_replays;
     text_of(found[ERROR], out->error, sizeof out->error);

@@ -18,6 +18,9 @@ struct letter {
     char log[NAME_BYTES]; /* where the event stands */
     uint32_t partition;
     uint64_t position;
+    char stream
+        [NAME_BYTES]; /* no event of ours: where it stands at a broker, and then log and position are made up; "": it is one */
+    char entry[64];
     char cause[16];
     uint32_t n_replays;
     char error[EVBUS_ERROR_MAX + 1]; /* why no handler could get it; "" */

@@ -47,6 +47,7 @@
 #define PATIENCE_NS  (10 * CLOCK_NS_PER_S)
 #define NAME_MAX_LEN 32
 #define TEXT_MAX     (200 * 1024)
+#define ENTRY_BYTES  64 /* what a broker calls an entry, as text */
 #define TURN_EVENTS  256
 #define TRIES_MAX    100 /* at a lease that goes from hand to hand */
 
@@ -1003,16 +1004,35 @@ EVBUS_API int evbus_mirror_pause(struct evbus *bus, const char *name, bool is_pa
 
 /* --- what is no event -------------------------------------------------------------------------------------------------------------- */
 
-EVBUS_API int evbus_mirror_reject(struct evbus_mirror *mirror, const uint8_t id[16], const char *topic,
-                                  const char *what, size_t what_len, const char *why)
+static int check_rejected(const struct evbus_mirror_rejected *rejected, struct error *err)
+{
+    static const uint8_t none[16];
+    if (memcmp(rejected->id, none, sizeof none) == 0)
+        return error_set(err, EVBUS_EINVAL, "rejected.id is all zero: it must be one of its own");
+    if (rejected->what == NULL || rejected->what_len == 0 || rejected->what_len > TEXT_MAX)
+        return error_set(err, EVBUS_EINVAL, "rejected.what has %zu bytes; 1..%d are allowed",
+                         rejected->what != NULL ? rejected->what_len : 0, TEXT_MAX);
+    if (rejected->stream == NULL || rejected->stream[0] == '\0' || strnlen(rejected->stream, NAME_BYTES) == NAME_BYTES)
+        return error_set(err, EVBUS_EINVAL, "rejected.stream must have 1..%d bytes", NAME_BYTES - 1);
+    if (rejected->entry == NULL || strnlen(rejected->entry, ENTRY_BYTES) == ENTRY_BYTES)
+        return error_set(err, EVBUS_EINVAL, "rejected.entry must have at most %d bytes", ENTRY_BYTES - 1);
+    return EVBUS_OK;
+}
+
+EVBUS_API int evbus_mirror_reject(struct evbus_mirror *mirror, const struct evbus_mirror_rejected *given)
 {
     struct error *err = error_of_thread();
     struct bus_thread *thread;
+    struct evbus_mirror_rejected rejected = {0};
     int rc = enter(mirror, &thread, err);
+    if (rc == EVBUS_OK && given == NULL)
+        rc = error_set(err, EVBUS_EINVAL, "rejected is NULL");
+    if (rc == EVBUS_OK)
+        rc = bus_take_struct(&rejected, sizeof rejected, given, given->size, "struct evbus_mirror_rejected", err);
+    if (rc == EVBUS_OK)
+        rc = check_rejected(&rejected, err);
     if (rc != EVBUS_OK)
         return rc;
-    if (id == NULL || what == NULL || what_len == 0 || what_len > TEXT_MAX)
-        return error_set(err, EVBUS_EINVAL, "%s", id == NULL ? "id is NULL" : "what has 1..204800 bytes");
     if (!leads(mirror))
         return fenced(mirror, err);
     struct memory *memory = &mirror->bus->memory;
@@ -1022,30 +1042,32 @@ EVBUS_API int evbus_mirror_reject(struct evbus_mirror *mirror, const uint8_t id[
         .publisher = mirror->bus->publisher,
         .major = 1,
         .n_versions = 1,
-        .payload = what,
-        .payload_len = (uint32_t)what_len,
+        .payload = rejected.what,
+        .payload_len = (uint32_t)rejected.what_len,
     };
-    memcpy(event.id, id, sizeof event.id);
+    memcpy(event.id, rejected.id, sizeof event.id);
     uint64_t position;
-    memcpy(&position, id, sizeof position);
+    memcpy(&position, rejected.id, sizeof position);
     position &= (UINT64_C(1) << POSITION_BITS) - 1; /* its letter's id follows from it */
     struct note note = {.cause = CAUSE_REJECTED, .at_ns = event.timestamp_ns, .slot = mirror->slot};
     snprintf(note.group, sizeof note.group, "%s", mirror->group_name);
     snprintf(note.log, sizeof note.log, "%s", mirror->saves.log->name);
     snprintf(note.member, sizeof note.member, "%s", mirror->bus->service);
-    snprintf(note.error, sizeof note.error, "%s", why != NULL ? why : "");
+    snprintf(note.error, sizeof note.error, "%s", rejected.why != NULL ? rejected.why : "");
     note.position = position;
     char own_topic[NAME_BYTES] = "";
     memcpy(own_topic, mirror->saves.log->head->topics[mirror->save_topic - 1], sizeof own_topic - 1);
     struct deadletter letter = {
         .topic_id = entry_of(mirror)->dlq_topic,
         .group_name = mirror->group_name,
-        .topic = topic != NULL ? topic : own_topic,
+        .topic = rejected.topic != NULL ? rejected.topic : own_topic,
+        .stream = rejected.stream,
+        .stream_entry = rejected.entry,
         .log = mirror->saves.log->name,
         .position = position,
         .entry = position,
         .cause = CAUSE_REJECTED,
-        .note = notes_add(memory, &thread->claim, &note, id, 0),
+        .note = notes_add(memory, &thread->claim, &note, rejected.id, 0),
         .event = &event,
     };
     return deadletter_publish(memory, &thread->claim, &letter, err);

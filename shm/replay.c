@@ -286,6 +286,8 @@ static const char *is_refused(const struct run *run, const struct letters_row *r
         return "its group is not done with it yet: a member will be";
     if (what == SETTLED_DISCARDED)
         return NULL;
+    if (run->look->letter.stream[0] != '\0')
+        return "it is no event, but an entry at the broker: put it right there (XADD it anew), and discard this letter";
     if (group == GROUP_NONE)
         return "its group is not there any more: nobody would hear it";
     if (row->n_replays >= DEADLETTERS_REPLAYS_MAX && !run->options.force)

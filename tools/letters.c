@@ -27,6 +27,12 @@ static void print_word(const char *text, size_t len)
 
 static void print_place(const struct evbus_dead_letter *letter)
 {
+    if (letter->stream != NULL) {
+        print_plain(letter->stream, strlen(letter->stream));
+        (void)printf("@");
+        print_plain(letter->entry, strlen(letter->entry));
+        return;
+    }
     print_plain(letter->log, strlen(letter->log));
     (void)printf("/%" PRIu32 "@%" PRIu64, letter->partition, letter->position);
 }
@@ -141,7 +147,7 @@ int letters_print_all(const struct evbus_dead_letter *letter)
     print_text_field("state", state_name(letter->state));
     print_text_field("group", letter->group);
     print_text_field("topic", letter->topic);
-    print_field("event at");
+    print_field(letter->stream != NULL ? "entry at" : "event at");
     print_place(letter);
     (void)printf("\n");
     print_text_field("cause", letter->cause);

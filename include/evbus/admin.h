@@ -309,6 +309,9 @@ struct evbus_dead_letter {
     const char *settled_reason; /**< "" where none was given */
     const char *skipped;        /**< of a replay or discard: why nothing was done; NULL: it was done, or would be */
     const char *error;          /**< why no handler could get it (no_version); "": its attempts tell */
+    /* Of what a bridge could not bring in, as it is no event: where it stands at the broker. Then log is "", partition and position are 0 */
+    const char *stream; /**< NULL: it is an event of this bus */
+    const char *entry;  /**< what the broker calls it */
 };
 
 /** Which letters. Zeroes: all that are open, quarantined ones too. */
@@ -363,7 +366,7 @@ struct evbus_settle_result {
  *  that key that are published meanwhile nothing is said. Who did it, when, for which letter goes on the record.
  *
  *  One at a time replays or discards. Killed at any point a run may simply be repeated: what is replayed is not replayed again.
- *  A letter whose event is given up once more is open again; one that has been replayed 3 times only by force.
+ *  A letter whose event is given up once more is open again; one that has been replayed 3 times only by force. One of a `stream` is skipped.
  *
  *  each     may be NULL: gets each letter when its replay is on the bus, and each that was skipped; a non-zero answer ends it there and is
  *           returned. On disk, and on the record, are all when the call returns

@@ -112,14 +112,22 @@ EVBUS_API int evbus_mirror_save(struct evbus_mirror *mirror, const char *text, s
 /** The text that was kept last; lives until the next call on the mirror. EVBUS_OK; EVBUS_ENOTFOUND (none was); EVBUS_EIO. */
 EVBUS_API int evbus_mirror_load(struct evbus_mirror *mirror, const char **out_text, size_t *out_len);
 
-/** Something came from elsewhere that is no event: a dead letter of the mirror's group, cause rejected.
- *
- *  id       of it, the same each time that the same thing comes: so it is one letter
- *  topic    where it was to go, if it is one of the bus's, else NULL
- *  what     a JSON text that shows it: the letter's payload
- *  why      at most EVBUS_ERROR_MAX bytes */
-EVBUS_API int evbus_mirror_reject(struct evbus_mirror *mirror, const uint8_t id[16], const char *topic,
-                                  const char *what, size_t what_len, const char *why);
+/** What came from elsewhere and is no event, or none for this bus. */
+struct evbus_mirror_rejected {
+    size_t size;
+    uint8_t id[16];     /**< of it, the same each time that the same thing comes: so it is one letter */
+    const char *stream; /**< where it stands at the broker; at most 127 bytes */
+    const char *entry;  /**< and what the broker calls it; at most 63 bytes */
+    const char *topic;  /**< where it was to go, if it is one of the bus's, else NULL */
+    const char *what;   /**< a JSON text that shows it: the letter's payload, of 1 to 204800 bytes */
+    size_t what_len;
+    const char *why; /**< at most EVBUS_ERROR_MAX bytes */
+};
+
+/** It becomes a dead letter of the mirror's group, cause rejected. It cannot be replayed, since nothing of the bus was given up: who puts it
+ *  right does that at the broker, where it comes in from, and discards the letter. Returns EVBUS_OK; EVBUS_EFENCED; EVBUS_EFULL;
+ *  EVBUS_EINVAL; EVBUS_ENOSPC (memory). */
+EVBUS_API int evbus_mirror_reject(struct evbus_mirror *mirror, const struct evbus_mirror_rejected *rejected);
 
 /* --- for operators ------------------------------------------------------------------------------------------------------ */
 

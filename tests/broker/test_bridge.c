@@ -161,11 +161,26 @@ Test(bridge, an_event_comes_as_it_was_published, .timeout = 120)
 
 #define FIVE "eventId %s eventType test.b.one timestamp 2026-02-01T09:30:00.000Z version 1.0 payload %s"
 
+/* Each of them says where its entry stands. */
 static int count_letter(void *context, const struct evbus_dead_letter *letter)
 {
     unsigned *n = context;
     if (strcmp(letter->group, "bridge-redis") == 0 && strcmp(letter->cause, "rejected") == 0)
         ++*n;
+    cr_assert_str_eq(letter->topic, "test.b.one");
+    cr_assert_str_eq(letter->stream, "test.b.one");
+    cr_assert_str_eq(letter->log, "");
+    char quoted[80];
+    snprintf(quoted, sizeof quoted, "\"id\":\"%s\"", letter->entry);
+    cr_assert_not_null(strstr(letter->event->payload, quoted), "%s: %s", quoted, (const char *)letter->event->payload);
+    return EVBUS_OK;
+}
+
+static int expect_refused(void *context, const struct evbus_dead_letter *letter)
+{
+    (void)context;
+    cr_assert_not_null(letter->skipped);
+    cr_assert_not_null(strstr(letter->skipped, "XADD it anew"), "%s", letter->skipped);
     return EVBUS_OK;
 }
 
@@ -208,6 +223,12 @@ Test(bridge, what_a_foreign_program_appends_comes_in_once_and_what_is_no_event_i
     cr_assert_eq(next_of(reader).id[15], 5, "what came before comes again");
     cr_assert_eq(n_letters(host), 4);
     cr_assert_eq(redis_server_number(&redis, "XLEN test.b.one"), 7, "it was sent back");
+    struct evbus_settle_result result = {.size = sizeof result};
+    cr_assert_eq(evbus_dead_letters_replay(host->bus, NULL, expect_refused, NULL, &result), EVBUS_OK);
+    cr_assert_eq(result.n_done * 10 + result.n_skipped, 4);
+    cr_assert_eq(evbus_dead_letters_discard(host->bus, NULL, NULL, NULL, &result), EVBUS_OK);
+    cr_assert_eq(result.n_done, 4);
+    cr_assert_eq(n_letters(host), 0);
 }
 
 /* --- while all runs ---------------------------------------------------------------------------------------------------------- */

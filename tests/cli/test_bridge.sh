@@ -47,6 +47,48 @@ it_says_that_no_bridge_has_run() {
     refused 2 "it is status, pause or resume" bridge stop
 }
 
+it_shows_what_was_no_event_where_it_stands_at_the_broker() {
+    make_bus
+    mkdir -p broker
+    printf '{"stream":"lomash.orders.created","x":"y"}\n' >>broker/log.ndjson
+    start_bridge
+    await dlq_has_one
+    works dlq ls --group bridge-file
+    grep -qE ' open bridge-file rejected lomash\.orders\.created lomash\.orders\.created@[0-9]+-[0-9]+-[0-9]+ - [0-9a-f-]{36} .* is missing' out ||
+        fail "where does it stand: $(cat out)"
+    id=$("$EVBUS" dlq ls --json | grep -oE '"deadLetterId":"[^"]*"' | cut -d'"' -f4)
+    works dlq show "$id"
+    prints 'entry at     lomash.orders.created@'
+    prints '"fields":[["x","y"]]'
+    works dlq show "$id" --json
+    python3 -c 'import json, sys
+one = json.loads(open("out").read())["letter"]
+assert one["stream"] == "lomash.orders.created" and one["entry"] == one["event"]["payload"]["id"], one
+assert "log" not in one and "position" not in one, one' || fail "other JSON: $(cat out)"
+    works dlq export
+    n_lines out 1 || fail "one is exported: $(cat out)"
+    for how in --max=9 --force --dry-run; do
+        refused_but_prints replay $how
+    done
+    works dlq discard --group bridge-file --reason 'it is put right'
+    prints 'discarded 1 dead letters'
+    works dlq ls
+    prints_nothing
+    works dlq ls --all
+    prints ' discarded bridge-file rejected '
+    kill "$bridge"
+}
+
+dlq_has_one() { "$EVBUS" dlq ls --json | wc -l | grep -qx 1; }
+
+refused_but_prints() { # VERB OPTION...: of dlq: it tells the mend, and nothing is done
+    run dlq "$1" --group bridge-file "${@:2}"
+    exits 1
+    prints 'skipped '
+    prints ': it is no event, but an entry at the broker: put it right there (XADD it anew), and discard this letter'
+    prints ' 0 dead letters, skipped 1'
+}
+
 it_tells_who_leads_and_how_it_is() {
     make_bus
     start_bridge

@@ -19,6 +19,17 @@
 #define MS UINT64_C(1000000)
 #define S  UINT64_C(1000000000)
 
+static const struct evbus_mirror_rejected rejected = {
+    .size = sizeof rejected,
+    .id = {9, 8, 7, 6, 5, 4, 3, 2, 1},
+    .stream = "\"odd\" stream",
+    .entry = "5-1",
+    .topic = "test.a.one",
+    .what = "{\"x\":\"y\"}",
+    .what_len = 9,
+    .why = "eventId is missing",
+};
+
 static struct evbus_mirror *open_mirror(struct evbus *bus, enum evbus_from from)
 {
     struct evbus_mirror *mirror;
@@ -273,7 +284,7 @@ Test(mirror, one_leads_and_who_has_stopped_is_deposed_and_changes_nothing)
     cr_expect_eq(bring(first, 1, "test.a.one", "1", &n), EVBUS_EFENCED);
     cr_expect_eq(evbus_mirror_advance(first, "test.a", 0, tail), EVBUS_EFENCED);
     cr_expect_eq(evbus_mirror_save(first, "{}", 2), EVBUS_EFENCED);
-    cr_expect_eq(evbus_mirror_reject(first, (const uint8_t[16]){1}, NULL, "{}", 2, "no"), EVBUS_EFENCED);
+    cr_expect_eq(evbus_mirror_reject(first, &rejected), EVBUS_EFENCED);
     cr_expect_eq(part_of(second).tail, tail, "nothing was published");
     cr_expect_lt(part_of(second).held, tail);
     cr_expect_eq(evbus_mirror_lead(first, &epoch), EVBUS_EFENCED, "once");
@@ -417,8 +428,11 @@ Test(mirror, any_topic_may_be_brought_in_but_nothing_that_is_no_event)
 static int keep_letter(void *context, const struct evbus_dead_letter *letter)
 {
     char *text = context;
-    snprintf(text, 1024, "%s %s %s %.*s", letter->group, letter->cause, letter->error, (int)letter->event->payload_len,
-             (const char *)letter->event->payload);
+    size_t at = strlen(text);
+    snprintf(text + at, 1024 - at, "%s %s %s %s@%s %s/%u@%" PRIu64 " %s %.*s%s%s\n", letter->group, letter->cause,
+             letter->topic, letter->stream, letter->entry, letter->log, letter->partition, letter->position,
+             letter->error, (int)letter->event->payload_len, (const char *)letter->event->payload,
+             letter->skipped != NULL ? ": " : "", letter->skipped != NULL ? letter->skipped : "");
     return 0;
 }
 
@@ -427,14 +441,64 @@ Test(mirror, what_is_no_event_becomes_a_dead_letter_once)
     struct fixture f = fixture_make((struct fixture_options){0});
     struct evbus_mirror *mirror = lead(f.bus, EVBUS_FROM_EARLIEST);
     char text[1024] = "";
-    static const uint8_t id[16] = {9, 8, 7, 6, 5, 4, 3, 2, 1};
     for (int i = 0; i < 2; i++)
-        cr_assert_eq(evbus_mirror_reject(mirror, id, NULL, "{\"stream\":\"x\"}", 14, "eventId is missing"), EVBUS_OK,
-                     "%s", evbus_message(NULL));
-    unsigned n = 0;
+        cr_assert_eq(evbus_mirror_reject(mirror, &rejected), EVBUS_OK, "%s", evbus_message(NULL));
     cr_assert_eq(evbus_dead_letters(f.bus, NULL, keep_letter, text), EVBUS_OK);
-    cr_expect_str_eq(text, "bridge-redis rejected eventId is missing {\"stream\":\"x\"}");
-    (void)n;
+    cr_expect_str_eq(text,
+                     "bridge-redis rejected test.a.one \"odd\" stream@5-1 /0@0 eventId is missing {\"x\":\"y\"}\n");
+    evbus_mirror_close(mirror);
+    fixture_end(&f);
+}
+
+Test(mirror, what_is_no_event_is_not_replayed_and_can_be_discarded)
+{
+    struct fixture f = fixture_make((struct fixture_options){0});
+    struct evbus_mirror *mirror = lead(f.bus, EVBUS_FROM_EARLIEST);
+    struct evbus_settle_result result = {.size = sizeof result};
+    struct evbus_dead_letters_filter all = {.size = sizeof all, .with_settled = true};
+    char text[1024] = "";
+    cr_assert_eq(evbus_mirror_reject(mirror, &rejected), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_assert_eq(evbus_dead_letters_replay(f.bus, NULL, keep_letter, text, &result), EVBUS_OK, "%s",
+                 evbus_message(NULL));
+    cr_expect_eq(result.n_done, 0);
+    cr_expect_eq(result.n_skipped, 1);
+    cr_expect(strstr(text, ": it is no event, but an entry at the broker: put it right there") != NULL, "%s", text);
+    cr_assert_eq(evbus_dead_letters_discard(f.bus, NULL, NULL, NULL, &result), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_expect_eq(result.n_done, 1);
+    text[0] = '\0';
+    cr_assert_eq(evbus_dead_letters(f.bus, NULL, keep_letter, text), EVBUS_OK);
+    cr_expect_str_eq(text, "", "it is open");
+    cr_assert_eq(evbus_dead_letters(f.bus, &all, keep_letter, text), EVBUS_OK);
+    cr_expect(strstr(text, "stream@5-1") != NULL, "%s", text);
+    evbus_mirror_close(mirror);
+    fixture_end(&f);
+}
+
+Test(mirror, what_is_rejected_is_checked)
+{
+    struct fixture f = fixture_make((struct fixture_options){0});
+    struct evbus_mirror *mirror = lead(f.bus, EVBUS_FROM_EARLIEST);
+    char long_text[200];
+    memset(long_text, 'x', sizeof long_text);
+    long_text[sizeof long_text - 1] = '\0';
+    struct {
+        const char *names;
+        struct evbus_mirror_rejected given;
+    } rows[] = {{"rejected.id", rejected},    {"rejected.stream", rejected}, {"rejected.stream", rejected},
+                {"rejected.entry", rejected}, {"rejected.entry", rejected},  {"rejected.what", rejected},
+                {"rejected.what", rejected}};
+    memset(rows[0].given.id, 0, 16);
+    rows[1].given.stream = NULL;
+    rows[2].given.stream = long_text;
+    rows[3].given.entry = NULL;
+    rows[4].given.entry = long_text;
+    rows[5].given.what_len = 0;
+    rows[6].given.what_len = 204801;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        cr_expect_eq(evbus_mirror_reject(mirror, &rows[i].given), EVBUS_EINVAL, "row %zu", i);
+        cr_expect(strstr(evbus_message(NULL), rows[i].names) != NULL, "row %zu: %s", i, evbus_message(NULL));
+    }
+    cr_expect_eq(evbus_mirror_reject(mirror, NULL), EVBUS_EINVAL);
     evbus_mirror_close(mirror);
     fixture_end(&f);
 }
