@@ -136,18 +136,19 @@ static bool ring_read(struct parse *p, const json_t *value, uint64_t *out_bytes)
 
 static bool ack_read(struct parse *p, const json_t *value, enum evbus_ack *out_ack)
 {
+    static const struct {
+        const char *name;
+        enum evbus_ack ack;
+    } rows[] = {{"memory", EVBUS_ACK_MEMORY}, {"disk", EVBUS_ACK_DISK}, {"broker", EVBUS_ACK_BROKER}};
     const char *text = json_string_value(value);
-    bool is_disk = false;
     if (value == NULL)
         return true;
-    if (text != NULL && strcmp(text, "broker") == 0) {
-        *out_ack = EVBUS_ACK_BROKER;
-        return true;
-    }
-    if (!settings_word(&p->s, value, "memory", "disk", &is_disk))
-        return false;
-    *out_ack = is_disk ? EVBUS_ACK_DISK : EVBUS_ACK_MEMORY;
-    return true;
+    for (size_t i = 0; text != NULL && i < sizeof rows / sizeof rows[0]; i++)
+        if (strcmp(text, rows[i].name) == 0) {
+            *out_ack = rows[i].ack;
+            return true;
+        }
+    return settings_wrong(&p->s, "must be \"memory\", \"disk\" or \"broker\"; found %s", settings_found(&p->s, value));
 }
 
 static bool visible_read(struct parse *p, const json_t *value, struct catalogue_log *log)
