@@ -618,7 +618,7 @@ static enum fate look_at(struct ingress *ingress, struct stream *stream, const s
     bool is_behind = mark != NULL && (event->origin.position > mark->taken || mark->taken == 0);
     if (mark != NULL)
         mark->used = ++ingress->n_looked;
-    if (is_behind && is_missing(ingress, mark, event))
+    if (is_behind && is_missing(ingress, mark, event)) /* also of one that is in: a power cut may have left it alone */
         return MISSING;
     struct table_key key = key_of(event->topic, &event->origin);
     const uint64_t *brought = table_get(&ingress->brought, key);

@@ -293,6 +293,7 @@ Test(bridge, told_to_end_it_keeps_a_checkpoint_of_all_that_has_come, .timeout = 
         host_until(host_bridge_has_said(host, 0, "an entry is no event"));
         host_expect(host_bridge_end(host, 0) == 0);
     }
+    evbus_reader_close(reader);
 }
 
 Test(bridge, a_bus_whose_memory_is_lost_goes_on, .timeout = 180)
