@@ -2,7 +2,7 @@
  *
  *     bridge                                     broker
  *     open                                       connects by itself, for ever; state() tells each change
- *     ask(log, partition)                    ->  marks()     how much of ours it has
+ *     ask(log, partition)                    ->  marks()     how much of ours it has, and where the streams ended then
  *     begin, add..., send                    ->  appended()  all of the batch, or nothing, and why
  *     listen(stream, id), more(stream)       ->  arrived()   what stands behind the id, in order
  *     report(stream, id)                         how far this host has read
@@ -42,6 +42,8 @@ struct backend_mark {
     uint64_t position;    /* of the last event of it that was appended */
     uint64_t epoch;       /* of the bridge that appended it */
     uint64_t incarnation; /* of the bus then */
+    const char *
+        end; /* an id: what stood in the stream when this was its mark is not behind it, what comes later is. "": nothing did */
 };
 
 /* What stands in a stream. */

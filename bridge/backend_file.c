@@ -128,6 +128,9 @@ static void answer_marks(struct file *file, const struct request *request)
     const struct file_batch *batch = &request->batch;
     size_t n = request->result == BACKEND_OK ? batch->n_events : 0;
     struct backend_mark *marks = must(calloc(n > 0 ? n : 1, sizeof *marks));
+    char end[64] = "";
+    if (file->log.scanned > 0) /* what comes next stands at `scanned` */
+        snprintf(end, sizeof end, "%" PRIu64 "-%" PRIu64 "-0", file->log.made, file->log.scanned - 1);
     for (size_t i = 0; i < n; i++) {
         const char *stream = batch->events[i].stream;
         const struct file_mark *mark = file_log_mark(&file->log, file->origin, batch->partition, stream);
@@ -136,6 +139,7 @@ static void answer_marks(struct file *file, const struct request *request)
             .position = mark->position,
             .epoch = mark->epoch,
             .incarnation = mark->incarnation,
+            .end = end,
         };
     }
     file->callbacks->marks(file->context, batch->log, batch->partition, request->result, marks, n, request->why);

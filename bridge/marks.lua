@@ -2,7 +2,8 @@
 --
 --   KEYS  for each stream: the stream, its mark
 --   ARGV  origin, partition
---   gives position, epoch, incarnation of each, as texts; 0: none
+--   gives position, epoch, incarnation of each, as texts; 0: none; and the id of the last entry that the stream has, of
+--         whomever; empty: none
 --
 -- A mark that is gone while its stream is there (an eviction, a DEL) is found again from the stream itself: its last
 -- entry of ours tells the position. Without that, all that is in the stream would be appended once more. As far back
@@ -72,5 +73,10 @@ for s = 1, #KEYS, 2 do
   for i = 1, 3 do
     table.insert(out, mark[i] or '0')
   end
+  local last = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+  if last.err then
+    return last
+  end
+  table.insert(out, last[1] and last[1][1] or '')
 end
 return out

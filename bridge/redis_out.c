@@ -82,14 +82,17 @@ static bool take_number(const struct redisReply *reply, uint64_t *out)
 
 static bool take_marks(const struct question *question, const struct redisReply *reply, struct backend_mark *marks)
 {
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != question->n * 3)
+    struct redis_id end;
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != question->n * 4)
         return false;
     for (size_t i = 0; i < question->n; i++) {
+        struct redisReply **of = &reply->element[4 * i];
         marks[i].topic = question->has_topics ? question->topics[i] : NULL;
-        if (!take_number(reply->element[3 * i], &marks[i].position) ||
-            !take_number(reply->element[3 * i + 1], &marks[i].epoch) ||
-            !take_number(reply->element[3 * i + 2], &marks[i].incarnation))
+        if (!take_number(of[0], &marks[i].position) || !take_number(of[1], &marks[i].epoch) ||
+            !take_number(of[2], &marks[i].incarnation) || of[3]->type != REDIS_REPLY_STRING ||
+            !redis_id_parse(of[3]->str, &end))
             return false;
+        marks[i].end = of[3]->str;
     }
     return true;
 }

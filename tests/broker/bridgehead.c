@@ -40,7 +40,7 @@ static void on_marks(void *context, const char *log, uint32_t partition, enum ba
     cr_assert_leq(n, sizeof head->marks / sizeof head->marks[0]);
     for (size_t i = 0; i < n; i++) {
         head->marks[i] = marks[i];
-        head->marks[i].topic = NULL;
+        head->marks[i].topic = head->marks[i].end = NULL;
     }
     head->marks_result = result;
     snprintf(head->marks_why, sizeof head->marks_why, "%s", why != NULL ? why : "");

@@ -28,7 +28,7 @@ struct bridgehead {
     char results[512]; /* of all that have room: "ticket:result " */
     unsigned n_marks;  /* answers to asks */
     enum backend_result marks_result;
-    struct backend_mark marks[8]; /* of the last; topics are not kept */
+    struct backend_mark marks[8]; /* of the last; topics and ends are not kept */
     char marks_why[EVBUS_ERROR_MAX];
     size_t n_arrived;     /* entries */
     size_t n_empty;       /* arrived() without any */

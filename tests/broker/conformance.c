@@ -97,6 +97,34 @@ Test(conformance, marks_are_those_of_the_topics_that_were_asked_for_in_that_orde
     rig_end(&rig);
 }
 
+Test(conformance, a_mark_says_where_its_stream_ended_then)
+{
+    struct rig rig = rig_make(CONFIG_LAYOUT_TOPIC);
+    struct rig_bridge *bridge = rig_open(&rig, 1);
+    static const size_t n_before[] = {0, 1, 2}; /* entries of RIG_CREATED, when it was asked for the marks */
+    char ends[N(n_before)][64];
+    static const struct entry_field foreign[] = {{"eventId", 7, "0198c0de-0000-7000-8000-0123456789ab", 36}};
+    for (size_t i = 0; i < N(ends); i++) {
+        cr_assert_eq(rig_ask(bridge, i == 1 ? 0 : 1), BACKEND_OK); /* partitions share a stream, and so its end */
+        memcpy(ends[i], bridge->ends[0], sizeof ends[i]);
+        if (i == 0)
+            cr_assert_eq(rig_append(bridge, 0, RIG_FIRST, five, 1), BACKEND_OK);
+        else
+            broker_kind.append(rig.broker, RIG_CREATED, foreign, N(foreign));
+    }
+    cr_assert_eq(rig_append(bridge, 0, RIG_FIRST, five + 2, 2), BACKEND_OK);
+    struct rig_bridge *reader = rig_read_all(&rig, RIG_CREATED);
+    const struct rig_stream *stream = &reader->streams[0];
+    cr_assert_eq(stream->n, 5);
+    for (size_t i = 0; i < N(ends); i++)
+        for (size_t k = 0; k < stream->n; k++)
+            cr_expect_eq(CLASS->id_compare(stream->entries[k].id, ends[i]) > 0, k >= n_before[i],
+                         "entry %s, the %zuth; the stream's end was %s behind %zu", stream->entries[k].id, k + 1,
+                         ends[i], n_before[i]);
+    rig_close(reader);
+    rig_end(&rig);
+}
+
 Test(conformance, a_batch_that_is_repeated_changes_nothing)
 {
     struct rig rig = rig_make(CONFIG_LAYOUT_TOPIC);

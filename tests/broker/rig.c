@@ -43,6 +43,7 @@ static void told_marks(void *context, const char *log, uint32_t partition, enum 
         *mark = (struct rig_mark){
             .position = marks[i].position, .epoch = marks[i].epoch, .incarnation = marks[i].incarnation};
         snprintf(mark->topic, sizeof mark->topic, "%s", marks[i].topic != NULL ? marks[i].topic : "");
+        snprintf(bridge->ends[i], sizeof bridge->ends[i], "%s", marks[i].end);
     }
 }
 

@@ -78,6 +78,7 @@ struct rig_bridge {
     size_t n_marks_answers;
     enum backend_result marks_result;
     struct rig_mark marks[8];
+    char ends[8][64]; /* of each mark */
     size_t n_marks;
     uint32_t marks_partition;
     struct rig_stream streams[RIG_STREAMS];
