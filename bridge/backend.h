@@ -84,6 +84,8 @@ struct backend;
 /* A partition's streams: with layout=topic the topics of its log; with layout=log the log itself. */
 struct backend_class {
     const char *name; /* "redis" */
+    /* Blanks around a payload are lost, and raw CR and LF between its tokens become blanks; else it is kept byte for byte */
+    bool is_by_line;
 
     /* origin: the bus's uuid as text; lives as long as the backend, as config does. EVBUS_OK, or what is wrong with the config: then error
      * (EVBUS_ERROR_MAX bytes) tells it */

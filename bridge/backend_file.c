@@ -524,6 +524,7 @@ static void file_trim(struct backend *backend, const char *stream)
 
 const struct backend_class backend_file = {
     .name = "file",
+    .is_by_line = true,
     .open = file_open,
     .close = file_close,
     .fds = file_fds,

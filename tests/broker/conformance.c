@@ -598,7 +598,7 @@ static bool is_payload(const struct evbus_version *version, const void *payload,
 {
     const char *is = payload, *was = version->payload;
     size_t was_len = version->payload_len;
-    if (broker_kind.is_verbatim)
+    if (!CLASS->is_by_line)
         return len == was_len && memcmp(is, was, len) == 0;
     for (; was_len > 0 && is_blank(was[0]); was_len--)
         was++;

@@ -9,8 +9,6 @@
 struct broker_kind {
     const struct backend_class *class;
     bool has_trim; /* else its trimmed() says "ever" */
-    /* Payloads come back byte for byte; else raw CR and LF between tokens are blanks, and blanks around it are gone */
-    bool is_verbatim;
 
     /* A broker for this test alone, empty. Into the config, which has defaults: where it is, and what else there is to
      * say. It fails the test where it cannot; what it returns is the others' argument */

@@ -132,7 +132,6 @@ static size_t count(void *context, const char *stream)
 const struct broker_kind broker_kind = {
     .class = &backend_file,
     .has_trim = false,
-    .is_verbatim = false,
     .make = make,
     .end = end,
     .kill = take_away,

@@ -79,7 +79,6 @@ static size_t count(void *server, const char *stream)
 const struct broker_kind broker_kind = {
     .class = &backend_redis,
     .has_trim = true,
-    .is_verbatim = true,
     .make = make,
     .end = end,
     .kill = take_away,
