@@ -58,7 +58,7 @@ struct bridge {
 
 /* --- open and close --------------------------------------------------------------------------------------------------------- */
 
-static const struct backend_class *class_of(const struct config *config)
+const struct backend_class *bridge_backend_class(const struct config *config)
 {
     return strncmp(config->broker, "file:", 5) == 0 ? &backend_file : &backend_redis;
 }
@@ -93,8 +93,12 @@ int bridge_open(struct bridge **out, struct evbus *bus, const struct config *con
     struct bridge *bridge = calloc(1, sizeof *bridge);
     if (bridge == NULL)
         return EVBUS_ENOSPC;
-    *bridge = (struct bridge){
-        .bus = bus, .config = config, .metrics = metrics, .health = health, .class = class_of(config), .mirror_fd = -1};
+    *bridge = (struct bridge){.bus = bus,
+                              .config = config,
+                              .metrics = metrics,
+                              .health = health,
+                              .class = bridge_backend_class(config),
+                              .mirror_fd = -1};
     int rc = open_mirror(bridge);
     if (rc == EVBUS_OK && config->out)
         rc = egress_open(&bridge->egress, bridge->mirror, config, metrics);

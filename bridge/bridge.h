@@ -9,6 +9,9 @@
 
 struct bridge;
 
+/* What stands before the config's broker. */
+const struct backend_class *bridge_backend_class(const struct config *config);
+
 /* All of it outlives the bridge; config may change by what may change while it runs. EVBUS_OK; as evbus_mirror_open(), what was wrong has been
  * said. */
 int bridge_open(struct bridge **out, struct evbus *bus, const struct config *config, struct metrics *metrics,

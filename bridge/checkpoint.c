@@ -327,30 +327,54 @@ static int ignore(void *context, const struct evbus_delivery *event)
     return EVBUS_OK;
 }
 
+/* How far out a partition is, as its checkpoint says; place->log and place->partition are set. */
+static int tell_out(const json_t *saved, struct egress_place *place, struct checkpoint_out *out)
+{
+    const char *topic;
+    json_t *last;
+    if (!read_number(json_array_get(saved, 2), &place->at) || !read_number(json_array_get(saved, 5), &place->began))
+        return EVBUS_ECORRUPT;
+    out->place(out->context, place);
+    json_object_foreach(json_array_get(saved, 4), topic, last)
+    {
+        uint64_t position;
+        if (!read_number(last, &position))
+            return EVBUS_ECORRUPT;
+        out->topic(out->context, place, topic, position);
+    }
+    return EVBUS_OK;
+}
+
+static void recall_place(void *context, const struct egress_place *place)
+{
+    egress_recall(context, place);
+}
+
+static void recall_topic(void *context, const struct egress_place *place, const char *topic, uint64_t last)
+{
+    egress_recall_topic(context, place->log, place->partition, topic, last);
+}
+
 /* A partition that was not there when the checkpoint was taken: everything that the bus holds for us. */
 static int recall_part(void *context, const struct evbus_mirror_part *part)
 {
     struct recall *recall = context;
     struct checkpoint *checkpoint = recall->checkpoint;
     const json_t *saved = saved_part(recall->parts, part->log, part->partition);
-    uint64_t out = part->held;
     uint64_t in = part->held;
-    if (saved != NULL && (!read_number(json_array_get(saved, 2), &out) || !read_number(json_array_get(saved, 3), &in)))
+    if (saved != NULL && !read_number(json_array_get(saved, 3), &in))
         return EVBUS_ECORRUPT;
     if (checkpoint->egress != NULL) {
-        const char *topic;
-        json_t *last;
-        struct egress_place place = {.log = part->log, .partition = part->partition, .at = out, .began = part->held};
-        if (saved != NULL && !read_number(json_array_get(saved, 5), &place.began))
-            return EVBUS_ECORRUPT;
-        egress_recall(checkpoint->egress, &place);
-        json_object_foreach(json_array_get(saved, 4), topic, last)
-        {
-            uint64_t position;
-            if (!read_number(last, &position))
-                return EVBUS_ECORRUPT;
-            egress_recall_topic(checkpoint->egress, part->log, part->partition, topic, position);
-        }
+        struct egress_place place = {
+            .log = part->log, .partition = part->partition, .at = part->held, .began = part->held};
+        struct checkpoint_out out = {.place = recall_place, .topic = recall_topic, .context = checkpoint->egress};
+        int rc = EVBUS_OK;
+        if (saved != NULL)
+            rc = tell_out(saved, &place, &out);
+        else
+            egress_recall(checkpoint->egress, &place);
+        if (rc != EVBUS_OK)
+            return rc;
     }
     return evbus_mirror_brought(checkpoint->mirror, part->log, part->partition, in,
                                 checkpoint->ingress != NULL ? ingress_has : ignore, checkpoint->ingress);
@@ -411,5 +435,65 @@ int checkpoint_recall(struct checkpoint *checkpoint)
     json_decref(checkpoint->kept_streams);
     checkpoint->kept_streams = json_incref(json_object_get(root, "streams"));
     json_decref(root);
+    return rc;
+}
+
+/* --- look ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The last text that stands on a mirror's own topic; NULL: none does. To be freed. */
+static int read_last(struct evbus *bus, const char *topic, char **out_text, size_t *out_len)
+{
+    struct evbus_reader *reader = NULL;
+    char *text = NULL;
+    int rc = evbus_reader_open(&reader, bus,
+                               &(struct evbus_reader_options){.size = sizeof(struct evbus_reader_options),
+                                                              .patterns = &topic,
+                                                              .n_patterns = 1,
+                                                              .from = EVBUS_FROM_EARLIEST});
+    while (rc == EVBUS_OK) {
+        struct evbus_delivery event = {.size = sizeof event};
+        rc = evbus_reader_next(reader, &event, 0);
+        if (rc == EVBUS_ECORRUPT) { /* a frame: of a note, or of what is not the last one */
+            rc = EVBUS_OK;
+            continue;
+        }
+        if (rc != EVBUS_OK)
+            break;
+        free(text);
+        text = malloc(event.payload_len);
+        if (text == NULL)
+            rc = EVBUS_ENOSPC;
+        else
+            memcpy(text, event.payload, *out_len = event.payload_len);
+    }
+    evbus_reader_close(reader);
+    if (rc == EVBUS_ETIMEOUT)
+        rc = EVBUS_OK;
+    if (rc == EVBUS_OK)
+        *out_text = text;
+    else
+        free(text);
+    return rc;
+}
+
+int checkpoint_look(struct evbus *bus, const char *topic, struct checkpoint_out *out)
+{
+    char *text = NULL;
+    size_t len = 0;
+    int rc = read_last(bus, topic, &text, &len);
+    if (rc != EVBUS_OK || text == NULL)
+        return rc;
+    json_t *root = json_loadb(text, len, 0, NULL);
+    const json_t *parts = json_object_get(root, "parts");
+    if (json_integer_value(json_object_get(root, "v")) != 1)
+        rc = EVBUS_ECORRUPT;
+    for (size_t i = 0; i < json_array_size(parts) && rc == EVBUS_OK; i++) {
+        const json_t *saved = json_array_get(parts, i);
+        struct egress_place place = {.log = json_string_value(json_array_get(saved, 0)),
+                                     .partition = (uint32_t)json_integer_value(json_array_get(saved, 1))};
+        rc = place.log != NULL ? tell_out(saved, &place, out) : EVBUS_ECORRUPT;
+    }
+    json_decref(root);
+    free(text);
     return rc;
 }

@@ -7,6 +7,13 @@
 
 struct checkpoint;
 
+/* Who wants to hear how far out is: a place for each partition, then the last event of each of its topics. */
+struct checkpoint_out {
+    void (*place)(void *context, const struct egress_place *place);
+    void (*topic)(void *context, const struct egress_place *place, const char *topic, uint64_t last);
+    void *context;
+};
+
 /* Either may be NULL: nothing goes that way. EVBUS_OK; EVBUS_ENOSPC. */
 int checkpoint_open(struct checkpoint **out, struct evbus_mirror *mirror, struct egress *egress,
                     struct ingress *ingress, uint64_t interval_ns);
@@ -25,6 +32,10 @@ int checkpoint_pump(struct checkpoint *checkpoint, uint64_t now, bool is_last, u
 /* How far each stream was read, as the last checkpoint says that was kept: what the broker may be told. "": not at all. */
 void checkpoint_tell_streams(const struct checkpoint *checkpoint,
                              void (*stream)(void *context, const char *stream, const char *id), void *context);
+
+/* For who only looks, and is no part of the mirror: what the last checkpoint says that was kept on this topic, the mirror's own. EVBUS_OK, also where
+ * none was; as evbus_reader_open() and _next(); EVBUS_ECORRUPT: it is none. */
+int checkpoint_look(struct evbus *bus, const char *topic, struct checkpoint_out *out);
 
 /* Is one taken and not kept yet? */
 bool checkpoint_is_due(const struct checkpoint *checkpoint);

@@ -4,6 +4,7 @@
  *     command line   wrong: 2, with what was meant
  *     config         all problems told; wrong: 78 (2 where only the command line is). --check-config and --print-config end here
  *     signals        blocked before the library makes its first thread, so that the loop's descriptor gets them and no thread dies of them
+ *     --verify       ends here: verify.c looks at bus and broker
  *     bus            not there: 69, or awaited for --wait
  *     loop           until SIGTERM; SIGHUP comes back here for the config
  *
@@ -13,6 +14,7 @@
 #include "config_keys.h"
 #include "loop.h"
 #include "say.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,17 +27,20 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SERVICE "evbus-bridge"
-#define WAIT_NS UINT64_C(250000000) /* between two looks for the bus */
+#define SERVICE    "evbus-bridge"
+#define WAIT_NS    UINT64_C(250000000)   /* between two looks for the bus */
+#define TIMEOUT_NS UINT64_C(10000000000) /* of --verify */
 
 /* Most are sysexits.h's, and those of evbus(1). */
 enum {
     EXIT_DONE = 0,
+    EXIT_NO = 1,
     EXIT_USAGE = 2,
     EXIT_NO_BUS = 69,
     EXIT_CORRUPT = 70,
     EXIT_CANNOT_CREATE = 73,
     EXIT_IO = 74,
+    EXIT_TRY_AGAIN = 75,
     EXIT_DENIED = 77,
     EXIT_CONFIG = 78
 };
@@ -50,6 +55,8 @@ struct command_line {
     uint64_t wait_ns;
     bool check_config;
     bool print_config;
+    bool verify;
+    struct verify_options verify_options;
     bool help;
     bool version;
 };
@@ -73,6 +80,9 @@ enum option_number {
     OPTION_WAIT,
     OPTION_CHECK,
     OPTION_PRINT,
+    OPTION_VERIFY,
+    OPTION_JSON,
+    OPTION_TIMEOUT,
     OPTION_HELP,
     OPTION_VERSION
 };
@@ -90,6 +100,9 @@ static const struct option {
     [OPTION_WAIT] = {"wait", 'w', "DURATION", "how long to wait for a bus that is not there yet; else not at all"},
     [OPTION_CHECK] = {"check-config", 0, NULL, "say whether the config is right, and end"},
     [OPTION_PRINT] = {"print-config", 0, NULL, "print every key, its value and where it comes from, and end"},
+    [OPTION_VERIFY] = {"verify", 0, NULL, "compare the journal with the broker, print what differs first, and end"},
+    [OPTION_JSON] = {"json", 0, NULL, "of --verify: for programs, one JSON text a line"},
+    [OPTION_TIMEOUT] = {"timeout", 0, "DURATION", "of --verify: how long to wait for a silent broker; else 10s"},
     [OPTION_HELP] = {"help", 'h', NULL, "this text"},
     [OPTION_VERSION] = {"version", 0, NULL, "the version"},
 };
@@ -120,14 +133,16 @@ static void print_help(void)
                        options[i].value != NULL ? options[i].value : "");
         (void)printf("  %-26s %s\n", left, options[i].help);
     }
-    (void)printf("\nA key of evbus.conf(5) may also be set by the environment: EVBUS_BRIDGE_LINGER=5ms. The command "
-                 "line has the last\n"
-                 "word, then the environment, then the file.\n\nexamples:\n"
-                 "  evbus-bridge --redis redis://127.0.0.1:6379\n"
-                 "  evbus-bridge --redis rediss://redis.example.org --set password_file=/etc/evbus/redis.password\n"
-                 "  evbus-bridge --config ./evbus.conf --check-config\n\n"
-                 "exit codes: 0 done, 2 command line, 69 no bus, 70 corrupt, 73 cannot create, 74 input or output, 77 "
-                 "denied, 78 config\n");
+    (void)printf(
+        "\nA key of evbus.conf(5) may also be set by the environment: EVBUS_BRIDGE_LINGER=5ms. The command "
+        "line has the last\n"
+        "word, then the environment, then the file.\n\nexamples:\n"
+        "  evbus-bridge --redis redis://127.0.0.1:6379\n"
+        "  evbus-bridge --redis rediss://redis.example.org --set password_file=/etc/evbus/redis.password\n"
+        "  evbus-bridge --config ./evbus.conf --check-config\n"
+        "  evbus-bridge --redis redis://127.0.0.1:6379 --verify\n\n"
+        "exit codes: 0 done, 1 it differs, 2 command line, 69 no bus, 70 corrupt, 73 cannot create, 74 input or "
+        "output, 75 try again, 77 denied, 78 config\n");
 }
 
 static int unknown_option(const char *name, size_t len)
@@ -189,6 +204,16 @@ static int take_option(struct command_line *line, enum option_number number, con
     case OPTION_PRINT:
         line->print_config = true;
         return EXIT_DONE;
+    case OPTION_VERIFY:
+        line->verify = true;
+        return EXIT_DONE;
+    case OPTION_JSON:
+        line->verify_options.json = true;
+        return EXIT_DONE;
+    case OPTION_TIMEOUT:
+        return config_duration_read(value, &line->verify_options.timeout_ns)
+                   ? EXIT_DONE
+                   : complain(EXIT_USAGE, "--timeout takes a duration, e.g. 30s or 5m; \"%s\" is none", value);
     case OPTION_HELP:
         line->help = true;
         return EXIT_DONE;
@@ -317,6 +342,10 @@ static int exit_of(int code)
     switch (code) {
     case EVBUS_OK:
         return EXIT_DONE;
+    case EVBUS_ENOTFOUND:
+        return EXIT_NO;
+    case EVBUS_EAGAIN:
+        return EXIT_TRY_AGAIN;
     case EVBUS_ENOBUS:
     case EVBUS_ESTALE:
     case EVBUS_ELAYOUT:
@@ -390,6 +419,13 @@ static int open_bus(const struct program *program, struct notify *notify, int si
 
 /* --- all of it ---------------------------------------------------------------------------------------------------- */
 
+static int verify(const struct program *program)
+{
+    char error[EVBUS_ERROR_MAX];
+    int rc = verify_run(&program->config, &program->line.verify_options, error);
+    return error[0] != '\0' ? complain(exit_of(rc), "%s", error) : exit_of(rc);
+}
+
 static int run(struct program *program)
 {
     struct evbus *bus = NULL;
@@ -428,6 +464,11 @@ static int start(struct program *program, int argc, char **argv)
     int exit_code = parse(&program->line, argc, argv);
     if (exit_code != EXIT_DONE)
         return exit_code;
+    if (!program->line.verify && (program->line.verify_options.json || program->line.verify_options.timeout_ns != 0))
+        return complain(EXIT_USAGE, "--%s is an option of --verify",
+                        program->line.verify_options.json ? "json" : "timeout");
+    if (program->line.verify_options.timeout_ns == 0)
+        program->line.verify_options.timeout_ns = TIMEOUT_NS;
     if (program->line.help) {
         print_help();
         return EXIT_DONE;
@@ -440,7 +481,7 @@ static int start(struct program *program, int argc, char **argv)
     if (rc != EVBUS_OK)
         return rc == EVBUS_EINVAL ? EXIT_USAGE : EXIT_CONFIG;
     if (!program->line.print_config && !program->line.check_config)
-        return run(program);
+        return program->line.verify ? verify(program) : run(program);
     if (program->line.print_config)
         config_print(&program->config, &program->origins, stdout); /* nothing else: it is an evbus.conf */
     else

@@ -124,6 +124,9 @@ it_refuses_a_wrong_command_line() {
     bridge_refuses 2 'there is no option -x' -x
     bridge_refuses 2 '--redis needs a value: --redis URL' --redis
     bridge_refuses 2 '--help takes no value' --help=x
+    bridge_refuses 2 '--json is an option of --verify' --redis "$url" --json
+    bridge_refuses 2 '--timeout is an option of --verify' --redis "$url" --timeout 3s
+    bridge_refuses 2 '--timeout takes a duration, e.g. 30s or 5m; "soon" is none' --verify --timeout soon
     bridge_refuses 2 '--set takes KEY=VALUE' --set linger
     bridge_refuses 2 '--set takes KEY=VALUE' --set =5ms
     bridge_refuses 2 '"soon" is none' --wait soon
