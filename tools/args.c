@@ -40,6 +40,7 @@ void args_init(struct args *args, const char **operands)
 
 void args_complete(struct args *args)
 {
+    args->is_bus_given = args->bus != NULL;
     if (args->bus == NULL)
         args->bus = getenv("EVBUS_BUS");
     if (args->bus == NULL || args->bus[0] == '\0')

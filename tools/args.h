@@ -18,6 +18,7 @@ struct arg_texts {
 struct args {
     /* for every command */
     const char *bus;     /* --bus, else $EVBUS_BUS, else "lomash"; never NULL once parsed */
+    bool is_bus_given;   /* by --bus */
     const char *service; /* --as; NULL: the library looks at $EVBUS_SERVICE */
     bool json;
     bool meta;

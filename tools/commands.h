@@ -20,7 +20,7 @@ struct command {
 
 extern const struct command command_init, command_rm, command_ls, command_pub, command_tail, command_consume,
     command_group, command_dlq, command_stat, command_catalogue, command_convert, command_find, command_why,
-    command_doctor, command_inspect, command_journal, command_backup, command_bridge, command_demo;
+    command_doctor, command_inspect, command_journal, command_backup, command_bridge, command_verify, command_demo;
 
 /* Opens the bus that args name. Only who publishes or stays stands for keeper: who just looks must not change what it
  * sees. Returns 0, or the exit code after the message. */

@@ -16,7 +16,7 @@ static const struct command *const commands[] = {
     &command_init,    &command_rm,     &command_ls,     &command_pub,    &command_tail,
     &command_consume, &command_group,  &command_dlq,    &command_stat,   &command_catalogue,
     &command_convert, &command_find,   &command_why,    &command_doctor, &command_inspect,
-    &command_journal, &command_backup, &command_bridge, &command_demo,
+    &command_journal, &command_backup, &command_bridge, &command_verify, &command_demo,
 };
 static const size_t n_commands = sizeof commands / sizeof commands[0];
 

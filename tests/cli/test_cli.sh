@@ -793,7 +793,7 @@ it_completes_commands_options_topics_and_buses() {
     # shellcheck source=/dev/null
     source "$source_root/tools/completion/evbus"
     completes 'stat' st
-    completes 'init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup bridge demo' ''
+    completes 'init rm ls pub tail consume group dlq stat catalogue convert find why doctor inspect journal backup bridge verify demo' ''
     completes '--timeout' tail --tim
     completes '--key --key-field' pub lomash.orders.created --ke
     completes '--watch' -b x stat --w
