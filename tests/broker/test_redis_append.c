@@ -41,7 +41,10 @@ Test(redis_append, an_entry_has_the_ten_fields_in_their_order)
                                              "lomash.orders.created timestamp 2026-02-01T09:30:00.000Z "
                                              "version 1.0 payload {\"total\":19.99} key 10248 origin " BRIDGEHEAD_ORIGIN
                                              " partition 3 position 4 prev 0");
-    cr_assert_str_eq(redis_server_ask(&server, "HGETALL %s", MARK), "position 4 epoch 1 incarnation 1");
+    cr_assert_str_eq(redis_server_ask(&server, "HMGET %s position epoch incarnation entries", MARK), "4 1 1 1");
+    char id[64];
+    snprintf(id, sizeof id, "%s", redis_server_ask(&server, "HGET %s entry", MARK));
+    cr_assert_eq(strncmp(redis_server_ask(&server, "XRANGE %s - +", TOPIC), id, strlen(id)), 0, "%s", id);
     bridgehead_close(head);
 }
 
@@ -127,7 +130,7 @@ Test(redis_append, a_batch_that_is_repeated_changes_nothing)
     head->epoch = 2;
     cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK);
     cr_assert_str_eq(positions(&server, TOPIC), "4 8 12");
-    cr_assert_str_eq(redis_server_ask(&server, "HGETALL %s", MARK), "position 12 epoch 1 incarnation 1");
+    cr_assert_str_eq(redis_server_ask(&server, "HMGET %s position epoch incarnation entries", MARK), "12 1 1 3");
     bridgehead_close(head);
 }
 
@@ -618,6 +621,50 @@ Test(redis_append, a_stream_that_was_removed_has_nothing_whatever_its_mark_says)
     bridgehead_close(head);
 }
 
+Test(redis_append, a_stream_that_others_began_anew_has_nothing_of_ours_whatever_its_mark_says)
+{
+    static const char *const anew[] = {"XADD " TOPIC " * a b", "XGROUP CREATE " TOPIC " mailers $ MKSTREAM"};
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start(server.url);
+    for (size_t i = 0; i < 2; i++) {
+        redis_server_ask(&server, "FLUSHALL");
+        cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK);
+        redis_server_ask(&server, "DEL %s", TOPIC);
+        cr_assert_null(strstr(redis_server_ask(&server, "%s", anew[i]), "(error)"));
+        cr_assert_eq(bridgehead_append(head, TOPIC, 12, 2, next), BACKEND_GAP, "%zu", i);
+        cr_assert_eq(bridgehead_mark(head, TOPIC), 0, "%zu", i);
+        cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK, "%s", head->append_why);
+        cr_assert_eq(bridgehead_append(head, TOPIC, 12, 2, next), BACKEND_OK, "%s", head->append_why);
+        cr_assert_str_eq(positions(&server, TOPIC), "4 8 12 16 20");
+    }
+    bridgehead_close(head);
+}
+
+/* By others, and by hand: nothing of ours is there, and nothing of ours is lost. */
+Test(redis_append, a_last_entry_of_ours_that_was_trimmed_or_deleted_is_not_sent_again)
+{
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start(server.url);
+    for (size_t i = 0; i < 3; i++) {
+        redis_server_ask(&server, "FLUSHALL");
+        cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK);
+        char id[64];
+        snprintf(id, sizeof id, "%s", redis_server_ask(&server, "HGET %s entry", MARK));
+        if (i == 0)
+            redis_server_ask(&server, "XADD %s MAXLEN 1 * a b", TOPIC);
+        else if (i == 1)
+            cr_assert_eq(redis_server_number(&server, "XTRIM %s MAXLEN 0", TOPIC), 3);
+        else
+            cr_assert_eq(redis_server_number(&server, "XDEL %s %s", TOPIC, id), 1);
+        cr_assert_eq(bridgehead_append(head, TOPIC, 12, 2, next), BACKEND_GAP, "%zu: it is asked what has become of it",
+                     i);
+        cr_assert_eq(bridgehead_mark(head, TOPIC), 12, "%zu", i);
+        cr_assert_eq(bridgehead_append(head, TOPIC, 12, 2, next), BACKEND_OK, "%s", head->append_why);
+        cr_assert_str_eq(positions(&server, TOPIC), i == 2 ? "4 8 16 20" : "16 20");
+    }
+    bridgehead_close(head);
+}
+
 Test(redis_append, a_stream_that_was_trimmed_to_nothing_keeps_its_mark)
 {
     struct redis_server server = redis_server_start(NULL);
@@ -643,7 +690,8 @@ Test(redis_append, a_mark_that_was_evicted_is_found_again_in_the_stream)
     cr_assert_eq(bridgehead_append(head, TOPIC, 12, 2, next), BACKEND_GAP);
     cr_assert_eq(bridgehead_mark(head, TOPIC), 12);
     cr_assert_eq(bridgehead_append(head, TOPIC, 12, 2, next), BACKEND_OK, "%s", head->append_why);
-    cr_assert_str_eq(redis_server_ask(&server, "HGETALL %s", MARK), "position 20 epoch 1 incarnation 1");
+    cr_assert_str_eq(redis_server_ask(&server, "HMGET %s position epoch incarnation entries", MARK), "20 1 1 3",
+                     "the one that was found, and two");
     cr_assert_str_eq(redis_server_ask(&server, "XLEN %s", TOPIC), "255");
     bridgehead_close(head);
 }
