@@ -152,8 +152,8 @@ static void state(void *context, bool is_here, const char *why)
     else if (is_here)
         say(EVBUS_LOG_INFO, "the broker is here", SAY(say_text("broker", bridge->config->broker)));
     else
-        say(EVBUS_LOG_WARNING, "the broker is away",
-            SAY(say_text("broker", bridge->config->broker), say_text("why", why != NULL ? why : "")));
+        say(EVBUS_LOG_WARNING, "the broker is away", /* by its why: another reason is another thing, and told at once */
+            SAY(say_text("why", why != NULL ? why : ""), say_text("broker", bridge->config->broker)));
     bridge->health->is_broker_here = is_here;
     bridge->report_ns = 0;
     if (was_here != is_here)
