@@ -50,11 +50,13 @@ struct part {
     uint64_t due_ns;     /* WAITS: not before */
     unsigned n_failures; /* in a row */
     unsigned n_under_way;
-    bool is_broken;    /* a batch has failed: those behind it count for nothing */
-    bool has_at;       /* `at` says something */
-    uint64_t at;       /* everything before it is out */
-    uint64_t began;    /* what stands before it was never to go out */
-    uint64_t asked_ns; /* for its marks, last */
+    bool is_broken;     /* a batch has failed: those behind it count for nothing */
+    bool has_at;        /* `at` says something */
+    uint64_t at;        /* everything before it is out */
+    uint64_t began;     /* what stands before it was never to go out */
+    uint64_t asked_ns;  /* for its marks, last */
+    uint64_t seen_tail; /* its end at seen_ns; once that is out, another is looked at */
+    uint64_t seen_ns;
 };
 
 /* A batch that is under way, or is being filled. */
@@ -87,7 +89,6 @@ struct egress {
     struct batch *under_way;
     size_t n_under_way;
     uint64_t tickets;
-    uint64_t all_out_ns; /* when everything was out, last; 0: we have not looked yet */
 };
 
 /* --- partitions and streams ------------------------------------------------------------------------------------------------ */
@@ -582,17 +583,34 @@ bool egress_pump(struct egress *egress, uint64_t now, uint64_t *inout_due_ns, in
     return egress->n_under_way < egress->config->batches;
 }
 
-static int look_whether_out(void *context, const struct evbus_mirror_part *seen)
+struct lag_look {
+    struct egress *egress;
+    uint64_t now;
+    uint64_t lag_ns;
+};
+
+/* Events come all the time, so there may never be a moment when all is out: what counts is where the end was, and whether it is out by now. */
+static int look_at_lag(void *context, const struct evbus_mirror_part *seen)
 {
-    const struct part *part = find(context, seen->log, seen->partition);
-    return part != NULL && part->at >= seen->tail ? EVBUS_OK : 1;
+    struct lag_look *look = context;
+    struct part *part = find(look->egress, seen->log, seen->partition);
+    if (part == NULL)
+        return EVBUS_OK;
+    if (part->at >= part->seen_tail) {
+        part->seen_tail = seen->tail;
+        part->seen_ns = look->now;
+    }
+    uint64_t waited_ns = look->now - part->seen_ns + 1; /* 0 is for where nothing waits */
+    if (part->at < seen->tail && waited_ns > look->lag_ns)
+        look->lag_ns = waited_ns;
+    return EVBUS_OK;
 }
 
 void egress_look_at_lag(struct egress *egress, uint64_t now)
 {
-    if (egress->all_out_ns == 0 || evbus_mirror_parts(egress->mirror, look_whether_out, egress) == EVBUS_OK)
-        egress->all_out_ns = now;
-    egress->metrics->out_lag_ns = now - egress->all_out_ns;
+    struct lag_look look = {.egress = egress, .now = now};
+    if (evbus_mirror_parts(egress->mirror, look_at_lag, &look) == EVBUS_OK)
+        egress->metrics->out_lag_ns = look.lag_ns;
 }
 
 bool egress_is_idle(const struct egress *egress)

@@ -42,7 +42,7 @@ void egress_tell(struct egress *egress, void (*place)(void *context, const struc
  * if there were more: wait for evbus_mirror_fd(). Returns an error of the bus's in *out_rc, else EVBUS_OK. */
 bool egress_pump(struct egress *egress, uint64_t now, uint64_t *inout_due_ns, int *out_rc);
 
-/* Since when something waits to be out: into the metrics. */
+/* How long, at least, the oldest event that is not out has waited: into the metrics. */
 void egress_look_at_lag(struct egress *egress, uint64_t now);
 
 /* Nothing of ours is under way, and nothing more is there. */

@@ -61,7 +61,7 @@ const struct metrics_row metrics_table[] = {
     {METRICS_GAUGE, METRICS_ONE, "out_batches_under_way", FIELD(out_under_way),
      "Batches that it has not answered yet."},
     {METRICS_GAUGE, METRICS_NS, "out_lag_seconds", FIELD(out_lag_ns),
-     "Since when something waits to be at the broker; 0: all is there. evbus_group_lag_events of group bridge-NAME tells how much."},
+     "How long, at least, the oldest event that is not at the broker yet has waited; 0: all is there. evbus_group_lag_events of group bridge-NAME tells how much."},
     {METRICS_COUNTER, METRICS_ONE, "out_gaps_total", FIELD(out_gaps),
      "Times that the broker had lost our last entries, as by a failover, or was emptied."},
     {METRICS_COUNTER, METRICS_ONE, "out_refilled_events_total", FIELD(out_refilled_events),

@@ -33,9 +33,9 @@ struct metrics {
     uint64_t out_events; /* that the broker has said it has */
     uint64_t out_bytes;  /* of their payloads */
     uint64_t out_batches;
-    uint64_t out_under_way;       /* batches that are not answered yet */
-    uint64_t out_lag_ns;          /* since when something waits to be there; 0: nothing does */
-    uint64_t out_gaps;            /* the broker had lost our tail */
+    uint64_t out_under_way; /* batches that are not answered yet */
+    uint64_t out_lag_ns;    /* how long, at least, the oldest event that is not there has waited; 0: all is there */
+    uint64_t out_gaps;      /* the broker had lost our tail */
     uint64_t out_refilled_events; /* sent once more for that */
     uint64_t out_fenced;          /* batches refused, as another bridge leads */
     uint64_t out_refused;         /* batches refused by the broker for another reason */

@@ -5,6 +5,7 @@
 #include "host.h"
 
 #include "folder.h"
+#include "proxy.h"
 #include "trial.h"
 
 #include <evbus/admin.h>
@@ -15,7 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #define S UINT64_C(1000000000)
 
@@ -374,4 +378,63 @@ Test(bridge, paused_it_takes_nothing_out_or_in_and_goes_on_when_it_is_told, .tim
     cr_assert_eq(evbus_mirror_pause(hosts[0]->bus, NULL, false), EVBUS_OK);
     host_settle(hosts, 2);
     host_expect_redis(&redis, 2);
+}
+
+/* Of one bridge, which serves its metrics there. */
+static double metric_at(const char *path, const char *name)
+{
+    static const char request[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    static char text[1 << 18];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t len = 0;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
+        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) != (ssize_t)sizeof request - 1)
+        host_fail("nobody serves metrics at %s", path);
+    for (ssize_t n; (n = recv(fd, text + len, sizeof text - 1 - len, 0)) > 0;)
+        len += (size_t)n;
+    close(fd);
+    text[len] = '\0';
+    const char *line = strstr(text, name);
+    while (line != NULL && line[strlen(name)] != '{')
+        line = strstr(line + 1, name);
+    const char *value = line != NULL ? strstr(line, "} ") : NULL;
+    if (value == NULL)
+        host_fail("there is no metric %s in: %s", name, text);
+    return strtod(value + 2, NULL);
+}
+
+Test(bridge, its_lag_is_the_oldest_events_though_others_come_all_the_time, .timeout = 120)
+{
+    struct redis_server redis = redis_server_start(NULL);
+    struct proxy proxy = proxy_start(redis.dir, redis.socket);
+    struct host *host = host_make(EVBUS_KEEPER_VOLUNTEER);
+    char path[300], settings[400];
+    double lag = 0, before = 0;
+    uint64_t next_ms = 0;
+    snprintf(path, sizeof path, "%s/metrics.sock", host_folder());
+    snprintf(settings, sizeof settings, "reply_timeout=60s metrics=unix:%s", path);
+    host_bridge(host, 0, proxy.url, settings);
+    host_await_bridge(host, 0);
+    proxy_delay(&proxy, 200); /* there and back it is longer than it takes to look at the lag again */
+    do {
+        before = lag;
+        uint64_t until_ms = await_now_ms() + 20;
+        while (await_now_ms() < until_ms) {
+            if (await_now_ms() >= next_ms && host_published(1) < HOST_EVENTS - 100) {
+                host_publish(host, 1);
+                next_ms = await_now_ms() + 10;
+            }
+            await_pause();
+        }
+        lag = metric_at(path, "evbus_bridge_out_lag_seconds");
+        if (host_published(1) >= HOST_EVENTS - 100)
+            host_fail("there was never less of it than before: %f s", lag);
+    } while (lag >= before);
+    proxy_delay(&proxy, 0);
+    host_until(metric_at(path, "evbus_bridge_out_lag_seconds") <= 0);
+    host_expect_redis(&redis, 1);
+    host_bridge_kill(host, 0);
+    proxy_end(&proxy);
 }
