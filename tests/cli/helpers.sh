@@ -106,6 +106,23 @@ follow() { # ARGS...: a tail in the background, attached when we go on; its pid 
     await stat_says 'any(p["sleepers"] > 0 for p in s["partitions"])'
 }
 
+ask() { # PATH: of a bridge that serves its metrics at unix:$PWD/m, into out; the status in $status
+    status=$(python3 - "$1" "$PWD/m" <<'PYTHON'
+import http.client, socket, sys
+class Unix(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(sys.argv[2])
+link = Unix("localhost", timeout=60)
+link.request("GET", sys.argv[1])
+answer = link.getresponse()
+open("out", "wb").write(answer.read())
+print(answer.status)
+PYTHON
+    ) || fail "GET $1: no answer"
+    last="GET $1"
+}
+
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 run_case() { # NUMBER NAME: in a subshell

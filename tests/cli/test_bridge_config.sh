@@ -62,23 +62,6 @@ stops() { # SIGNAL CODE
     ends_with "$bridge_waiter" "$2"
 }
 
-ask() { # PATH: by HTTP, into out; the status in $status
-    status=$(python3 - "$1" "$PWD/m" <<'PYTHON'
-import http.client, socket, sys
-class Unix(http.client.HTTPConnection):
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(sys.argv[2])
-link = Unix("localhost", timeout=60)
-link.request("GET", sys.argv[1])
-answer = link.getresponse()
-open("out", "wb").write(answer.read())
-print(answer.status)
-PYTHON
-    ) || fail "GET $1: no answer"
-    last="GET $1"
-}
-
 answers() { # PATH STATUS TEXT
     ask "$1"
     if [ "$status" != "$2" ]; then fail "GET $1: $status instead of $2: $(head -c 500 out)"; fi

@@ -3,12 +3,14 @@
 #
 #   EVBUS=build/tools/evbus tests/cli/test_prometheus.sh [CASE...]
 #
-# Format and rules are judged by promtool, of Debian's package prometheus: $PROMTOOL, else the one in the path.
+# Format and rules are judged by promtool, of Debian's package prometheus: $PROMTOOL, else the one in the path. The metrics of the
+# bridge are those that $BRIDGE serves, else the one beside $EVBUS.
 # What a case is, and what they share: helpers.sh.
 # shellcheck source=tests/cli/helpers.sh
 . "$(dirname "$0")/helpers.sh"
 
 PROMTOOL=${PROMTOOL:-$(command -v promtool || true)}
+BRIDGE=${BRIDGE:-$(dirname "$EVBUS")/../bridge/evbus-bridge}
 alerts=$source_root/share/evbus-alerts.yml
 alert_tests=$source_root/tests/prometheus/alerts.yml
 
@@ -86,14 +88,27 @@ it_is_neither_json_nor_watched() {
 
 # ---- the alerts ------------------------------------------------------------------------------------------------------
 
+asks_only_for() { # PATTERN: what the alerts ask for of these is in out
+    names out >there
+    sed '/^ *#/d' "$alerts" | grep -oE '\bevbus_[a-z_]+' | grep -E "$1" | sort -u >used
+    if [ "$(wc -l <used)" -lt 8 ]; then fail 'no metrics were found in the alerts'; fi
+    comm -13 there used >unknown
+    if [ -s unknown ]; then fail "the alerts ask for $(cat unknown)"; fi
+}
+
 it_has_alerts_for_metrics_that_there_are() {
     make_bus
     works stat --prometheus
-    names out >there
-    sed '/^ *#/d' "$alerts" | grep -oE '\bevbus_[a-z_]+' | sort -u >used
-    if [ "$(wc -l <used)" -lt 10 ]; then fail 'no metrics were found in the alerts'; fi
-    comm -13 there used >unknown
-    if [ -s unknown ]; then fail "the alerts ask for $(cat unknown)"; fi
+    asks_only_for '^evbus_([^b]|b[^r])'
+}
+
+it_has_alerts_for_metrics_that_a_bridge_serves() {
+    make_bus
+    "$BRIDGE" --redis redis://127.0.0.1:1 --set "metrics=unix:$PWD/m" >served 2>log &
+    await has_line log 'serves metrics and health'
+    ask /metrics
+    asks_only_for '^evbus_'
+    grep -q '^evbus_bridge_' used || fail 'no metrics of the bridge were found in the alerts'
 }
 
 it_has_a_test_for_each_alert() {
@@ -133,9 +148,17 @@ it_has_rules_that_promtool_accepts() { judged check rules "$alerts"; }
 
 it_raises_alerts_in_promtool_when_it_should() { judged test rules "$alert_tests"; }
 
-if [ -z "$PROMTOOL" ] && [ $# -eq 0 ]; then
+left_out=nothing
+if [ -z "$PROMTOOL" ]; then
     echo 'not checked by promtool, which is not installed (Debian: prometheus): the format of the metrics, the alert rules'
+    left_out+='|promtool'
+fi
+if ! [ -x "$BRIDGE" ]; then
+    echo 'not checked, as evbus-bridge is not built: the alerts for metrics of the bridge'
+    left_out+='|a_bridge_serves'
+fi
+if [ $# -eq 0 ]; then
     # shellcheck disable=SC2046
-    set -- $(sed -n 's/^\(it_[a-z0-9_]*\)().*/\1/p' "$self" | grep -v promtool)
+    set -- $(sed -n 's/^\(it_[a-z0-9_]*\)().*/\1/p' "$self" | grep -vE "$left_out")
 fi
 run_cases "$@"
