@@ -10,8 +10,9 @@
  * connection. It may come before the XREAD: then it is repeated.
  *
  * Is it the same stream? Asked by resume.lua for each, when Redis has come back and after ten seconds without an
- * entry, with the ids that were read last: a failover may have lost some of them, and a new stream begins again. If
- * so: reset(), and on behind what is still the same. A stream that cannot be read (it is no stream, there is no right
+ * entry, with the ids that were read last, and ever fewer of those before: a failover may have lost some of them, or
+ * many where they come fast, and a new stream begins again. If so: reset(), and on behind what is still the same; of what
+ * is read twice then the bus has the marks. A stream that cannot be read (it is no stream, there is no right
  * to, a script of somebody's runs) is left out, told, and looked at again after 100 ms, doubled up to ten seconds: it
  * stops no other.
  *
@@ -40,8 +41,9 @@
 #define SMALL_BYTES  ((size_t)4 << 20)
 #define CHECK_NS     (10000 * MS)
 #define MENDED_NS    (100 * MS)
-#define REMEMBERED   32 /* ids: a failover loses the last ones, rarely more */
-#define ID_TEXT_SIZE 44 /* two numbers, a dash, a NUL */
+#define REMEMBERED   128 /* ids: a failover loses the last ones, rarely more */
+#define SPARSE       32  /* of those before them every 128th, and every 4096th */
+#define ID_TEXT_SIZE 44  /* two numbers, a dash, a NUL */
 
 enum standing { UNCHECKED, GOOD, BROKEN };
 
@@ -50,7 +52,8 @@ struct redis_stream {
     char key[REDIS_KEY_SIZE];
     struct redis_backend *redis;
     struct redis_id last;
-    struct redis_id read[REMEMBERED]; /* a ring of the ids before */
+    struct redis_id read[REMEMBERED]; /* rings of the ids before */
+    struct redis_id sparse[2][SPARSE];
     size_t n_read;
     enum standing standing;
     uint64_t n_listens; /* an answer of another listen() is none */
@@ -103,8 +106,24 @@ static void add_id(struct bytes *command, struct redis_id id)
 
 static void remember(struct redis_stream *stream, struct redis_id id)
 {
-    stream->read[stream->n_read++ % REMEMBERED] = id;
+    size_t n = stream->n_read++;
+    stream->read[n % REMEMBERED] = id;
+    for (size_t i = 0, step = REMEMBERED; i < 2; i++, step *= SPARSE)
+        if (n % step == 0)
+            stream->sparse[i][n / step % SPARSE] = id;
     stream->last = id;
+}
+
+/* The newest first. */
+static size_t recall(const struct redis_stream *stream, struct redis_id out[REMEMBERED + 2 * SPARSE])
+{
+    size_t n = 0, newest = stream->n_read - 1; /* there is always one: listen() */
+    for (size_t i = 0; i < REMEMBERED && i < stream->n_read; i++)
+        out[n++] = stream->read[(newest - i) % REMEMBERED];
+    for (size_t i = 0, step = REMEMBERED; i < 2; i++, step *= SPARSE)
+        for (size_t k = 0; k < SPARSE && k <= newest / step; k++)
+            out[n++] = stream->sparse[i][(newest / step - k) % SPARSE];
+    return n;
 }
 
 /* --- is it the same stream? --------------------------------------------------------------------------------------- */
@@ -157,11 +176,12 @@ static void check(struct redis_stream *stream)
 {
     struct redis_backend *redis = stream->redis;
     struct bytes command = {0};
-    size_t n = stream->n_read < REMEMBERED ? stream->n_read : REMEMBERED;
+    struct redis_id ids[REMEMBERED + 2 * SPARSE];
+    size_t n = recall(stream, ids);
     redis_format_eval(&command, resume_lua, 1, 1 + n);
     redis_format_text(&command, stream->key, strlen(stream->key));
     for (size_t i = 0; i < n; i++)
-        add_id(&command, stream->read[(stream->n_read - 1 - i) % REMEMBERED]);
+        add_id(&command, ids[i]);
     if (redis_conn_send(
             redis->in,
             &(const struct redis_request){.answer = check_answered, .context = stream, .tag = stream->n_listens},

@@ -465,6 +465,61 @@ Test(redis_away, after_a_failover_that_lost_the_last_entries_it_goes_on_behind_t
     bridgehead_close(head);
 }
 
+/* Others are there before us, and have gone on beyond what we have read. */
+Test(redis_away, after_a_failover_that_lost_hundreds_nothing_new_is_passed_over)
+{
+    static const char add[] = "EVAL \"for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], i .. '-0', 'position', i) end "
+                              "return 1\" 1 " TOPIC " %u";
+    static const unsigned kept[] = {590, 300, 0};
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start_reading(server.url);
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        redis_server_ask(&server, "DEL " TOPIC);
+        redis_server_ask(&server, add, 600U);
+        head->n_arrived = 0;
+        head->values[0] = head->resets[0] = '\0';
+        listen_to(head, TOPIC, "");
+        cr_assert(bridgehead_await(head, head->n_arrived == 600), "%zu", head->n_arrived);
+        redis_server_ask(&server, "CLIENT KILL TYPE normal SKIPME yes");
+        redis_server_ask(&server, "DEL " TOPIC);
+        if (kept[i] > 0)
+            redis_server_ask(&server, add, kept[i]);
+        else
+            put(&server, TOPIC, "10-5", "another");
+        char id[32];
+        snprintf(id, sizeof id, "%u-7", kept[i] > 0 ? kept[i] : 10);
+        put(&server, TOPIC, id, "c");
+        put(&server, TOPIC, "700-0", "d");
+        head->values[0] = head->last_id[0] = '\0';
+        head->n_arrived = 0;
+        cr_assert(bridgehead_await(head, strstr(head->values, "=c " TOPIC "=d ") != NULL), "%u: %s", kept[i],
+                  head->values);
+        cr_assert_leq(head->n_arrived, 2 + 128, "so many at most are read twice");
+        if (kept[i] == 590)
+            cr_assert_str_eq(head->resets, TOPIC "@590-0 ");
+    }
+    bridgehead_close(head);
+}
+
+Test(redis_away, a_last_entry_that_was_deleted_by_hand_is_no_other_stream)
+{
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start_reading(server.url);
+    put(&server, TOPIC, "5-0", "a");
+    put(&server, TOPIC, "6-0", "b");
+    listen_to(head, TOPIC, "5-0");
+    cr_assert(bridgehead_await(head, head->n_arrived == 1));
+    listen_to(head, TOPIC, "6-0"); /* as a bridge that has just begun: it knows no other */
+    redis_server_ask(&server, "XDEL " TOPIC " 6-0");
+    redis_server_ask(&server, "CLIENT KILL TYPE normal SKIPME yes");
+    cr_assert(bridgehead_await(head, !head->is_here));
+    cr_assert(bridgehead_await(head, head->is_here));
+    put(&server, TOPIC, "7-0", "c");
+    cr_assert(bridgehead_await(head, head->n_arrived == 2));
+    cr_assert_str_eq(head->resets, "");
+    bridgehead_close(head);
+}
+
 Test(redis_away, a_stream_that_was_trimmed_is_no_other_stream)
 {
     struct redis_server server = redis_server_start(NULL);
