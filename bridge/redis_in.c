@@ -47,13 +47,20 @@
 
 enum standing { UNCHECKED, GOOD, BROKEN };
 
+/* An id may be given twice, by either side of a failover: so a bit of the entry, too. */
+struct read_entry {
+    struct redis_id id;
+    char tail[16];   /* of its first field's value: of the eventId, mostly */
+    size_t tail_len; /* 0: unknown */
+};
+
 struct redis_stream {
     char name[REDIS_NAME_SIZE];
     char key[REDIS_KEY_SIZE];
     struct redis_backend *redis;
     struct redis_id last;
-    struct redis_id read[REMEMBERED]; /* rings of the ids before */
-    struct redis_id sparse[2][SPARSE];
+    struct read_entry read[REMEMBERED]; /* rings of those before */
+    struct read_entry sparse[2][SPARSE];
     size_t n_read;
     enum standing standing;
     uint64_t n_listens; /* an answer of another listen() is none */
@@ -104,18 +111,24 @@ static void add_id(struct bytes *command, struct redis_id id)
     redis_format_text(command, text, strlen(text));
 }
 
-static void remember(struct redis_stream *stream, struct redis_id id)
+/* first: its first field; NULL: unknown. */
+static void remember(struct redis_stream *stream, struct redis_id id, const struct entry_field *first)
 {
+    struct read_entry entry = {.id = id};
     size_t n = stream->n_read++;
-    stream->read[n % REMEMBERED] = id;
+    if (first != NULL) {
+        entry.tail_len = first->value_len < sizeof entry.tail ? first->value_len : sizeof entry.tail;
+        memcpy(entry.tail, first->value + first->value_len - entry.tail_len, entry.tail_len);
+    }
+    stream->read[n % REMEMBERED] = entry;
     for (size_t i = 0, step = REMEMBERED; i < 2; i++, step *= SPARSE)
         if (n % step == 0)
-            stream->sparse[i][n / step % SPARSE] = id;
+            stream->sparse[i][n / step % SPARSE] = entry;
     stream->last = id;
 }
 
 /* The newest first. */
-static size_t recall(const struct redis_stream *stream, struct redis_id out[REMEMBERED + 2 * SPARSE])
+static size_t recall(const struct redis_stream *stream, struct read_entry out[REMEMBERED + 2 * SPARSE])
 {
     size_t n = 0, newest = stream->n_read - 1; /* there is always one: listen() */
     for (size_t i = 0; i < REMEMBERED && i < stream->n_read; i++)
@@ -168,7 +181,7 @@ static void check_answered(void *context, uint64_t tag, const struct redisReply 
     if (compare(id, stream->last) >= 0)
         return;
     stream->n_read = 0;
-    remember(stream, id);
+    remember(stream, id, NULL);
     redis->callbacks.reset(redis->context, stream->name, id.ms == 0 && id.seq == 0 ? "" : reply->str);
 }
 
@@ -176,12 +189,14 @@ static void check(struct redis_stream *stream)
 {
     struct redis_backend *redis = stream->redis;
     struct bytes command = {0};
-    struct redis_id ids[REMEMBERED + 2 * SPARSE];
-    size_t n = recall(stream, ids);
-    redis_format_eval(&command, resume_lua, 1, 1 + n);
+    struct read_entry entries[REMEMBERED + 2 * SPARSE];
+    size_t n = recall(stream, entries);
+    redis_format_eval(&command, resume_lua, 1, 1 + 2 * n);
     redis_format_text(&command, stream->key, strlen(stream->key));
-    for (size_t i = 0; i < n; i++)
-        add_id(&command, ids[i]);
+    for (size_t i = 0; i < n; i++) {
+        add_id(&command, entries[i].id);
+        redis_format_text(&command, entries[i].tail, entries[i].tail_len);
+    }
     if (redis_conn_send(
             redis->in,
             &(const struct redis_request){.answer = check_answered, .context = stream, .tag = stream->n_listens},
@@ -269,7 +284,7 @@ static bool give_out(struct redis_stream *stream, const struct redisReply *entri
         for (size_t i = 0; i < entries->elements; i++) {
             struct redis_id id = {0};
             redis_id_parse(out[i].id, &id);
-            remember(stream, id);
+            remember(stream, id, out[i].n_fields > 0 ? out[i].fields : NULL);
         }
     free(out);
     free(fields);
@@ -369,7 +384,7 @@ static void giant_answered(void *context, uint64_t tag, const struct redisReply 
         stream->is_wanted = false;
         stream->is_told_empty = false;
         if (redis->callbacks.arrived(redis->context, stream->name, &entry, 1))
-            remember(stream, id);
+            remember(stream, id, NULL);
     }
     redis_in_go_on(redis);
 }
@@ -541,7 +556,7 @@ int redis_listen(struct backend *backend, const char *name, const char *id)
     if (in->giant == stream)
         in->giant = NULL;
     stream->n_read = 0;
-    remember(stream, last);
+    remember(stream, last, NULL);
     return EVBUS_OK;
 }
 

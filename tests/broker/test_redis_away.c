@@ -501,6 +501,30 @@ Test(redis_away, after_a_failover_that_lost_hundreds_nothing_new_is_passed_over)
     bridgehead_close(head);
 }
 
+/* Entries are given ids on both sides, in the same milliseconds. */
+Test(redis_away, an_id_of_ours_that_another_entry_has_is_none_of_ours)
+{
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start_reading(server.url);
+    put(&server, TOPIC, "5-0", "a");
+    put(&server, TOPIC, "6-0", "b");
+    put(&server, TOPIC, "7-0", "lost");
+    put(&server, TOPIC, "8-0", "lost");
+    listen_to(head, TOPIC, "");
+    cr_assert(bridgehead_await(head, head->n_arrived == 4));
+    redis_server_ask(&server, "CLIENT KILL TYPE normal SKIPME yes");
+    redis_server_ask(&server, "DEL %s", TOPIC);
+    put(&server, TOPIC, "5-0", "a");
+    put(&server, TOPIC, "6-5", "c");
+    put(&server, TOPIC, "8-0", "d");
+    head->values[0] = '\0';
+    head->last_id[0] = '\0';
+    cr_assert(bridgehead_await(head, strstr(head->values, "=d ") != NULL), "%s", head->values);
+    cr_assert_str_eq(head->resets, TOPIC "@5-0 ");
+    cr_assert_str_eq(head->values, TOPIC "=c " TOPIC "=d ");
+    bridgehead_close(head);
+}
+
 Test(redis_away, a_last_entry_that_was_deleted_by_hand_is_no_other_stream)
 {
     struct redis_server server = redis_server_start(NULL);
