@@ -11,12 +11,17 @@
  * What kind of Redis it is, INFO tells before anything is sent: too old, still loading, a replica, a Cluster with
  * layout=topic: not here, by name, and asked again as any that is away: a failover may move the master behind the
  * same name at any time. READONLY, LOADING and MASTERDOWN, whenever they come, do the same. A maxmemory-policy that
- * evicts streams is told, and gone on with. Checked by tests/broker/. */
+ * evicts streams is told, and gone on with.
+ *
+ * With sentinels (sentinel://) both are held at rest until redis_sentinel.c has found the master; after each loss, of
+ * either, both are dropped and it is asked anew; and they are dropped where it names another one. Checked by
+ * tests/broker/. */
 #include "now.h"
 #include "redis_backend.h"
 
 #include "redis_error.h"
 #include "redis_scripts.h"
+#include "redis_sentinel.h"
 #include "redis_tls.h"
 
 #include <hiredis/hiredis.h>
@@ -91,12 +96,24 @@ static void look_whether_here(struct redis_backend *redis)
         redis_in_start(redis);
 }
 
+/* With sentinels: neither connects, or both do. */
+static void hold(struct redis_backend *redis, bool is_held)
+{
+    redis_conn_hold(redis->out, is_held);
+    if (redis->in != NULL)
+        redis_conn_hold(redis->in, is_held);
+}
+
 static void lost(struct redis_backend *redis, struct redis_conn *other, const char *why)
 {
     bool was_here = redis->is_here;
     redis->is_here = false;
-    if (was_here && other != NULL)
+    if ((was_here || redis->sentinel != NULL) && other != NULL)
         redis_conn_drop(other, why);
+    if (redis->sentinel != NULL) {
+        hold(redis, true);
+        redis_sentinel_ask(redis->sentinel);
+    }
     redis_tell_state(redis, false, why);
 }
 
@@ -111,6 +128,31 @@ static void lost_in(void *context, const char *why)
     struct redis_backend *redis = context;
     redis_in_lost(redis, redis_conn_loss(redis->in));
     lost(redis, redis->out, why);
+}
+
+/* --- where it is ----------------------------------------------------------------------------------------------------- */
+
+static void master_found(void *context, const struct broker_address *master)
+{
+    struct redis_backend *redis = context;
+    char why[EVBUS_ERROR_MAX];
+    if (strcmp(redis->url.host, master->host) != 0 || redis->url.port != master->port) {
+        snprintf(why, sizeof why, "the master is %.100s:%u now", master->host, (unsigned)master->port);
+        redis_conn_drop(redis->out, why); /* and with it the other */
+        if (redis->in != NULL)
+            redis_conn_drop(redis->in, why);
+        memcpy(redis->url.host, master->host, sizeof redis->url.host);
+        redis->url.port = master->port;
+    }
+    hold(redis, false);
+}
+
+/* As long as there is a master, nobody need know where it is. */
+static void master_not_found(void *context, const char *why)
+{
+    struct redis_backend *redis = context;
+    if (!redis->is_here)
+        redis_tell_state(redis, false, why);
 }
 
 /* --- what kind of Redis it is ------------------------------------------------------------------------------------- */
@@ -262,6 +304,7 @@ static void redis_close(struct backend *backend)
         redis_conn_drop(redis->out, "closed");
     redis_conn_close(redis->out);
     redis_conn_close(redis->in);
+    redis_sentinel_close(redis->sentinel);
     redis_tls_close(redis->tls);
     redis_out_free(redis);
     redis_in_free(redis);
@@ -295,6 +338,25 @@ static struct redis_conn *open_conn(struct redis_backend *redis, const char *nam
     return redis_conn_open(&options, callbacks, redis);
 }
 
+static bool open_sentinel(struct redis_backend *redis)
+{
+    static const struct redis_sentinel_callbacks of_sentinel = {.found = master_found, .failed = master_not_found};
+    redis->sentinel = redis_sentinel_open(&redis->url, redis->config->connect_timeout_ns,
+                                          redis->config->reply_timeout_ns, &of_sentinel, redis);
+    if (redis->sentinel != NULL)
+        hold(redis, true);
+    return redis->sentinel != NULL;
+}
+
+static bool read_url(struct redis_backend *redis, char *error)
+{
+    char why[CONFIG_PROBLEM_MAX];
+    if (broker_url_read(redis->config->broker, &redis->url, why) && redis->url.kind == BROKER_REDIS)
+        return true;
+    snprintf(error, EVBUS_ERROR_MAX, "broker %.480s", redis->url.kind == BROKER_REDIS ? why : "is no Redis");
+    return false;
+}
+
 static int redis_open(struct backend **out, const struct config *config, const char *origin,
                       const struct backend_callbacks *callbacks, void *context, char *error)
 {
@@ -310,13 +372,14 @@ static int redis_open(struct backend **out, const struct config *config, const c
     redis->origin = origin;
     redis->callbacks = *callbacks;
     redis->context = context;
-    if (!redis_url_parse(config->broker, &redis->url, error) || (redis->url.is_tls && !open_tls(redis, error))) {
-        rc = EVBUS_ECONFIG;
+    rc = EVBUS_ECONFIG;
+    if (!read_url(redis, error) || (redis->url.is_tls && !open_tls(redis, error)))
         goto fail;
-    }
+    rc = EVBUS_ENOSPC;
     redis->out = open_conn(redis, "evbus-bridge-out", &of_out);
     redis->in = config->in ? open_conn(redis, "evbus-bridge-in", &of_in) : NULL;
-    if (redis->out == NULL || (config->in && redis->in == NULL))
+    if (redis->out == NULL || (config->in && redis->in == NULL) ||
+        (redis->url.n_sentinels > 0 && !open_sentinel(redis)))
         goto fail;
     *out = &redis->backend;
     return EVBUS_OK;
@@ -325,16 +388,31 @@ fail:
     return rc;
 }
 
+/* All that there are. */
+static size_t conns_of(const struct redis_backend *redis, struct redis_conn *out[3])
+{
+    size_t n = 0;
+    out[n++] = redis->out;
+    if (redis->in != NULL)
+        out[n++] = redis->in;
+    if (redis->sentinel != NULL)
+        out[n++] = redis_sentinel_conn(redis->sentinel);
+    return n;
+}
+
 static size_t redis_fds(struct backend *backend, struct pollfd *fds, size_t cap, int *inout_timeout_ms)
 {
     struct redis_backend *redis = redis_of(backend);
     uint64_t until_ns = UINT64_MAX;
     size_t n = 0;
     struct pollfd fd;
-    if (redis_conn_poll(redis->out, &fd, &until_ns) && n < cap)
-        fds[n++] = fd;
-    if (redis->in != NULL && redis_conn_poll(redis->in, &fd, &until_ns) && n < cap)
-        fds[n++] = fd;
+    struct redis_conn *conns[3];
+    size_t n_conns = conns_of(redis, conns);
+    for (size_t i = 0; i < n_conns; i++)
+        if (redis_conn_poll(conns[i], &fd, &until_ns) && n < cap)
+            fds[n++] = fd;
+    if (redis->sentinel != NULL)
+        redis_sentinel_until(redis->sentinel, &until_ns);
     redis_in_until(redis, &until_ns);
     if (until_ns == UINT64_MAX)
         return n;
@@ -349,7 +427,7 @@ static short revents_of(const struct redis_conn *conn, const struct pollfd *fds,
 {
     struct pollfd own;
     uint64_t until_ns = UINT64_MAX;
-    if (conn == NULL || !redis_conn_poll(conn, &own, &until_ns))
+    if (!redis_conn_poll(conn, &own, &until_ns))
         return 0;
     for (size_t i = 0; i < n; i++)
         if (fds[i].fd == own.fd)
@@ -357,23 +435,24 @@ static short revents_of(const struct redis_conn *conn, const struct pollfd *fds,
     return 0;
 }
 
-static void change(const struct redis_backend *redis, struct redis_conn *conn)
-{
-    redis_conn_change(conn, redis->config->password_len, redis->config->connect_timeout_ns,
-                      redis->config->reply_timeout_ns);
-}
-
 static void redis_service(struct backend *backend, const struct pollfd *fds, size_t n)
 {
     struct redis_backend *redis = redis_of(backend);
-    change(redis, redis->out);
+    const struct config *config = redis->config;
+    struct redis_conn *conns[3];
+    short revents[3];
+    size_t n_conns = conns_of(redis, conns);
+    for (size_t i = 0; i < n_conns; i++) { /* all before any may end, and its descriptor be another's */
+        bool is_redis = i < (redis->in != NULL ? 2U : 1U);
+        redis_conn_change(conns[i], is_redis ? config->password_len : 0, config->connect_timeout_ns,
+                          config->reply_timeout_ns);
+        revents[i] = revents_of(conns[i], fds, n);
+    }
+    redis_conn_service(redis->out, revents[0]);
     if (redis->in != NULL)
-        change(redis, redis->in);
-    short of_out = revents_of(redis->out, fds, n); /* both before either may end, and its descriptor be another's */
-    short of_in = revents_of(redis->in, fds, n);
-    redis_conn_service(redis->out, of_out);
-    if (redis->in != NULL)
-        redis_conn_service(redis->in, of_in);
+        redis_conn_service(redis->in, revents[1]);
+    if (redis->sentinel != NULL)
+        redis_sentinel_service(redis->sentinel, revents[n_conns - 1]);
     redis_in_go_on(redis);
 }
 

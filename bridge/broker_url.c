@@ -2,12 +2,15 @@
  *
  *     redis://[USER@]HOST[:PORT][/DB]      TCP; HOST may be [::1]; port 6379, db 0
  *     rediss://...                         the same with TLS
- *     unix:///PATH                         a socket of this host
+ *     unix:///PATH[?db=N]                  a socket of this host
+ *     sentinel://[USER@]HOST[:PORT][,HOST[:PORT]...]/NAME[?db=N]
+ *                                          the master that these sentinels, port 26379, know by that name
  *     file:DIR                             NDJSON files in a folder
  *
  * A password is not among it: a command line stands in ps, an environment in /proc, and a config file is read by more people than a
  * password should be. Who writes one anyway is told where it belongs, and is not shown it again in a log. What we do not know is
- * refused, as options behind a `?`: left out in silence, it would be found out in the night.
+ * refused, as other options behind a `?`: left out in silence, it would be found out in the night; and a bridge that starts on half an URL
+ * writes to another Redis.
  * Checked by tests/broker/test_config.c. */
 #include "broker_url.h"
 
@@ -18,7 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REDIS_PORT = 6379, DB_MAX = 1000000, SOCKET_PATH_MAX = 107 };
+enum { REDIS_PORT = 6379, SENTINEL_PORT = 26379, DB_MAX = 1000000, SOCKET_PATH_MAX = 107 };
 
 __attribute__((format(printf, 2, 3))) static bool refuse(char *why, const char *format, ...)
 {
@@ -70,7 +73,7 @@ static bool read_user(const char *text, size_t len, struct broker_url *out, char
     return true;
 }
 
-static bool read_host(const char *text, size_t len, struct broker_url *out, char *why)
+static bool read_host(const char *text, size_t len, struct broker_address *out, char *why)
 {
     if (len == 0)
         return refuse(why, "names no host; write e.g. redis://127.0.0.1:6379");
@@ -85,10 +88,9 @@ static bool read_host(const char *text, size_t len, struct broker_url *out, char
 }
 
 /* HOST[:PORT], [HOST][:PORT] */
-static bool read_address(const char *text, size_t len, struct broker_url *out, char *why)
+static bool read_address(const char *text, size_t len, uint16_t port_default, struct broker_address *out, char *why)
 {
     const char *end = text + len, *port = NULL;
-    out->port = REDIS_PORT;
     if (len > 0 && *text == '[') {
         const char *close = memchr(text, ']', len);
         if (close == NULL)
@@ -107,27 +109,87 @@ static bool read_address(const char *text, size_t len, struct broker_url *out, c
         if (!read_host(text, colon != NULL ? (size_t)(colon - text) : len, out, why))
             return false;
     }
-    uint32_t number = REDIS_PORT;
+    uint32_t number = port_default;
     if (port != NULL && (!read_number(port, (size_t)(end - port), UINT16_MAX, &number) || number == 0))
-        return refuse(why, "has a port that is none; 1 to 65535 are allowed, and without one it is %d", REDIS_PORT);
+        return refuse(why, "has a port that is none; 1 to 65535 are allowed, and without one it is %d", port_default);
     out->port = (uint16_t)number;
     return true;
+}
+
+/* What stands behind the last @; NULL: why */
+static const char *behind_user(const char *text, struct broker_url *out, char *why)
+{
+    const char *at = strrchr(text, '@'); /* a password may have one in it */
+    if (at != NULL && !read_user(text, (size_t)(at - text), out, why))
+        return NULL;
+    return at != NULL ? at + 1 : text;
 }
 
 /* Behind the two slashes: [USER@]HOST[:PORT][/DB] */
 static bool read_redis(const char *text, struct broker_url *out, char *why)
 {
-    const char *at = strrchr(text, '@'); /* a password may have one in it */
-    if (at != NULL && !read_user(text, (size_t)(at - text), out, why))
+    struct broker_address address = {0};
+    const char *from = behind_user(text, out, why);
+    if (from == NULL)
         return false;
-    const char *address = at != NULL ? at + 1 : text;
-    size_t len = strcspn(address, "/?#");
-    const char *rest = address + len;
+    size_t len = strcspn(from, "/?#");
+    const char *rest = from + len;
     if (*rest == '/' && rest[1] != '\0' && !read_number(rest + 1, strlen(rest + 1), DB_MAX, &out->db))
         return refuse(why, "has a database that is no number; write e.g. redis://127.0.0.1:6379/1");
     if (*rest != '/' && *rest != '\0')
         return refuse(why, "has options behind a ? or #, which are not known here; each setting is a key of its own");
-    return read_address(address, len, out, why);
+    if (!read_address(from, len, REDIS_PORT, &address, why))
+        return false;
+    memcpy(out->host, address.host, sizeof out->host);
+    out->port = address.port;
+    return true;
+}
+
+/* ?db=N, or nothing. */
+static bool read_options(const char *text, struct broker_url *out, char *why)
+{
+    if (*text == '\0' || (starts_with(text, "?db=") && read_number(text + 4, strlen(text + 4), DB_MAX, &out->db)))
+        return true;
+    return refuse(why,
+                  "has behind its ? something else than db=N with a number; each other setting is a key of its own");
+}
+
+static bool read_unix(const char *path, struct broker_url *out, char *why)
+{
+    size_t len = strcspn(path, "?");
+    if (*path != '/' || len < 2)
+        return refuse(why, "names no socket by its whole path; write e.g. unix:///run/redis/redis.sock");
+    if (len > SOCKET_PATH_MAX)
+        return refuse(why, "has a path of %zu bytes; a socket's has at most %d", len, SOCKET_PATH_MAX);
+    memcpy(out->path, path, len);
+    return read_options(path + len, out, why);
+}
+
+/* Behind the two slashes: [USER@]HOST[:PORT][,HOST[:PORT]...]/NAME[?db=N] */
+static bool read_sentinels(const char *text, struct broker_url *out, char *why)
+{
+    const char *from = behind_user(text, out, why);
+    if (from == NULL)
+        return false;
+    const char *slash = from + strcspn(from, "/?#"), *name = slash + 1;
+    size_t name_len = *slash == '/' ? strcspn(name, "?") : 0;
+    if (name_len == 0 || name_len >= sizeof out->master)
+        return refuse(why,
+                      "names no master of 1 to %zu bytes; write e.g. sentinel://10.0.0.1,10.0.0.2,10.0.0.3/mymaster",
+                      sizeof out->master - 1);
+    for (size_t i = 0; i < name_len; i++)
+        if (!isalnum((unsigned char)name[i]) && strchr(".-_", name[i]) == NULL)
+            return refuse(why, "has a master with other letters than a-z A-Z 0-9 . - _, which no sentinel has");
+    memcpy(out->master, name, name_len);
+    for (const char *end; from <= slash; from = end + 1) {
+        end = memchr(from, ',', (size_t)(slash - from));
+        end = end != NULL ? end : slash;
+        if (out->n_sentinels == BROKER_SENTINELS_MAX)
+            return refuse(why, "names more than %d sentinels", BROKER_SENTINELS_MAX);
+        if (!read_address(from, (size_t)(end - from), SENTINEL_PORT, &out->sentinels[out->n_sentinels++], why))
+            return false;
+    }
+    return read_options(name + name_len, out, why);
 }
 
 bool broker_url_read(const char *text, struct broker_url *out, char *why)
@@ -138,15 +200,12 @@ bool broker_url_read(const char *text, struct broker_url *out, char *why)
         url.is_tls = starts_with(text, "rediss://");
         if (!read_redis(strchr(text, ':') + 3, &url, why))
             return false;
+    } else if (starts_with(text, "sentinel://")) {
+        if (!read_sentinels(text + strlen("sentinel://"), &url, why))
+            return false;
     } else if (starts_with(text, "unix://")) {
-        const char *path = text + strlen("unix://");
-        if (*path != '/' || path[1] == '\0')
-            return refuse(why, "names no socket by its whole path; write e.g. unix:///run/redis/redis.sock");
-        if (strlen(path) > SOCKET_PATH_MAX)
-            return refuse(why, "has a path of %zu bytes; a socket's has at most %d", strlen(path), SOCKET_PATH_MAX);
-        if (strchr(path, '?') != NULL)
-            return refuse(why, "has options behind a ?, which are not known here; each setting is a key of its own");
-        (void)snprintf(url.path, sizeof url.path, "%.*s", SOCKET_PATH_MAX, path);
+        if (!read_unix(text + strlen("unix://"), &url, why))
+            return false;
     } else if (starts_with(text, "file:")) {
         const char *path = text + strlen("file:");
         if (*path == '\0' || strlen(path) >= sizeof url.path)
@@ -155,9 +214,9 @@ bool broker_url_read(const char *text, struct broker_url *out, char *why)
         url.kind = BROKER_FILE;
         (void)snprintf(url.path, sizeof url.path, "%s", path);
     } else {
-        return refuse(
-            why,
-            "is no broker that we know; write redis://HOST:PORT, rediss://HOST:PORT (TLS), unix:///PATH or file:DIR");
+        return refuse(why,
+                      "is no broker that we know; write redis://HOST:PORT, rediss://HOST:PORT (TLS), unix:///PATH, "
+                      "sentinel://HOST,HOST/NAME or file:DIR");
     }
     *out = url;
     return true;

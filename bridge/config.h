@@ -19,9 +19,10 @@ enum config_start { CONFIG_START_EARLIEST, CONFIG_START_LATEST };
  * that two of the same content are the same bytes. */
 struct config {
     char bus[64];
-    char broker[512]; /* redis://[USER@]HOST[:PORT][/DB], rediss://..., unix:///PATH, file:DIR: see broker_url.h */
-    char name[33];    /* of the mirror: its group is bridge-<name>; default: the broker's kind */
-    char user[64];    /* "": that of the URL, if it has one; it never has another one */
+    char broker
+        [512]; /* redis://[USER@]HOST[:PORT][/DB], rediss://..., unix:///PATH, sentinel://..., file:DIR: see broker_url.h */
+    char name[33]; /* of the mirror: its group is bridge-<name>; default: the broker's kind */
+    char user[64]; /* "": that of the URL, if it has one; it never has another one */
     char password_file[512];
     char password[512];  /* of the file, read by config_read(); never printed */
     size_t password_len; /* it may hold any bytes; a NUL stands behind it */

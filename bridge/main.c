@@ -93,7 +93,9 @@ static const struct option {
     const char *value; /* NULL: has none */
     const char *help;
 } options[] = {
-    [OPTION_REDIS] = {"redis", 0, "URL", "where Redis is: redis://[USER@]HOST[:PORT][/DB], rediss://..., unix:///PATH"},
+    [OPTION_REDIS] =
+        {"redis", 0, "URL",
+         "where Redis is: redis://[USER@]HOST[:PORT][/DB], rediss://..., unix:///PATH, sentinel://HOST,HOST/NAME"},
     [OPTION_CONFIG] = {"config", 'c', "FILE", "the config file; else " CONFIG_PATH ", if it is there"},
     [OPTION_SET] = {"set", 's', "KEY=VALUE", "one key of evbus.conf(5); may be given again and again"},
     [OPTION_BUS] = {"bus", 'b', "NAME", "which bus; else $EVBUS_BUS, else lomash"},

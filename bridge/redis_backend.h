@@ -1,6 +1,7 @@
 /* redis_backend.h: what the parts of backend_redis share.
  *
  *     backend_redis   two connections of one fate; what kind of Redis it is; here or away
+ *     redis_sentinel  where the master is, if sentinels are to be asked
  *     redis_out       marks asked for; batches, appended by a script
  *     redis_in        streams read from our own ids
  *     redis_trim      reports of the hosts, and what goes */
@@ -8,9 +9,9 @@
 #define EVBUS_BRIDGE_REDIS_BACKEND_H
 
 #include "backend.h"
+#include "broker_url.h"
 #include "config.h"
 #include "redis_conn.h"
-#include "redis_url.h"
 
 #define REDIS_NAME_SIZE 192                    /* of a topic or a log, with its NUL */
 #define REDIS_KEY_SIZE  (REDIS_NAME_SIZE + 96) /* of a key that is made of one */
@@ -59,7 +60,8 @@ struct redis_backend {
     const char *origin;
     struct backend_callbacks callbacks;
     void *context;
-    struct redis_url url;
+    struct broker_url url;
+    struct redis_sentinel *sentinel; /* NULL: none is asked; else `url` has the host and port that it told last */
     struct redis_tls *tls;
     struct redis_conn *out; /* scripts */
     struct redis_conn *in;  /* reads; NULL: the bridge brings nothing in */

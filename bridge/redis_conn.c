@@ -21,12 +21,12 @@
  *
  * Checked by tests/broker/test_redis_conn.c. */
 #include "redis_conn.h"
-#include "now.h"
 
+#include "broker_url.h"
+#include "now.h"
 #include "redis_error.h"
 #include "redis_resolve.h"
 #include "redis_tls.h"
-#include "redis_url.h"
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
@@ -66,6 +66,7 @@ struct redis_conn {
     const struct addrinfo *address; /* that is tried */
     int fd;
     struct redis_tls_session *session; /* NULL: no TLS */
+    bool is_held;                      /* it stays at REST */
     bool write_waits_for_read;
     bool has_more; /* to read, of which poll() does not know */
     redisReader *reader;
@@ -173,13 +174,13 @@ static void lose(struct redis_conn *conn, const char *why)
 /* With the address before it, and what helps. */
 static void lose_at(struct redis_conn *conn, const char *what, const char *mend)
 {
-    const struct redis_url *url = conn->options.url;
+    const struct broker_url *url = conn->options.url;
     char where[160], why[EVBUS_ERROR_MAX];
     if (url->path[0] != '\0')
-        snprintf(where, sizeof where, "unix://%s", url->path);
+        snprintf(where, sizeof where, "unix://%.107s", url->path);
     else
-        snprintf(where, sizeof where, strchr(url->host, ':') != NULL ? "[%.100s]:%s" : "%.100s:%s", url->host,
-                 url->port);
+        snprintf(where, sizeof where, strchr(url->host, ':') != NULL ? "[%.100s]:%u" : "%.100s:%u", url->host,
+                 (unsigned)url->port);
     snprintf(why, sizeof why, "%s: %.240s%s%.100s", where, what, mend != NULL ? "; " : "", mend != NULL ? mend : "");
     lose(conn, why);
 }
@@ -252,7 +253,7 @@ static bool start_socket(struct redis_conn *conn, const struct sockaddr *address
 static void start_unix(struct redis_conn *conn)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", conn->options.url->path);
+    snprintf(address.sun_path, sizeof address.sun_path, "%.107s", conn->options.url->path);
     if (!start_socket(conn, (const struct sockaddr *)&address, sizeof address))
         lose_at(conn, strerror(errno), mend_of(errno));
 }
@@ -277,13 +278,15 @@ static void next_address(struct redis_conn *conn, const char *what, const char *
 
 static void start(struct redis_conn *conn)
 {
+    char port[8];
     conn->loss = REDIS_LOSS_OTHER;
     go_on(conn, RESOLVE);
     if (conn->options.url->path[0] != '\0') {
         start_unix(conn);
         return;
     }
-    conn->resolve = redis_resolve_start(conn->options.url->host, conn->options.url->port);
+    snprintf(port, sizeof port, "%u", (unsigned)conn->options.url->port);
+    conn->resolve = redis_resolve_start(conn->options.url->host, port);
     if (conn->resolve == NULL)
         lose_at(conn, "no memory, descriptor or thread is left to ask for its address", NULL);
 }
@@ -583,7 +586,7 @@ static uint64_t silent_until(const struct redis_conn *conn)
 bool redis_conn_poll(const struct redis_conn *conn, struct pollfd *out, uint64_t *inout_until_ns)
 {
     uint64_t until = UINT64_MAX;
-    if (!has_begun(conn))
+    if (!has_begun(conn) && !(conn->state == REST && conn->is_held))
         until = conn->until_ns;
     if (has_begun(conn) && silent_until(conn) < until)
         until = silent_until(conn);
@@ -645,7 +648,7 @@ void redis_conn_service(struct redis_conn *conn, short revents)
     uint64_t life = conn->life;
     switch (conn->state) {
     case REST:
-        if (now_ns() >= conn->until_ns)
+        if (!conn->is_held && now_ns() >= conn->until_ns)
             start(conn);
         break;
     case RESOLVE:
@@ -725,6 +728,11 @@ void redis_conn_ready(struct redis_conn *conn)
 void redis_conn_drop(struct redis_conn *conn, const char *why)
 {
     lose(conn, why);
+}
+
+void redis_conn_hold(struct redis_conn *conn, bool is_held)
+{
+    conn->is_held = is_held;
 }
 
 enum redis_loss redis_conn_loss(const struct redis_conn *conn)

@@ -7,20 +7,20 @@
 #include <poll.h>
 #include <stdint.h>
 
+struct broker_url;
 struct redis_conn;
 struct redis_tls;
-struct redis_url;
 struct redisReply;
 
 /* All of it lives as long as the connection. */
 struct redis_conn_options {
-    const struct redis_url *url;
-    struct redis_tls *tls;       /* for rediss:// */
-    const char *user;            /* "": the default one */
-    const char *password;        /* any bytes */
-    size_t password_len;         /* 0: none */
-    const char *name;            /* as CLIENT LIST shows it */
-    uint64_t connect_timeout_ns; /* until it has let us in */
+    const struct broker_url *url; /* where it is, may change while it rests */
+    struct redis_tls *tls;        /* for rediss:// */
+    const char *user;             /* "": the default one */
+    const char *password;         /* any bytes */
+    size_t password_len;          /* 0: none */
+    const char *name;             /* as CLIENT LIST shows it */
+    uint64_t connect_timeout_ns;  /* until it has let us in */
     uint64_t reply_timeout_ns;
     size_t reply_max; /* bytes of one reply: what is larger is not taken in */
 };
@@ -69,6 +69,9 @@ enum redis_loss {
     REDIS_LOSS_SILENT /* for reply_timeout */
 };
 enum redis_loss redis_conn_loss(const struct redis_conn *conn);
+
+/* While it is held it does not connect anew, once it is lost. */
+void redis_conn_hold(struct redis_conn *conn, bool is_held);
 
 /* false: it is not connected: nothing was sent, nothing will be answered. */
 bool redis_conn_send(struct redis_conn *conn, const struct redis_request *request, const struct bytes *command);

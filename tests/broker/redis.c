@@ -67,7 +67,7 @@ static int be_server(void *context)
     const struct redis_server *server = context;
     char path[200];
     snprintf(path, sizeof path, "%s/redis.conf", server->dir);
-    execlp("redis-server", "redis-server", path, (char *)NULL);
+    execlp("redis-server", "redis-server", path, server->is_sentinel ? "--sentinel" : (char *)NULL, (char *)NULL);
     return 127;
 }
 
@@ -158,6 +158,14 @@ struct redis_server redis_server_start(const char *lines)
 struct redis_server redis_server_start_tcp(const char *lines)
 {
     struct redis_server server = {0};
+    make_folder(&server);
+    start(&server, true, lines);
+    return server;
+}
+
+struct redis_server redis_server_start_sentinel(const char *lines)
+{
+    struct redis_server server = {.is_sentinel = true};
     make_folder(&server);
     start(&server, true, lines);
     return server;

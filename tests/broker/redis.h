@@ -15,6 +15,7 @@ struct redis_server {
     char url[200]; /* unix://... */
     uint16_t port; /* of TCP, on loopback; 0: none */
     bool is_tls;   /* that port speaks TLS */
+    bool is_sentinel;
     struct child child;
 };
 
@@ -26,6 +27,9 @@ struct redis_server redis_server_start_tcp(const char *lines);
 /* Its port speaks TLS, with a certificate for localhost and 127.0.0.1 by redis_server_file("ca.crt"); needs_client:
  * it asks for client.crt. */
 struct redis_server redis_server_start_tls(bool needs_client);
+
+/* A sentinel, which has a port; lines: what it monitors; it writes into its own redis.conf. */
+struct redis_server redis_server_start_sentinel(const char *lines);
 
 void redis_server_kill(struct redis_server *server); /* SIGKILL */
 void redis_server_stop(struct redis_server *server); /* as SHUTDOWN does: what it keeps is on its disk */

@@ -364,32 +364,73 @@ Test(config, reads_urls)
         {"rediss://[::1]", {.is_tls = true, .host = "::1", .port = 6379}},
         {"rediss://u@[fe80::1]:65535/0", {.is_tls = true, .user = "u", .host = "fe80::1", .port = 65535}},
         {"unix:///run/redis.sock", {.path = "/run/redis.sock"}},
+        {"unix:///run/redis.sock?db=3", {.path = "/run/redis.sock", .db = 3}},
+        {"sentinel://s/m", {.sentinels = {{"s", 26379}}, .n_sentinels = 1, .master = "m"}},
+        {"sentinel://u@10.0.0.1,[::1]:7,s3.example:8/my-Master_1.x?db=15",
+         {.user = "u",
+          .sentinels = {{"10.0.0.1", 26379}, {"::1", 7}, {"s3.example", 8}},
+          .n_sentinels = 3,
+          .master = "my-Master_1.x",
+          .db = 15}},
         {"file:out", {.kind = BROKER_FILE, .path = "out"}},
         {"file:/var/out", {.kind = BROKER_FILE, .path = "/var/out"}},
     };
-    static const char *const wrong[] = {"",
-                                        "redis:",
-                                        "redis://",
-                                        "redis://:6379",
-                                        "redis://h:0",
-                                        "redis://h:65536",
-                                        "redis://h:6379x",
-                                        "redis://h:",
-                                        "redis://h/x",
-                                        "redis://h/0/1",
-                                        "redis://h?db=1",
-                                        "redis://::1",
-                                        "redis://[::1",
-                                        "redis://[::1]6379",
-                                        "redis://@h",
-                                        "redis://a@b@h",
-                                        "redis://a b",
-                                        "unix://run/x",
-                                        "unix:///",
-                                        "unix:///x?db=1",
-                                        "file:",
-                                        "REDIS://h",
-                                        "redis://h/99999999999"};
+    static const struct {
+        const char *text, *told;
+    } wrong[] = {
+        {"", "is no broker that we know"},
+        {"localhost:6379", "is no broker that we know"},
+        {"http://localhost", "is no broker that we know"},
+        {"redis:", "is no broker that we know"},
+        {"redis:/localhost", "is no broker that we know"},
+        {"REDIS://h", "is no broker that we know"},
+        {"redis://", "names no host"},
+        {"redis://:6379", "names no host"},
+        {"redis://h:0", "has a port that is none"},
+        {"redis://h:65536", "has a port that is none"},
+        {"redis://h:6379x", "has a port that is none"},
+        {"redis://h:-1", "has a port that is none"},
+        {"redis://h:", "has a port that is none"},
+        {"redis://h/x", "has a database that is no number"},
+        {"redis://h/0/1", "has a database that is no number"},
+        {"redis://h/99999999999", "has a database that is no number"},
+        {"redis://h/99999999", "has a database that is no number"},
+        {"redis://h?db=1", "options behind a ?"},
+        {"redis://h#1", "options behind a ?"},
+        {"redis://::1", "[::1]:6379"},
+        {"redis://::1:6379", "[::1]:6379"},
+        {"redis://[::1", "a [ without its ]"},
+        {"redis://[::1]6379", "behind the ]"},
+        {"redis://@h", "a user of 0 bytes"},
+        {"redis://u%40d@h", "name the user by the key `user`"},
+        {"redis://a@b@h", "other letters than a URL has"},
+        {"redis://a b", "other letters than"},
+        {"unix://run/x", "names no socket"},
+        {"unix://", "names no socket"},
+        {"unix:///", "names no socket"},
+        {"unix:///?db=1", "names no socket"},
+        {"unix:///x?db=", "db=N with a number"},
+        {"unix:///x?db=1x", "db=N with a number"},
+        {"unix:///x?x=1", "db=N with a number"},
+        {"unix:///"
+         "012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"
+         "8",
+         "has a path of 110 bytes"},
+        {"sentinel://", "names no master"},
+        {"sentinel://s", "names no master"},
+        {"sentinel://s/", "names no master"},
+        {"sentinel://s/?db=1", "names no master"},
+        {"sentinel://s?db=1", "names no master"},
+        {"sentinel:///m", "names no host"},
+        {"sentinel://s,/m", "names no host"},
+        {"sentinel://,s/m", "names no host"},
+        {"sentinel://s:x/m", "has a port that is none"},
+        {"sentinel://s/m/1", "other letters than a-z A-Z"},
+        {"sentinel://s/m?tls=yes", "db=N with a number"},
+        {"sentinel://u:p@s/m", "password_file"},
+        {"sentinel://1,2,3,4,5,6,7,8,9/m", "more than 8 sentinels"},
+        {"file:", "names no folder"},
+    };
     struct broker_url url;
     char why[CONFIG_PROBLEM_MAX];
     for (size_t i = 0; i < N(urls); i++) {
@@ -398,8 +439,10 @@ Test(config, reads_urls)
     }
     for (size_t i = 0; i < N(wrong); i++) {
         why[0] = '\0';
-        cr_assert_not(broker_url_read(wrong[i], &url, why), "%s", wrong[i]);
-        cr_assert_gt(strlen(why), 10, "%s", wrong[i]);
+        struct broker_url before = url;
+        cr_assert_not(broker_url_read(wrong[i].text, &url, why), "%s", wrong[i].text);
+        cr_assert_not_null(strstr(why, wrong[i].told), "%s: %s", wrong[i].text, why);
+        cr_assert_eq(memcmp(&url, &before, sizeof url), 0, "untouched on failure: %s", wrong[i].text);
     }
 }
 

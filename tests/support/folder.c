@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct folder made[4]; /* of this process */
+static struct folder made[8]; /* of this process */
 static unsigned n_made;
 static pid_t maker;
 
