@@ -18,6 +18,8 @@
 -- A stream that is not there has nothing of ours, whatever its mark says: somebody has removed it, or Redis evicted it.
 -- Where another host came first behind that, the stream is there, and not the one that our mark speaks of. So the mark
 -- names the entry of ours that is the last one: is it not there, then it is for marks.lua to find out why: EVBUS-GAP.
+-- Ids are given by the millisecond, and a stream may be evicted and begun anew within one: ids would be given twice, and
+-- readers, and marks, would take the new entry for the old one. So a stream begins a millisecond ahead.
 --
 -- Positions are texts: Lua's numbers are doubles. The ten names stand here and do not travel: that is a quarter of the
 -- cost. Checked by tests/broker/test_redis_append.c.
@@ -27,7 +29,14 @@ local function less(a, b)
 end
 
 local epoch, incarnation, origin, partition = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local marks, last, todo, entries = {}, {}, {}, {}
+local marks, last, todo, entries, begins = {}, {}, {}, {}, {}
+
+local function ahead_of(entry)
+  local now = redis.call('TIME')
+  local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+  local had = entry and tonumber(string.match(entry, '^(%d+)-')) or 0
+  return string.format('%.0f-0', math.max(ms, had) + 1)
+end
 
 for s = 1, #KEYS / 2 do
   local stream, key = KEYS[2 * s - 1], KEYS[2 * s]
@@ -52,6 +61,7 @@ for s = 1, #KEYS / 2 do
     return {err = 'EVBUS-FENCED ' .. stream .. ' ' .. mark[3] .. ' ' .. mark[2]}
   end
   if kind.ok == 'none' then
+    begins[s] = ahead_of(mark[4])
     mark[1], mark[4], mark[5] = '0', false, false
   end
   if mark[4] then
@@ -96,7 +106,7 @@ for s = 1, #KEYS / 2 do
     end
   end
   for _, i in ipairs(todo[s]) do
-    local id = redis.pcall('XADD', stream, '*',
+    local id = redis.pcall('XADD', stream, not entry and begins[s] or '*',
       'eventId', ARGV[i + 2], 'eventType', ARGV[i + 3], 'timestamp', ARGV[i + 4], 'version', ARGV[i + 5],
       'payload', ARGV[i + 6], 'key', ARGV[i + 7], 'origin', origin, 'partition', partition,
       'position', ARGV[i + 8], 'prev', ARGV[i + 9],

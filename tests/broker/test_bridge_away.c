@@ -249,7 +249,8 @@ Test(bridge_away, what_was_evicted_is_there_again, .timeout = 300)
     for (unsigned round = 0; round < trial_count(8, 3); round++) {
         long long before = evicted();
         publish_both(70);
-        cr_assert_str_eq(redis_server_ask(&redis, "CONFIG SET maxmemory %lld", used() - 1000), "OK");
+        cr_assert_str_eq(redis_server_ask(&redis, "CONFIG SET maxmemory %lld", used() - 20000 * (1 + (long long)round)),
+                         "OK");
         publish_until(evicted() > before);
         cr_assert_str_eq(redis_server_ask(&redis, "CONFIG SET maxmemory 1gb"), "OK");
         publish_both(70);

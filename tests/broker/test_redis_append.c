@@ -640,6 +640,26 @@ Test(redis_append, a_stream_that_others_began_anew_has_nothing_of_ours_whatever_
     bridgehead_close(head);
 }
 
+/* Removed and made anew in one millisecond, it would give the same ids to other entries. */
+Test(redis_append, a_stream_begins_ahead_of_the_clock_and_goes_on_in_order)
+{
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start(server.url);
+    bool is_ahead = false;
+    uint64_t until_ms = await_now_ms() + AWAIT_MS;
+    while (!is_ahead && await_now_ms() < until_ms) { /* unless the millisecond is over before the time is asked for */
+        unsigned long long s, us, ms;
+        redis_server_ask(&server, "DEL " TOPIC);
+        cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK, "%s", head->append_why);
+        cr_assert_eq(sscanf(redis_server_ask(&server, "TIME"), "%llu %llu", &s, &us), 2);
+        cr_assert_eq(sscanf(redis_server_ask(&server, "XRANGE " TOPIC " - + COUNT 1"), "%llu-0 ", &ms), 1);
+        is_ahead = ms > s * 1000 + us / 1000;
+    }
+    cr_assert(is_ahead);
+    cr_assert_str_eq(positions(&server, TOPIC), "4 8 12");
+    bridgehead_close(head);
+}
+
 /* By others, and by hand: nothing of ours is there, and nothing of ours is lost. */
 Test(redis_append, a_last_entry_of_ours_that_was_trimmed_or_deleted_is_not_sent_again)
 {
