@@ -163,11 +163,29 @@ struct redis_server redis_server_start_tcp(const char *lines)
     return server;
 }
 
+/* It writes into its folder at any time: it must be gone before that is removed. */
+static struct child sentinels[4];
+static size_t n_sentinels;
+static pid_t started_by;
+
+static void end_sentinels(void)
+{
+    for (size_t i = 0; i < n_sentinels && started_by == getpid(); i++)
+        if (child_is_running(&sentinels[i]))
+            child_kill(&sentinels[i]);
+}
+
 struct redis_server redis_server_start_sentinel(const char *lines)
 {
     struct redis_server server = {.is_sentinel = true};
     make_folder(&server);
     start(&server, true, lines);
+    if (n_sentinels == 0) { /* behind folder.c's, so it comes before that at the end */
+        started_by = getpid();
+        atexit(end_sentinels);
+    }
+    cr_assert_lt(n_sentinels, sizeof sentinels / sizeof sentinels[0]);
+    sentinels[n_sentinels++] = server.child;
     return server;
 }
 
