@@ -197,6 +197,7 @@ static const struct {
     int decimals;
 } units[] = {[UNIT_NS] = {"ns", 1, 0},
              [UNIT_US] = {"us", 1e3, 1},
+             [UNIT_THOUSANDS_PER_S] = {"k/s", 1e3, 1},
              [UNIT_MILLIONS_PER_S] = {"M/s", 1e6, 2},
              [UNIT_GIGABYTES_PER_S] = {"GB/s", 1e9, 2}};
 

@@ -53,13 +53,13 @@ struct summary {
 struct summary samples_summary(struct samples *samples); /* sorts them: save the raw ones first */
 void samples_save(FILE *raw, const struct samples *samples, const char *figure, int run); /* raw NULL: does nothing */
 
-enum unit { UNIT_NS, UNIT_US, UNIT_MILLIONS_PER_S, UNIT_GIGABYTES_PER_S };
+enum unit { UNIT_NS, UNIT_US, UNIT_THOUSANDS_PER_S, UNIT_MILLIONS_PER_S, UNIT_GIGABYTES_PER_S };
 
 /* One line of the table: a value per run, each with its ratio to the limit of the same run. */
 struct figure {
     char name[BENCH_NAME_MAX];
     enum unit unit;
-    char in; /* the limit it is told in: 'H', 'W', 'S', 'A'; 0: none */
+    char in; /* the limit it is told in: 'H', 'W', 'S', 'A', 'B', 'M'; 0: none */
     int n_runs;
     size_t count; /* samples behind it, all runs */
     bool has_tail;

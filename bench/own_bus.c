@@ -35,27 +35,30 @@ static const char catalogue[] = "{\"namespace\":\"bench\","
                                 "\"" TOPIC_OF_KEYS "\":{\"producers\":[\"bench\"],\"groups\":[]}},"
                                 "\"logs\":{\"bench.keys\":{\"partitions\":4}}}"; /* N_PARTITIONS */
 
-static char bus_name[64]; /* these are set before the children are forked */
-static char folder[512];  /* "": no journal */
+static char bus_name[64];  /* these are set before the children are forked */
+static char twin_name[64]; /* "": there is none */
+static char folder[512];   /* "": no journal */
 
-static int make_bus(void)
+static int make_bus(const char *name)
 {
     char text[sizeof catalogue + 8];
     snprintf(text, sizeof text, catalogue, folder[0] != '\0' ? "true" : "false");
-    struct evbus_init_options options = {.size = sizeof options, .bus = bus_name, .catalogue = text};
+    struct evbus_init_options options = {.size = sizeof options, .bus = name, .catalogue = text};
     int rc = evbus_init(&options);
-    return rc == EVBUS_OK ? 0 : fails("evbus_init %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+    return rc == EVBUS_OK ? 0 : fails("evbus_init %s: %s: %s", name, evbus_strerror(rc), evbus_message(NULL));
 }
 
-static int remove_bus(void)
+static int remove_bus(const char *name)
 {
-    int rc = evbus_remove(bus_name);
-    return rc == EVBUS_OK ? 0 : fails("evbus_remove %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+    int rc = evbus_remove(name);
+    return rc == EVBUS_OK ? 0 : fails("evbus_remove %s: %s: %s", name, evbus_strerror(rc), evbus_message(NULL));
 }
 
 static void clear_away(void)
 {
-    remove_bus();
+    remove_bus(bus_name);
+    if (twin_name[0] != '\0')
+        remove_bus(twin_name);
     if (folder[0] != '\0' && rmdir(folder) != 0)
         fails("%s: cannot be removed: %s", folder, strerror(errno));
 }
@@ -65,12 +68,12 @@ static int make(bool has_journal)
     const char *given = getenv("EVBUS_STATE_DIR");
     snprintf(bus_name, sizeof bus_name, "bench-%d", (int)getpid());
     if (!has_journal)
-        return make_bus();
+        return make_bus(bus_name);
     snprintf(folder, sizeof folder, "%s/evbus-bench-%d", given != NULL ? given : ".", (int)getpid());
     if (mkdir(folder, 0700) != 0)
         return fails("%s: cannot make it: %s", folder, strerror(errno));
     setenv("EVBUS_STATE_DIR", folder, 1);
-    if (make_bus() == 0)
+    if (make_bus(bus_name) == 0)
         return 0;
     rmdir(folder);
     return 1;
@@ -81,9 +84,25 @@ const char *own_bus_folder(void)
     return folder;
 }
 
+const char *own_bus_name(void)
+{
+    return bus_name;
+}
+
 int own_bus_anew(void)
 {
-    return remove_bus() == 0 ? make_bus() : 1;
+    return remove_bus(bus_name) == 0 ? make_bus(bus_name) : 1;
+}
+
+const char *own_bus_twin_anew(void)
+{
+    if (twin_name[0] != '\0' && remove_bus(twin_name) != 0)
+        return NULL;
+    snprintf(twin_name, sizeof twin_name, "%.56s-twin", bus_name);
+    if (make_bus(twin_name) == 0)
+        return twin_name;
+    twin_name[0] = '\0';
+    return NULL;
 }
 
 static void report(const struct placement *placement, const struct bench_options *options, const struct table *table,
@@ -93,7 +112,8 @@ static void report(const struct placement *placement, const struct bench_options
     machine_print(stdout, placement, options->markdown ? "    " : "", evbus_version());
     printf("\n");
     table_print(table, options->markdown);
-    printf("\nruns: %d; a ratio to a limit (H hop, W wake, S stream, A append) has both sides from the same run\n\n",
+    printf("\nruns: %d; a ratio to a limit (H hop, W wake, S stream, A append, B bare client, M MULTI) has both sides "
+           "from the same run\n\n",
            options->n_runs);
 }
 
@@ -121,14 +141,24 @@ int own_bus_benchmark(int argc, char **argv, const char *question, bool has_jour
     return rc;
 }
 
-struct evbus *own_bus_open(enum evbus_wait wait)
+static struct evbus *open_bus(const char *name, enum evbus_wait wait)
 {
     struct evbus *bus = NULL;
-    struct evbus_options options = {.size = sizeof options, .bus = bus_name, .service = "bench", .wait = wait};
+    struct evbus_options options = {.size = sizeof options, .bus = name, .service = "bench", .wait = wait};
     int rc = evbus_open(&bus, &options);
     if (rc != EVBUS_OK)
-        fails("evbus_open %s: %s: %s", bus_name, evbus_strerror(rc), evbus_message(NULL));
+        fails("evbus_open %s: %s: %s", name, evbus_strerror(rc), evbus_message(NULL));
     return bus;
+}
+
+struct evbus *own_bus_open(enum evbus_wait wait)
+{
+    return open_bus(bus_name, wait);
+}
+
+struct evbus *own_bus_open_twin(enum evbus_wait wait)
+{
+    return open_bus(twin_name, wait);
 }
 
 struct evbus_reader *own_bus_read(struct evbus *bus, const char *topic, bool pin)
@@ -194,10 +224,20 @@ void payload_set_last(struct payload *payload)
     memset(payload->text + SEQ_AT, '9', DIGITS);
 }
 
+static void put_number(char *digits, uint64_t number)
+{
+    for (int i = DIGITS; i-- > 0; number /= 10)
+        digits[i] = (char)('0' + number % 10);
+}
+
+void payload_set_number(struct payload *payload, uint64_t seq)
+{
+    put_number(payload->text + SEQ_AT, seq);
+}
+
 void payload_set_at(struct payload *payload, uint64_t at_ns)
 {
-    for (int i = DIGITS; i-- > 0; at_ns /= 10)
-        payload->text[AT_AT + i] = (char)('0' + at_ns % 10);
+    put_number(payload->text + AT_AT, at_ns);
 }
 
 static uint64_t number_at(const char *digits)

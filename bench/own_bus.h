@@ -31,7 +31,10 @@ int own_bus_benchmark(int argc, char **argv, const char *question, bool has_jour
                       int (*measure_all)(const struct placement *, const struct bench_options *, struct table *));
 
 const char *own_bus_folder(void); /* where it remembers; "": nowhere */
-int own_bus_anew(void);           /* outside of roles: another one takes its place, nothing in its files. 0 or 1 */
+const char *own_bus_name(void);
+int own_bus_anew(void); /* outside of roles: another one takes its place, nothing in its files. 0 or 1 */
+/* Likewise a second bus, as if on another host; it is removed with the first. Its name; NULL: it could not be made. */
+const char *own_bus_twin_anew(void);
 
 #define TOPIC_OF_KEYS "bench.keys.sent" /* of a log with N_PARTITIONS of them; the other topics' logs have one */
 #define N_PARTITIONS  4
@@ -39,6 +42,7 @@ int own_bus_anew(void);           /* outside of roles: another one takes its pla
 /* In a role: a handle, a reader of one topic, a membership of a group that receives it and ends with its last member.
  * NULL after a line on stderr. */
 struct evbus *own_bus_open(enum evbus_wait wait);
+struct evbus *own_bus_open_twin(enum evbus_wait wait);
 struct evbus_reader *own_bus_read(struct evbus *bus, const char *topic, bool pin);
 struct evbus_subscription *own_bus_join(struct evbus *bus, const char *group, const char *topic, evbus_handler *handler,
                                         void *context);
@@ -47,7 +51,8 @@ void payload_make(struct payload *payload, size_t len, unsigned producer);
 void payload_next(struct payload *payload); /* seq + 1 */
 void payload_copy_seq(struct payload *to, const struct payload *from);
 void payload_set_seq(struct payload *to, const char *text, size_t len); /* as that one's; too short: left as it is */
-void payload_set_last(struct payload *payload);                         /* seq = 99...9: there is nothing behind it */
+void payload_set_number(struct payload *payload, uint64_t seq);
+void payload_set_last(struct payload *payload); /* seq = 99...9: there is nothing behind it */
 void payload_set_at(struct payload *payload, uint64_t at_ns);
 uint64_t payload_at(const char *text);
 uint64_t payload_seq(const char *text);
