@@ -73,13 +73,28 @@ struct redis_stream {
 
 /* --- ids ---------------------------------------------------------------------------------------------------------- */
 
+/* Decimal digits, at least one. NULL: there is none, or they are too many. */
+static const char *read_digits(const char *at, uint64_t *out)
+{
+    const char *begin = at;
+    uint64_t number = 0;
+    for (; *at >= '0' && *at <= '9'; at++)
+        if (__builtin_mul_overflow(number, UINT64_C(10), &number) ||
+            __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number))
+            return NULL;
+    *out = number;
+    return at > begin ? at : NULL;
+}
+
+/* Every entry's comes here several times. */
 bool redis_id_parse(const char *text, struct redis_id *out)
 {
     struct redis_id id = {0};
-    char end;
-    if (text[0] != '\0' && (strspn(text, "0123456789-") != strlen(text) || text[0] == '-' ||
-                            sscanf(text, "%" SCNu64 "-%" SCNu64 "%c", &id.ms, &id.seq, &end) != 2))
-        return false;
+    if (text[0] != '\0') {
+        const char *at = read_digits(text, &id.ms);
+        if (at == NULL || *at != '-' || (at = read_digits(at + 1, &id.seq)) == NULL || *at != '\0')
+            return false;
+    }
     *out = id;
     return true;
 }
