@@ -52,6 +52,16 @@ void bytes_add(struct bytes *bytes, const void *from, size_t len)
     bytes->end += len;
 }
 
+char *bytes_room(struct bytes *bytes, size_t len)
+{
+    return make_room(bytes, len) ? bytes->memory + bytes->end : NULL;
+}
+
+void bytes_written(struct bytes *bytes, const char *end)
+{
+    bytes->end = (size_t)(end - bytes->memory);
+}
+
 void bytes_add_bytes(struct bytes *bytes, const struct bytes *from)
 {
     bytes->is_broken = bytes->is_broken || from->is_broken;

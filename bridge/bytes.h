@@ -15,6 +15,8 @@ struct bytes {
 };
 
 void bytes_add(struct bytes *bytes, const void *from, size_t len);
+char *bytes_room(struct bytes *bytes, size_t len); /* for at least so many behind its end; NULL: it is broken now */
+void bytes_written(struct bytes *bytes, const char *end); /* they have been, up to there */
 void bytes_add_bytes(struct bytes *bytes, const struct bytes *from);
 __attribute__((format(printf, 2, 3))) void bytes_print(struct bytes *bytes, const char *format, ...);
 

@@ -25,6 +25,8 @@
  * Source: ADR 003 "Event Envelope Schema". Checked by tests/broker/test_entry.c, tests/fuzz/entry.c. */
 #include "entry.h"
 
+#include "decimal.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -58,6 +60,10 @@ enum field {
 };
 static_assert((int)TRACEPARENT == ENTRY_COMMON, "the common ones come first");
 static_assert((int)N_FIELDS <= ENTRY_FIELDS_MAX, "all fit");
+static_assert(sizeof((struct entry *)NULL)->texts >= UUID_STR_LEN + 2 * sizeof "2026-02-01T09:30:00.123Z" +
+                                                         EVBUS_VERSIONS_MAX * sizeof "65535.65535" +
+                                                         3 * (DECIMAL_MAX + 1),
+              "and so do the longest texts that are made for an event");
 static_assert(EVBUS_VERSIONS_MAX == 8, "names below");
 
 static const char *const names[N_FIELDS] = {
@@ -79,35 +85,63 @@ static void put(struct entry *out, enum field field, const void *value, size_t l
     };
 }
 
-/* A text that the event has no bytes for. *used: of out->texts. */
-__attribute__((format(printf, 4, 5))) static void put_text(struct entry *out, size_t *used, enum field field,
-                                                           const char *format, ...)
+/* A text that the event has no bytes for is written behind the others, and put when it ends there. */
+static char *begin_text(struct entry *out, const size_t *used)
 {
-    va_list args;
-    va_start(args, format);
-    char *text = out->texts + *used;
-    int len = vsnprintf(text, sizeof out->texts - *used, format, args);
-    va_end(args);
-    assert(len > 0 && (size_t)len < sizeof out->texts - *used);
-    put(out, field, text, (size_t)len);
-    *used += (size_t)len + 1;
+    return out->texts + *used;
 }
 
-/* The first millisecond of 1970 would be read as "none". */
+static void put_text(struct entry *out, size_t *used, enum field field, char *end)
+{
+    char *text = out->texts + *used;
+    *end++ = '\0';
+    assert(end <= out->texts + sizeof out->texts);
+    put(out, field, text, (size_t)(end - text) - 1);
+    *used = (size_t)(end - out->texts);
+}
+
+static void put_number(struct entry *out, size_t *used, enum field field, uint64_t number)
+{
+    put_text(out, used, field, decimal_put(begin_text(out, used), number));
+}
+
+static void put_id(struct entry *out, size_t *used, const uint8_t id[16])
+{
+    char *text = begin_text(out, used);
+    uuid_unparse_lower(id, text);
+    put_text(out, used, EVENT_ID, text + UUID_STR_LEN - 1);
+}
+
+/* 2026-02-01T09:30:00.123Z. The first millisecond of 1970 would be read as "none". */
 static void put_time(struct entry *out, size_t *used, enum field field, uint64_t ns)
 {
-    struct tm utc;
-    char text[24];
+    struct tm utc = {0};
+    char *to = begin_text(out, used);
     ns = ns < NS_PER_MS ? NS_PER_MS : ns;
     time_t seconds = (time_t)(ns / NS_PER_S);
-    size_t len = gmtime_r(&seconds, &utc) != NULL ? strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc) : 0;
-    assert(len != 0); /* 64 bits of ns end in 2554 */
-    put_text(out, used, field, "%.*s.%03uZ", (int)len, text, (unsigned)(ns % NS_PER_S / NS_PER_MS));
+    bool is_made = gmtime_r(&seconds, &utc) != NULL;
+    assert(is_made); /* 64 bits of ns end in 2554 */
+    (void)is_made;
+    const struct {
+        int number;
+        unsigned n_digits;
+        char behind;
+    } parts[] = {{utc.tm_year + 1900, 4, '-'}, {utc.tm_mon + 1, 2, '-'}, {utc.tm_mday, 2, 'T'},
+                 {utc.tm_hour, 2, ':'},        {utc.tm_min, 2, ':'},     {utc.tm_sec, 2, '.'}};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        to = decimal_put_padded(to, (uint64_t)parts[i].number, parts[i].n_digits);
+        *to++ = parts[i].behind;
+    }
+    to = decimal_put_padded(to, ns % NS_PER_S / NS_PER_MS, 3);
+    *to++ = 'Z';
+    put_text(out, used, field, to);
 }
 
 static void put_version(struct entry *out, size_t *used, enum field field, const struct evbus_version *version)
 {
-    put_text(out, used, field, "%u.%u", version->major, version->minor);
+    char *to = decimal_put(begin_text(out, used), version->major);
+    *to++ = '.';
+    put_text(out, used, field, decimal_put(to, version->minor));
     put(out, field + 1, version->payload, version->payload_len);
 }
 
@@ -121,19 +155,17 @@ void entry_write(const struct evbus_delivery *event, const char *origin, uint64_
 {
     assert(event->n_versions >= 1 && event->n_versions <= EVBUS_VERSIONS_MAX);
     const struct evbus_version *highest = &event->versions[event->n_versions - 1];
-    char id[UUID_STR_LEN];
     size_t used = 0;
     out->n = 0;
-    uuid_unparse_lower(event->id, id);
-    put_text(out, &used, EVENT_ID, "%s", id);
+    put_id(out, &used, event->id);
     put(out, EVENT_TYPE, event->topic, strlen(event->topic));
     put_time(out, &used, TIMESTAMP, event->timestamp_ns);
     put_version(out, &used, VERSION, highest);
     put(out, KEY, event->key, event->key_len);
     put(out, ORIGIN, origin, strlen(origin));
-    put_text(out, &used, PARTITION, "%" PRIu32, event->partition);
-    put_text(out, &used, POSITION, "%" PRIu64, event->position);
-    put_text(out, &used, PREV, "%" PRIu64, prev);
+    put_number(out, &used, PARTITION, event->partition);
+    put_number(out, &used, POSITION, event->position);
+    put_number(out, &used, PREV, prev);
     put_given(out, TRACEPARENT, event->traceparent);
     put_given(out, TRACESTATE, event->tracestate);
     put_given(out, CORRELATION_ID, event->correlation_id);

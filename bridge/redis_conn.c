@@ -23,6 +23,7 @@
 #include "redis_conn.h"
 
 #include "broker_url.h"
+#include "decimal.h"
 #include "now.h"
 #include "redis_error.h"
 #include "redis_resolve.h"
@@ -771,16 +772,19 @@ void redis_format_array(struct bytes *out, size_t n)
 
 void redis_format_text(struct bytes *out, const char *text, size_t len)
 {
-    char head[32];
-    int n = snprintf(head, sizeof head, "$%zu\r\n", len);
-    bytes_add(out, head, (size_t)n);
-    bytes_add(out, text, len);
-    bytes_add(out, "\r\n", 2);
+    char *to = bytes_room(out, len + DECIMAL_MAX + sizeof "$\r\n\r\n");
+    if (to == NULL)
+        return;
+    *to++ = '$';
+    to = decimal_put(to, len);
+    to = mempcpy(to, "\r\n", 2);
+    to = len > 0 ? mempcpy(to, text, len) : to;
+    to = mempcpy(to, "\r\n", 2);
+    bytes_written(out, to);
 }
 
 void redis_format_number(struct bytes *out, uint64_t number)
 {
-    char text[24];
-    int n = snprintf(text, sizeof text, "%" PRIu64, number);
-    redis_format_text(out, text, (size_t)n);
+    char text[DECIMAL_MAX];
+    redis_format_text(out, text, (size_t)(decimal_put(text, number) - text));
 }
