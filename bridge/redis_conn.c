@@ -26,6 +26,7 @@
 #include "decimal.h"
 #include "now.h"
 #include "redis_error.h"
+#include "redis_reply.h"
 #include "redis_resolve.h"
 #include "redis_tls.h"
 
@@ -71,7 +72,7 @@ struct redis_conn {
     bool write_waits_for_read;
     bool has_more; /* to read, of which poll() does not know */
     redisReader *reader;
-    redisReplyObjectFunctions functions;
+    struct redis_replies replies;
     size_t reply_bytes;       /* of the reply that is not whole yet */
     enum redis_loss loss;     /* how it will be lost */
     enum redis_loss was_lost; /* how it was lost last */
@@ -388,34 +389,6 @@ static void say_who_we_are(struct redis_conn *conn)
     bytes_free(&command);
 }
 
-static void *create_array(const redisReadTask *task,
-#if HIREDIS_MAJOR >= 1
-                          size_t n
-#else
-                          int n
-#endif
-)
-{
-    struct redis_conn *conn = task->privdata;
-    if (n < 0 || n > ARRAY_MAX) {
-        conn->loss = REDIS_LOSS_TOO_LARGE;
-        return NULL;
-    }
-    redisReply *reply = calloc(1, sizeof *reply);
-    if (reply == NULL)
-        return NULL;
-    reply->type = task->type;
-    reply->elements = (size_t)n;
-    reply->element = n > 0 ? calloc((size_t)n, sizeof *reply->element) : NULL;
-    if (n > 0 && reply->element == NULL) {
-        free(reply);
-        return NULL;
-    }
-    if (task->parent != NULL)
-        ((redisReply *)task->parent->obj)->element[task->idx] = reply;
-    return reply;
-}
-
 static void begin_hello(struct redis_conn *conn)
 {
     const struct redis_conn_options *options = &conn->options;
@@ -425,15 +398,11 @@ static void begin_hello(struct redis_conn *conn)
     conn->reply_bytes = 0;
     conn->has_more = false;
     conn->write_waits_for_read = false;
-    conn->reader = redisReaderCreate();
+    conn->reader = redis_replies_reader(&conn->replies);
     if (conn->reader == NULL) {
         lose_at(conn, "no memory", NULL);
         return;
     }
-    conn->functions = *conn->reader->fn;
-    conn->functions.createArray = create_array;
-    conn->reader->fn = &conn->functions;
-    conn->reader->privdata = conn;
     say_who_we_are(conn);
     if (options->url->db != 0) {
         snprintf(db, sizeof db, "%u", (unsigned)options->url->db);
@@ -453,7 +422,8 @@ static bool give_out_replies(struct redis_conn *conn)
     for (;;) {
         void *reply = NULL;
         if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK) {
-            bool is_large = conn->loss == REDIS_LOSS_TOO_LARGE;
+            bool is_large = conn->replies.is_too_large;
+            conn->loss = is_large ? REDIS_LOSS_TOO_LARGE : conn->loss;
             lose_at(conn, is_large ? "a reply has more elements than we take" : "what it says is no Redis' reply",
                     is_large ? NULL : "is this a Redis, and the right port?");
             return false;
@@ -462,14 +432,13 @@ static bool give_out_replies(struct redis_conn *conn)
             return true;
         conn->reply_bytes = conn->reader->len - conn->reader->pos;
         if (conn->expected_n == 0) {
-            freeReplyObject(reply);
             lose_at(conn, "it has answered what nobody asked", "is this a Redis, and the right port?");
             return false;
         }
         struct redis_request request = take_expected(conn);
         if (request.answer != NULL)
             request.answer(request.context, request.tag, reply);
-        freeReplyObject(reply);
+        redis_replies_forget(&conn->replies);
         if (conn->life != life)
             return false;
     }
@@ -695,6 +664,7 @@ struct redis_conn *redis_conn_open(const struct redis_conn_options *options,
     conn->options = *options;
     conn->callbacks = *callbacks;
     conn->context = context;
+    conn->replies.elements_max = ARRAY_MAX;
     conn->delay_ns = DELAY_MIN_NS;
     conn->fd = -1;
     return conn;
@@ -705,6 +675,7 @@ void redis_conn_close(struct redis_conn *conn)
     if (conn == NULL)
         return;
     take_down(conn);
+    redis_replies_free(&conn->replies);
     bytes_free(&conn->out);
     free(conn->expected);
     free(conn);
