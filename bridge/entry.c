@@ -222,14 +222,18 @@ static bool is_odd_version(const struct entry_field *field)
     return true;
 }
 
-/* Which field is which. */
+static bool is_named(const struct entry_field *field, size_t at)
+{
+    return strlen(names[at]) == field->name_len && memcmp(names[at], field->name, field->name_len) == 0;
+}
+
+/* Which field is which. Those that we have written ourselves stand in their order. */
 static bool sort_out(struct reading *in, const struct entry_field *fields, size_t n)
 {
     static_assert(sizeof "version" == sizeof "payload", "is_odd_version() relies on it");
     for (size_t i = 0; i < n; i++) {
-        size_t at = 0;
-        while (at < N_FIELDS &&
-               (strlen(names[at]) != fields[i].name_len || memcmp(names[at], fields[i].name, fields[i].name_len) != 0))
+        size_t at = i < N_FIELDS && is_named(&fields[i], i) ? i : 0;
+        while (at < N_FIELDS && !is_named(&fields[i], at))
             at++;
         if (at < N_FIELDS && in->found[at] != NULL)
             return refuse(in->error, &fields[i], "this field stands there twice; leave one out");
@@ -267,13 +271,37 @@ static bool read_number(const struct entry_field *field, uint64_t below, uint64_
     return refuse(error, field, "it must be a decimal number below %" PRIu64 ", no sign, no leading zero", below);
 }
 
+/* -1: none. */
+static int hex_digit(char c)
+{
+    char lower = (char)(c | 0x20);
+    return c >= '0' && c <= '9' ? c - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/* 8-4-4-4-12 hexadecimal digits. Each entry has two of them, and uuid_parse() takes ten times as long. */
+static bool parse_uuid(const char *text, size_t len, uint8_t out_id[16])
+{
+    if (len != UUID_STR_LEN - 1)
+        return false;
+    for (size_t i = 0, n = 0; i < len; i++) {
+        if (i == 8 || i == 13 || i == 18 || i == 23) {
+            if (text[i] != '-')
+                return false;
+            continue;
+        }
+        int digit = hex_digit(text[i]);
+        if (digit < 0)
+            return false;
+        out_id[n / 2] = (uint8_t)(n % 2 == 0 ? digit << 4 : out_id[n / 2] | digit);
+        n++;
+    }
+    return true;
+}
+
 static bool read_uuid(const struct entry_field *field, uint8_t out_id[16], char *error)
 {
-    char text[UUID_STR_LEN] = "";
-    if (field->value_len == UUID_STR_LEN - 1)
-        memcpy(text, field->value, field->value_len);
     uuid_t id;
-    if (uuid_parse(text, id) != 0)
+    if (!parse_uuid(field->value, field->value_len, id))
         return refuse(error, field, "it must be a UUID, as in 0198c0de-0000-7000-8000-0123456789ab");
     if (uuid_is_null(id))
         return refuse(error, field, "the nil UUID names nothing; give it one of its own");

@@ -49,6 +49,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uuid.h>
 
 #define TOGETHER     128 /* events that are brought in by one call */
 #define AGAIN_NS     (50 * NS_PER_MS)
@@ -91,6 +92,7 @@ struct ingress {
     const struct config *config;
     struct metrics *metrics;
     uint8_t origin[16];
+    char origin_text[UUID_STR_LEN];
     struct backend *backend; /* NULL: we do not lead */
     bool is_fenced;
     struct stream *streams;
@@ -118,6 +120,7 @@ int ingress_open(struct ingress **out, struct evbus_mirror *mirror, const struct
     ingress->config = config;
     ingress->metrics = metrics;
     memcpy(ingress->origin, origin, sizeof ingress->origin);
+    uuid_unparse_lower(origin, ingress->origin_text);
     ingress->events = calloc(TOGETHER, sizeof *ingress->events);
     ingress->together = calloc(TOGETHER, sizeof *ingress->together);
     if (ingress->events == NULL || ingress->together == NULL) {
@@ -598,10 +601,26 @@ static bool is_missing(const struct ingress *ingress, const struct mark *mark, c
     return false;
 }
 
+/* As our own egress writes it: known before all of it is read, for where much goes out as much comes back. */
+static bool is_our_own(const struct ingress *ingress, const struct backend_entry *entry)
+{
+    for (size_t i = 0; i < entry->n_fields; i++) {
+        const struct entry_field *field = &entry->fields[i];
+        if (field->name_len == strlen("origin") && memcmp(field->name, "origin", field->name_len) == 0)
+            return field->value_len == sizeof ingress->origin_text - 1 &&
+                   memcmp(field->value, ingress->origin_text, field->value_len) == 0;
+    }
+    return false;
+}
+
 /* is_old: we have read it already, and look once more for what is missing. */
 static enum fate look_at(struct ingress *ingress, struct stream *stream, const struct backend_entry *entry, bool is_old,
                          struct entry_event *event, char *why)
 {
+    if (is_our_own(ingress, entry)) {
+        ingress->metrics->in_own++;
+        return LEAVE_OUT;
+    }
     if (!entry_read(entry->fields, entry->n_fields, event, why))
         return REJECT;
     if (ingress->config->layout == CONFIG_LAYOUT_TOPIC && strcmp(event->topic, stream->name) != 0) {
