@@ -28,6 +28,7 @@ struct redis_batch {
     size_t n_streams;
     struct bytes keys; /* formatted */
     struct bytes arguments;
+    struct bytes command; /* all of it, when it is sent */
     size_t n_arguments;
     size_t n_events;
 };

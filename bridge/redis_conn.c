@@ -736,6 +736,15 @@ bool redis_conn_command(struct redis_conn *conn, const struct redis_request *req
     return is_sent;
 }
 
+void redis_conn_push(struct redis_conn *conn)
+{
+    if (conn->state != READY || conn->session != NULL || conn->out.is_broken || bytes_len(&conn->out) == 0)
+        return;
+    ssize_t n = send(conn->fd, bytes_front(&conn->out), bytes_len(&conn->out), MSG_NOSIGNAL);
+    if (n > 0)
+        bytes_eat(&conn->out, (size_t)n);
+}
+
 void redis_format_array(struct bytes *out, size_t n)
 {
     bytes_print(out, "*%zu\r\n", n);

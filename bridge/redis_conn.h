@@ -77,6 +77,8 @@ void redis_conn_hold(struct redis_conn *conn, bool is_held);
 bool redis_conn_send(struct redis_conn *conn, const struct redis_request *request, const struct bytes *command);
 bool redis_conn_command(struct redis_conn *conn, const struct redis_request *request, size_t n,
                         const char *const *texts);
+/* What was sent goes out as far as the socket takes it, without a round of poll() first. Of what goes wrong, service() tells. */
+void redis_conn_push(struct redis_conn *conn);
 
 /* A command is an array of texts. */
 void redis_format_array(struct bytes *out, size_t n);

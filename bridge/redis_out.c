@@ -340,7 +340,7 @@ bool redis_send(struct backend *backend, uint64_t ticket)
 {
     struct redis_backend *redis = redis_of(backend);
     struct redis_batch *batch = &redis->batch;
-    struct bytes command = {0};
+    struct bytes *command = &batch->command;
     if (!batch->is_open || !redis->is_here)
         return false;
     batch->is_open = false;
@@ -348,21 +348,22 @@ bool redis_send(struct backend *backend, uint64_t ticket)
     if (sent == NULL)
         return false;
     *sent = (struct sent){.redis = redis, .ticket = ticket, .n_left = 1};
-    redis_format_array(&command, 3 + 2 * batch->n_streams + batch->n_arguments);
-    redis_format_text(&command, "EVALSHA", 7);
-    redis_format_text(&command, redis->append_sha, strlen(redis->append_sha));
-    redis_format_number(&command, 2 * batch->n_streams);
-    bytes_add_bytes(&command, &batch->keys);
-    bytes_add_bytes(&command, &batch->arguments);
+    bytes_clear(command);
+    redis_format_array(command, 3 + 2 * batch->n_streams + batch->n_arguments);
+    redis_format_text(command, "EVALSHA", 7);
+    redis_format_text(command, redis->append_sha, strlen(redis->append_sha));
+    redis_format_number(command, 2 * batch->n_streams);
+    bytes_add_bytes(command, &batch->keys);
+    bytes_add_bytes(command, &batch->arguments);
     bool is_sent = redis_conn_send(redis->out,
-                                   &(const struct redis_request){.answer = append_answered, .context = sent}, &command);
-    bytes_free(&command);
+                                   &(const struct redis_request){.answer = append_answered, .context = sent}, command);
     if (!is_sent) {
         free(sent);
         return false;
     }
     if (redis->config->wait_replicas > 0)
         send_wait(redis, sent);
+    redis_conn_push(redis->out);
     return true;
 }
 
@@ -370,5 +371,6 @@ void redis_out_free(struct redis_backend *redis)
 {
     bytes_free(&redis->batch.keys);
     bytes_free(&redis->batch.arguments);
+    bytes_free(&redis->batch.command);
     free(redis->batch.streams);
 }
