@@ -7,17 +7,18 @@
  *                 multi    MULTI, XADD x BARE_BATCH, HSET of the mark, EXEC: atomic; neither fenced nor joined, and sent twice it is there twice
  *                 xadd     as many XADDs: each by itself
  *
- *   run       a batch is written in one call; BARE_UNDER_WAY of them may be unanswered, as the bridge has it. Replies are read by hiredis, and
- *             each must be what it should: nothing is counted that Redis has refused
+ *   run       BARE_UNDER_WAY batches may be unanswered, as the bridge has it; what the socket does not take at once does not keep it from
+ *             replies. They are read by hiredis, and none may be an error: nothing is counted that Redis has refused
  *   read      XREAD, the reply by hiredis, each entry given out. The next is asked when the last was looked at: its id is needed for it
  *
- * One blocking socket, one thread. */
+ * One socket, one thread. */
 #include "bare_redis.h"
 
 #include "redis_scripts.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,28 +210,39 @@ int bare_send(const struct bare *bare, const char *bytes, size_t len)
     return 0;
 }
 
-redisReply *bare_reply(const struct bare *bare)
+/* What has come, whole: *out; NULL: there is none. 0 or 1 */
+static int next_reply(const struct bare *bare, redisReply **out)
+{
+    void *reply = NULL;
+    *out = NULL;
+    if (redisReaderGetReply(bare->reader, &reply) != REDIS_OK)
+        return fails("Redis: %s", bare->reader->errstr);
+    if (reply != NULL && ((redisReply *)reply)->type == REDIS_REPLY_ERROR) {
+        fails("Redis refuses: %s", ((redisReply *)reply)->str);
+        freeReplyObject(reply);
+        return 1;
+    }
+    *out = reply;
+    return 0;
+}
+
+/* Waits until something comes. 0 or 1 */
+static int feed(const struct bare *bare)
 {
     static char chunk[65536];
-    for (;;) {
-        void *reply = NULL;
-        if (redisReaderGetReply(bare->reader, &reply) != REDIS_OK) {
-            fails("Redis: %s", bare->reader->errstr);
+    ssize_t n = recv(bare->fd, chunk, sizeof chunk, 0);
+    if (n <= 0 || redisReaderFeed(bare->reader, chunk, (size_t)n) != REDIS_OK)
+        return fails("Redis has ended the connection: %s", n < 0 ? strerror(errno) : "");
+    return 0;
+}
+
+redisReply *bare_reply(const struct bare *bare)
+{
+    redisReply *reply = NULL;
+    while (next_reply(bare, &reply) == 0 && reply == NULL)
+        if (feed(bare) != 0)
             return NULL;
-        }
-        if (reply != NULL && ((redisReply *)reply)->type != REDIS_REPLY_ERROR)
-            return reply;
-        if (reply != NULL) {
-            fails("Redis refuses: %s", ((redisReply *)reply)->str);
-            freeReplyObject(reply);
-            return NULL;
-        }
-        ssize_t n = recv(bare->fd, chunk, sizeof chunk, 0);
-        if (n <= 0 || redisReaderFeed(bare->reader, chunk, (size_t)n) != REDIS_OK) {
-            fails("Redis has ended the connection: %s", n < 0 ? strerror(errno) : "");
-            return NULL;
-        }
-    }
+    return reply;
 }
 
 redisReply *bare_ask(const struct bare *bare, const char *format, ...)
@@ -259,36 +271,61 @@ int bare_load_script(const struct bare *bare, char out_sha[41])
     return 0;
 }
 
-/* n replies. In a transaction none of them may be an error either. */
-static int take_replies(const struct bare *bare, unsigned n)
+/* In a transaction none may be an error either. */
+static bool is_done(const redisReply *reply)
 {
-    for (unsigned i = 0; i < n; i++) {
-        redisReply *reply = bare_reply(bare);
-        if (reply == NULL)
-            return 1;
-        bool is_good = true;
-        for (size_t k = 0; reply->type == REDIS_REPLY_ARRAY && k < reply->elements; k++)
-            is_good = is_good && reply->element[k]->type != REDIS_REPLY_ERROR;
+    bool is_good = true;
+    for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++)
+        is_good = is_good && reply->element[i]->type != REDIS_REPLY_ERROR;
+    return is_good;
+}
+
+/* All that have come. 0 or 1 */
+static int take_replies(const struct bare *bare, uint64_t *inout_n)
+{
+    redisReply *reply;
+    int rc;
+    while ((rc = next_reply(bare, &reply)) == 0 && reply != NULL) {
+        bool is_good = is_done(reply);
         freeReplyObject(reply);
         if (!is_good)
             return fails("Redis has not done all of a transaction");
+        ++*inout_n;
+    }
+    return rc;
+}
+
+/* As far as the socket takes it. */
+static int push(const struct bare *bare, const struct bare_requests *requests, size_t until, size_t *inout_at)
+{
+    while (*inout_at < until) {
+        ssize_t n = send(bare->fd, requests->bytes + *inout_at, until - *inout_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return 0;
+        if (n <= 0)
+            return fails("Redis takes nothing: %s", strerror(errno));
+        *inout_at += (size_t)n;
     }
     return 0;
 }
 
 int bare_run(const struct bare *bare, const struct bare_requests *requests)
 {
-    size_t answered = 0, at = 0;
-    for (size_t sent = 0; answered < requests->n;) {
-        for (; sent < requests->n && sent - answered < BARE_UNDER_WAY; sent++) {
-            if (bare_send(bare, requests->bytes + at, requests->ends[sent] - at) != 0)
-                return 1;
-            at = requests->ends[sent];
-        }
-        unsigned n = answered + 1 == requests->n ? requests->n_replies_last : requests->n_replies;
-        if (take_replies(bare, n) != 0)
+    uint64_t n_replies = 0, n_all = (requests->n - 1) * requests->n_replies + requests->n_replies_last;
+    size_t at = 0;
+    while (n_replies < n_all) {
+        size_t until = n_replies / requests->n_replies + BARE_UNDER_WAY;
+        until = requests->ends[(until < requests->n ? until : requests->n) - 1];
+        struct pollfd fd = {.fd = bare->fd, .events = POLLIN};
+        if (push(bare, requests, until, &at) != 0)
             return 1;
-        answered++;
+        if (at < until)
+            fd.events |= POLLOUT;
+        if (poll(&fd, 1, -1) < 0 && errno != EINTR)
+            return fails("poll: %s", strerror(errno));
+        if ((fd.revents & (POLLIN | POLLHUP | POLLERR)) != 0 &&
+            (feed(bare) != 0 || take_replies(bare, &n_replies) != 0))
+            return 1;
     }
     return 0;
 }
