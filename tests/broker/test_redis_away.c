@@ -3,6 +3,7 @@
 #include "bridgehead.h"
 #include "proxy.h"
 #include "redis.h"
+#include "redis_backend.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -26,6 +27,33 @@ static void put(const struct redis_server *server, const char *stream, const cha
 {
     const char *answer = redis_server_ask(server, "XADD %s %s payload %s", stream, id, payload);
     cr_assert_null(strstr(answer, "(error)"), "%s", answer);
+}
+
+Test(redis_away, an_id_is_two_numbers_of_64_bits_and_nothing_else)
+{
+    static const char *const none[] = {"1",
+                                       "1-",
+                                       "-1",
+                                       "1--1",
+                                       "1-1-1",
+                                       "1-1 ",
+                                       " 1-1",
+                                       "1-1\n",
+                                       "+1-1",
+                                       "1-+1",
+                                       "a-1",
+                                       "18446744073709551616-0",
+                                       "0-18446744073709551616"};
+    struct redis_id id = {.ms = 7, .seq = 7};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        cr_expect_not(redis_id_parse(none[i], &id), "\"%s\"", none[i]);
+    cr_assert(id.ms == 7 && id.seq == 7, "what is none leaves it as it was");
+    cr_assert(redis_id_parse("18446744073709551615-18446744073709551615", &id));
+    cr_assert(id.ms == UINT64_MAX && id.seq == UINT64_MAX);
+    cr_assert(redis_id_parse("1700000000000-12", &id));
+    cr_assert(id.ms == UINT64_C(1700000000000) && id.seq == 12);
+    cr_assert(redis_id_parse("", &id));
+    cr_assert(id.ms == 0 && id.seq == 0, "the beginning");
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
