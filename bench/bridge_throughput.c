@@ -17,6 +17,9 @@
  * what was sent, byte by byte, each event once, in order within its partition, each joined to the one before; so a figure is only printed of work that
  * was done.
  *
+ * A line on stderr tells of each how many processors were idle meanwhile. Where none is, others' work is in the figure, and the
+ * bridge, with its bus's keeper and producer beside it, falls behind a client that needs less of a processor; where one is, Redis is what all of them wait for.
+ *
  * Not measured: a network; replicas; other payloads; several producers. No time fails this program. */
 #include "bare_redis.h"
 #include "daemon.h"
@@ -68,6 +71,7 @@ struct job {
 
     /* Found by the role, without the first part. */
     double per_s;
+    double n_idle;         /* processors */
     uint64_t cpu_ns;       /* of the bridge, or the client */
     uint64_t redis_cpu_ns; /* of Redis */
 };
@@ -75,7 +79,7 @@ struct job {
 /* What time and the processors have done since then. */
 struct watch {
     const struct daemon *bridge; /* NULL: this process */
-    uint64_t ns, cpu_ns, redis_cpu_ns;
+    uint64_t ns, cpu_ns, redis_cpu_ns, idle_ns;
 };
 
 static uint64_t own_cpu_ns(void)
@@ -85,11 +89,24 @@ static uint64_t own_cpu_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* Of all processors together. A machine on which others are busy gives each of us a part, and more processes of ours get no more. */
+static uint64_t idle_ns(void)
+{
+    unsigned long long idle = 0;
+    FILE *in = fopen("/proc/stat", "r");
+    if (in == NULL || fscanf(in, "cpu %*u %*u %*u %llu", &idle) != 1)
+        idle = 0;
+    if (in != NULL)
+        fclose(in);
+    return idle * (1000000000u / (unsigned long long)sysconf(_SC_CLK_TCK));
+}
+
 static struct watch watch_start(const struct job *job, const struct daemon *bridge)
 {
     return (struct watch){.bridge = bridge,
                           .cpu_ns = bridge != NULL ? daemon_cpu_ns(bridge) : own_cpu_ns(),
                           .redis_cpu_ns = daemon_cpu_ns(&job->redis->daemon),
+                          .idle_ns = idle_ns(),
                           .ns = now_ns()};
 }
 
@@ -97,6 +114,7 @@ static void watch_stop(const struct watch *watch, struct job *job)
 {
     uint64_t took_ns = now_ns() - watch->ns;
     job->per_s = took_ns > 0 ? (double)job->n * 1e9 / (double)took_ns : 0;
+    job->n_idle = took_ns > 0 ? (double)(idle_ns() - watch->idle_ns) / (double)took_ns : 0;
     job->cpu_ns = (watch->bridge != NULL ? daemon_cpu_ns(watch->bridge) : own_cpu_ns()) - watch->cpu_ns;
     job->redis_cpu_ns = daemon_cpu_ns(&job->redis->daemon) - watch->redis_cpu_ns;
 }
@@ -209,10 +227,12 @@ static int run_benchmark(struct job *job, const struct bare *bare)
     bare_words(TOPIC, PAYLOAD, job->n, words);
     for (size_t i = 0; i < BARE_WORDS; i++)
         texts[i] = words[i];
+    double per_s = 0;
     struct watch watch = watch_start(job, NULL);
-    if (redis_benchmark(job->redis, job->n, BARE_UNDER_WAY, BARE_BATCH, texts, BARE_WORDS, &job->per_s) != 0)
+    if (redis_benchmark(job->redis, job->n, BARE_UNDER_WAY, BARE_BATCH, texts, BARE_WORDS, &per_s) != 0)
         return 1;
-    job->redis_cpu_ns = daemon_cpu_ns(&job->redis->daemon) - watch.redis_cpu_ns;
+    watch_stop(&watch, job);
+    job->per_s = per_s; /* its own word, which leaves out how it starts */
     redisReply *reply = bare_ask(bare, "XLEN %s", TOPIC);
     if (reply == NULL)
         return 1;
@@ -387,9 +407,9 @@ static int measure(struct job *out, const char *fsync, const struct bench_option
     if (rc == 0 && job->per_s <= 0)
         rc = fails("%s: took no time", names[job->kind]);
     if (rc == 0) {
-        fprintf(stderr, "run %d: %s, %s: %.1f k/s, CPU per event: %.2f us, of Redis %.2f us\n", run + 1,
-                names[job->kind], fsync, job->per_s / 1e3, (double)job->cpu_ns / 1e3 / (double)job->n,
-                (double)job->redis_cpu_ns / 1e3 / (double)job->n);
+        fprintf(stderr, "run %d: %s, %s: %.1f k/s, CPU per event: %.2f us, of Redis %.2f us; processors idle: %.2f\n",
+                run + 1, names[job->kind], fsync, job->per_s / 1e3, (double)job->cpu_ns / 1e3 / (double)job->n,
+                (double)job->redis_cpu_ns / 1e3 / (double)job->n, job->n_idle);
         if (options->raw != NULL)
             fprintf(options->raw, "%s, %s\trun %d\tevents/s\t%.1f\tCPU ns per event\t%.1f\tof Redis\t%.1f\n",
                     names[job->kind], fsync, run + 1, job->per_s, (double)job->cpu_ns / (double)job->n,
