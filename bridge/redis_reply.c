@@ -98,9 +98,13 @@ static void *create_integer(const redisReadTask *task, long long number)
     return reply;
 }
 
+/* Its task is of the text or the array that is not there. */
 static void *create_nil(const redisReadTask *task)
 {
-    return make(task);
+    redisReply *reply = make(task);
+    if (reply != NULL)
+        reply->type = REDIS_REPLY_NIL;
+    return reply;
 }
 
 #if HIREDIS_MAJOR >= 1 /* of RESP3, which we never ask for: no reply of ours */
