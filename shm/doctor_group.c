@@ -18,6 +18,12 @@
 #define LONG_NS  (3600 * CLOCK_NS_PER_S) /* without a member: worth a look, whether it ever had one or not */
 #define HANGS_NS (30 * CLOCK_NS_PER_S)   /* without a round, and with events that wait: worth a look */
 
+/* A bridge's: no service consumes it. */
+static bool is_mirror(const struct group_entry *entry)
+{
+    return (entry->flags & GROUP_MIRROR) != 0;
+}
+
 /* What waits for a group in a partition: cells that it has not taken, and events that it has not finished. */
 static uint64_t waiting(const struct ring *ring, const struct group_part *part)
 {
@@ -156,8 +162,16 @@ static void examine_absence(struct visit *visit, uint32_t group, uint32_t n_memb
     if (n_members > 0 || n_waiting == 0)
         return;
     bool was_joined = atomic_load_explicit(&entry->was_joined, memory_order_relaxed) != 0;
-    finding_mend(visit, "start a member: evbus -b %s consume %.63s; or forget the group: evbus -b %s group rm %.63s",
-                 memory->bus, entry->name, memory->bus, entry->name);
+    if (is_mirror(entry))
+        finding_mend(
+            visit,
+            "start a bridge: evbus-bridge --bus %s --redis URL; or, where there is to be none any more: evbus -b "
+            "%s group rm %.63s",
+            memory->bus, memory->bus, entry->name);
+    else
+        finding_mend(visit,
+                     "start a member: evbus -b %s consume %.63s; or forget the group: evbus -b %s group rm %.63s",
+                     memory->bus, entry->name, memory->bus, entry->name);
     uint64_t seen_ns = atomic_load_explicit(&entry->seen_ns, memory_order_relaxed);
     uint64_t now_ns = clock_wall_ns();
     uint64_t absent_ns = seen_ns != 0 && now_ns > seen_ns ? now_ns - seen_ns : 0;
@@ -165,6 +179,18 @@ static void examine_absence(struct visit *visit, uint32_t group, uint32_t n_memb
                  "group %.63s has no living member%s, and %" PRIu64 " cells or events wait in its partitions: %" PRIu64
                  " KiB are kept for it, since %" PRIu64 " s",
                  entry->name, was_joined ? " any more" : "", n_waiting, held_bytes / 1024, absent_ns / CLOCK_NS_PER_S);
+}
+
+static void examine_pause(struct visit *visit, uint32_t group)
+{
+    const struct memory *memory = &visit->bus->memory;
+    const struct group_entry *entry = &memory->control->groups[group];
+    if (!is_mirror(entry) || atomic_load_explicit(&entry->paused, memory_order_relaxed) == 0)
+        return;
+    const char *name = entry->name + strlen("bridge-");
+    finding_mend(visit, "evbus -b %s bridge resume %.63s", memory->bus, name);
+    finding_tell(visit, EVBUS_FINDING_WARNING,
+                 "mirror %.63s is paused by an operator: nothing goes to the broker or comes from it", name);
 }
 
 static void examine_outage(struct visit *visit, uint32_t group)
@@ -215,8 +241,9 @@ static void examine_letters(struct visit *visit, uint32_t group, const struct le
         }
     }
     if (n_open > 0) {
-        finding_mend(visit, "look at them: evbus -b %s dlq ls --group %.63s; replay or discard them", memory->bus,
-                     entry->name);
+        finding_mend(visit, "look at them: evbus -b %s dlq ls --group %.63s; %s", memory->bus, entry->name,
+                     is_mirror(entry) ? "put right at the broker what each tells, and discard it"
+                                      : "replay or discard them");
         finding_tell(visit, EVBUS_FINDING_NOTE, "group %.63s: %" PRIu64 " dead letters are open", entry->name, n_open);
     }
     if (n_parked > 0) {
@@ -251,6 +278,7 @@ void doctor_examine_groups(struct visit *visit)
         uint32_t n = group_members(memory, g, slots);
         examine_members(visit, g, slots, n);
         examine_absence(visit, g, n);
+        examine_pause(visit, g);
         examine_outage(visit, g);
         examine_letters(visit, g, &letters);
         if (finding_is_scarce(n, MEMBERS_MAX)) {

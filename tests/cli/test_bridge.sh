@@ -131,6 +131,25 @@ it_pauses_and_goes_on() {
     refused 1 "has no mirror redis" bridge pause redis
 }
 
+it_is_doctors_to_tell_of_a_pause_and_of_no_bridge() {
+    make_bus
+    start_bridge
+    await status_says 'm["led"]'
+    works bridge pause
+    run doctor
+    exits 1
+    prints "mirror file is paused by an operator"
+    prints "bridge resume file"
+    works bridge resume
+    kill -KILL "$bridge"
+    await status_says 'm["led"] is False'
+    pub lomash.orders.created '{"n":1}'
+    run doctor
+    exits 1
+    prints "group bridge-file has no living member any more"
+    prints "start a bridge: evbus-bridge --bus $EVBUS_BUS"
+}
+
 it_is_told_to_end_and_nobody_leads() {
     make_bus
     start_bridge
