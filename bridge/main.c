@@ -453,9 +453,9 @@ static int run(struct program *program)
             &program->config, bus,
             &(struct loop_options){.notify = &notify, .signal_fd = signal_fd, .reload = reload, .context = program});
     evbus_close(bus);
+    say_end(); /* what is held is older */
     say(exit_code == EXIT_DONE ? EVBUS_LOG_INFO : EVBUS_LOG_ERROR, "ended",
         SAY(say_number("exit_code", (uint64_t)exit_code)));
-    say_end();
     notify_close(&notify);
     (void)close(signal_fd);
     return exit_code;
