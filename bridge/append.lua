@@ -37,6 +37,9 @@ local function ahead_of(entry)
   local now = redis.call('TIME')
   local ms = now[1] * 1000 + math.floor(now[2] / 1000)
   local had = entry and tonumber(string.match(entry, '^(%d+)-')) or 0
+  if had > ms + 86400000 then -- somebody's own id, of no time that is near: there may be none behind it
+    had = 0
+  end
   return string.format('%.0f-0', math.max(ms, had) + 1)
 end
 

@@ -14,7 +14,7 @@
 -- is sought in the stream likewise. The sign of it: the last entry of ours is not there, and cannot have gone from this
 -- stream: nobody has deleted one so far behind (XDEL), and fewer have gone from it (XTRIM, XDEL) than the mark has seen of
 -- ours alone. Else they were trimmed, the position stands, and as nothing of ours is there nothing of ours can be lost:
--- the entry is not asked for again. 6.2 does not count what was added: there they are always held to be trimmed.
+-- the entry is not asked for again, and what is counted is of entries that come from now on. 6.2 does not count what was added: there they are always held to be trimmed.
 -- Checked by tests/broker/test_redis_append.c.
 
 local origin, partition = ARGV[1], ARGV[2]
@@ -99,7 +99,7 @@ for s = 1, #KEYS, 2 do
       if type(anew) == 'table' then
         return anew
       end
-      local gone = redis.pcall('HDEL', key, unpack(anew and {'entry', 'entries'} or {'entry'}))
+      local gone = redis.pcall('HDEL', key, 'entry', 'entries')
       if type(gone) == 'table' then
         return gone
       end

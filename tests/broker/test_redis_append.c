@@ -660,6 +660,35 @@ Test(redis_append, a_stream_begins_ahead_of_the_clock_and_goes_on_in_order)
     bridgehead_close(head);
 }
 
+/* What was trimmed once is no part of what a stream that was begun anew has lost. */
+Test(redis_append, a_stream_begun_anew_behind_a_trim_and_trimmed_again_is_not_sent_again)
+{
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start(server.url);
+    cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK);
+    cr_assert_eq(redis_server_number(&server, "XTRIM %s MAXLEN 0", TOPIC), 3);
+    cr_assert_eq(bridgehead_mark(head, TOPIC), 12);
+    redis_server_ask(&server, "DEL %s", TOPIC);
+    redis_server_ask(&server, "XADD %s * a b", TOPIC);
+    cr_assert_eq(bridgehead_append(head, TOPIC, 12, 2, next), BACKEND_OK, "%s", head->append_why);
+    cr_assert_eq(redis_server_number(&server, "XTRIM %s MAXLEN 0", TOPIC), 3);
+    cr_assert_eq(bridgehead_mark(head, TOPIC), 20);
+    bridgehead_close(head);
+}
+
+Test(redis_append, an_id_of_the_far_future_does_not_hinder_a_stream_that_begins_anew)
+{
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start(server.url);
+    redis_server_ask(&server, "XADD %s 18446744073709551615-1 a b", TOPIC);
+    cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK, "%s", head->append_why);
+    redis_server_ask(&server, "DEL %s", TOPIC);
+    cr_assert_eq(bridgehead_mark(head, TOPIC), 0);
+    cr_assert_eq(bridgehead_append(head, TOPIC, 0, 3, first), BACKEND_OK, "%s", head->append_why);
+    cr_assert_str_eq(positions(&server, TOPIC), "4 8 12");
+    bridgehead_close(head);
+}
+
 /* By others, and by hand: nothing of ours is there, and nothing of ours is lost. */
 Test(redis_append, a_last_entry_of_ours_that_was_trimmed_or_deleted_is_not_sent_again)
 {
