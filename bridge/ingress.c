@@ -32,7 +32,8 @@
  * the order is kept. The stream itself may have the gap (it was trimmed before we came, or an entry was removed, or was too large to be read):
  * a gap is known by mark and `prev`, and is looked for once; the same one again is believed. So a hole costs one reading, and one
  * that is half filled another. A bus of which we know no mark has a gap in front where the stream was trimmed before we came: that is read for once
- * as well, from the beginning to its first entry. Where a checkpoint had no room for all marks (MARKS_TOLD), one that is not known
+ * as well, from the beginning to its first entry. A stream that has many holes would be read as often: after FRUITLESS readings in a row that
+ * found nothing its gaps are believed, but for one a minute. Where a checkpoint had no room for all marks (MARKS_TOLD), one that is not known
  * says nothing, and there is no gap before it.
  * An event whose id was read, behind which nothing of its partition follows, is missing until something does; of foreign programs' nobody can tell.
  * Nothing of another bus is sent on: every host reads it from the broker by itself.
@@ -56,6 +57,8 @@
 #define REJECTED_MAX (160 * 1024) /* bytes of an entry's fields that its dead letter shows */
 #define ID_SIZE      64
 #define MARKS_TOLD   2000
+#define FRUITLESS    16 /* readings of a stream anew that find nothing, in a row: then one in BELIEVED_NS */
+#define BELIEVED_NS  (60 * NS_PER_S)
 
 enum { TO_PASS = 1, PASSED = 2 };
 
@@ -69,9 +72,12 @@ struct stream {
     char name[128];
     char id[ID_SIZE]; /* of the last entry that was taken; "": none */
     enum reading reading;
-    bool is_heard;    /* the backend reads it for us */
-    uint64_t due_ns;  /* something could not be taken: more is asked for then; 0: it is not so */
-    size_t n_to_pass; /* of those brought in since the checkpoint: have not passed since we lead */
+    bool has_found;        /* in this reading anew */
+    unsigned n_fruitless;  /* readings anew in a row that found nothing */
+    uint64_t fruitless_ns; /* when the last of them ended */
+    bool is_heard;         /* the backend reads it for us */
+    uint64_t due_ns;       /* something could not be taken: more is asked for then; 0: it is not so */
+    size_t n_to_pass;      /* of those brought in since the checkpoint: have not passed since we lead */
 };
 
 /* How far a partition of another bus has come in by a stream. */
@@ -441,15 +447,15 @@ static json_t *shown(const char *bytes, size_t len)
     return text;
 }
 
-/* {"stream":...,"id":...,"fields":[[name, value], ...]}; to be freed. NULL: no memory. */
-static char *show(const struct stream *stream, const struct backend_entry *entry)
+/* {"stream":...,"id":...,"fields":[[name, value], ...]}, of the fields no more than the room; to be freed. NULL: no memory. */
+static char *show(const struct stream *stream, const struct backend_entry *entry, size_t room)
 {
     json_t *fields = json_array();
-    size_t left = REJECTED_MAX;
+    size_t left = room;
     size_t n_left_out = 0;
     for (size_t i = 0; i < entry->n_fields; i++) {
         const struct entry_field *field = &entry->fields[i];
-        size_t need = 6 * (field->name_len + field->value_len); /* at most: \u0000 */
+        size_t need = 6 * (field->name_len + field->value_len) + strlen("[\"\",\"\"],"); /* at most: \u0000 */
         if (need > left) {
             n_left_out++;
             continue;
@@ -471,9 +477,6 @@ static int reject(struct ingress *ingress, const struct stream *stream, const st
 {
     uint8_t id[16];
     struct table_key key = key_of_id(stream->name, entry->id);
-    char *text = show(stream, entry);
-    if (text == NULL)
-        return EVBUS_ENOSPC;
     memcpy(id, &key, sizeof id);
     id[6] = (uint8_t)((id[6] & 0x0f) | 0x80); /* a UUID of version 8: made of something else */
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
@@ -482,13 +485,21 @@ static int reject(struct ingress *ingress, const struct stream *stream, const st
         .stream = stream->name,
         .entry = entry->id,
         .topic = topic,
-        .what = text,
-        .what_len = strlen(text),
         .why = why,
     };
     memcpy(rejected.id, id, sizeof id);
-    int rc = evbus_mirror_reject(ingress->mirror, &rejected);
-    free(text);
+    int rc = EVBUS_EINVAL;
+    for (size_t room = REJECTED_MAX; rc == EVBUS_EINVAL; room /= 4) { /* rings may be small: then less of it is shown */
+        char *text = show(stream, entry, room);
+        if (text == NULL)
+            return EVBUS_ENOSPC;
+        rejected.what = text;
+        rejected.what_len = strlen(text);
+        rc = evbus_mirror_reject(ingress->mirror, &rejected);
+        free(text);
+        if (room == 0)
+            break;
+    }
     if (rc == EVBUS_OK) {
         ingress->metrics->in_rejected++;
         say(EVBUS_LOG_WARNING, "an entry is no event for this bus: it is a dead letter",
@@ -592,11 +603,13 @@ static bool is_missing(const struct ingress *ingress, const struct mark *mark, c
 {
     if (event->prev <= mark->taken || may_be_untold(ingress, mark))
         return false;
-    if (event->prev != mark->gap_to || mark->taken != mark->gap_from)
+    const struct stream *stream = &ingress->streams[mark->stream];
+    bool is_believed = stream->n_fruitless >= FRUITLESS && now_ns() < stream->fruitless_ns + BELIEVED_NS;
+    if (!is_believed && (event->prev != mark->gap_to || mark->taken != mark->gap_from))
         return true;
     if (mark->taken != 0)
         say(EVBUS_LOG_WARNING, "events of another host are not there any more",
-            SAY(say_text("stream", ingress->streams[mark->stream].name), say_number("partition", mark->partition),
+            SAY(say_text("stream", stream->name), say_number("partition", mark->partition),
                 say_number("behind", mark->taken), say_number("up_to", event->prev)));
     return false;
 }
@@ -684,9 +697,19 @@ static bool read_anew(struct ingress *ingress, struct stream *stream, const stru
             say_number("behind", mark->taken), say_number("up_to", event->prev), say_text("id", entry->id)));
     mark->gap_from = mark->taken;
     mark->gap_to = event->prev;
+    stream->has_found = false;
     stream->reading = ANEW_WANTED;
     stream->due_ns = now_ns();
     return false;
+}
+
+static void go_onward(struct stream *stream)
+{
+    if (stream->reading == ANEW) {
+        stream->n_fruitless = stream->has_found ? 0 : stream->n_fruitless + 1;
+        stream->fruitless_ns = now_ns();
+    }
+    stream->reading = ONWARD;
 }
 
 bool ingress_arrived(struct ingress *ingress, const char *name, const struct backend_entry *entries, size_t n)
@@ -705,7 +728,7 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
         if (!is_old && stream->reading == ANEW) {
             if ((rc = unload(ingress, &load)) != EVBUS_OK)
                 return cannot(ingress, stream, rc);
-            stream->reading = ONWARD;
+            go_onward(stream);
         }
         struct entry_event *event = &ingress->events[load.n];
         enum fate fate = look_at(ingress, stream, &entries[i], is_old, event, why);
@@ -720,13 +743,15 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
         if (rc != EVBUS_OK)
             return cannot(ingress, stream, rc);
         load.id = entries[i].id;
-        if (fate == TAKE)
+        if (fate == TAKE) {
             load.of[load.n++] = &entries[i];
+            stream->has_found = stream->has_found || is_old;
+        }
         if ((load.n == TOGETHER || i + 1 == n) && (rc = unload(ingress, &load)) != EVBUS_OK)
             return cannot(ingress, stream, rc);
     }
     if (n == 0)
-        stream->reading = ONWARD; /* what stood at `id` is not there any more */
+        go_onward(stream); /* what stood at `id` is not there any more */
     if (n > 0)
         ingress->backend->class->more(ingress->backend, stream->name);
     else
@@ -743,6 +768,7 @@ void ingress_reset(struct ingress *ingress, const char *name, const char *id)
     say(EVBUS_LOG_WARNING, "the stream began anew at the broker",
         SAY(say_text("stream", name), say_text("was_read_to", stream->id), say_text("goes_on_behind", id)));
     snprintf(stream->id, sizeof stream->id, "%s", id);
+    stream->n_fruitless = 0;
     if (stream->reading == ANEW)
         stream->reading = ONWARD; /* all that stands behind it is to be taken */
 }

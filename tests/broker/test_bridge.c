@@ -235,6 +235,49 @@ Test(bridge, what_a_foreign_program_appends_comes_in_once_and_what_is_no_event_i
     cr_assert_eq(n_letters(host), 0);
 }
 
+/* An entry of 30,000 empty fields with empty names: more than Lua can say. */
+static void add_empty_fields(const struct redis_server *redis)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char reply[2] = "";
+    cr_assert_lt(strlen(redis->socket), sizeof address.sun_path);
+    memcpy(address.sun_path, redis->socket, strlen(redis->socket) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    FILE *out = fdopen(fd, "r+");
+    cr_assert_not_null(out);
+    fprintf(out, "*60003\r\n$4\r\nXADD\r\n$10\r\ntest.b.one\r\n$1\r\n*\r\n");
+    for (unsigned i = 0; i < 60000; i++)
+        fprintf(out, "$0\r\n\r\n");
+    fflush(out);
+    cr_assert_eq(read(fd, reply, 1), 1);
+    cr_assert_eq(reply[0], '$');
+    fclose(out);
+}
+
+/* What a dead letter shows of an entry is bounded by its size as JSON, and by the rings. */
+Test(bridge, an_entry_of_any_shape_becomes_a_dead_letter_and_the_stream_goes_on, .timeout = 120)
+{
+    static const char *const shapes[] = {
+        "local f = {} for i = 1, 7000 do f[i] = '\\1' end redis.call('XADD', 'test.b.one', '*', unpack(f))",
+        "redis.call('XADD', 'test.b.one', '*', 'x', ('\\1'):rep(27000))",
+        "redis.call('XADD', 'test.b.one', '*', ('x'):rep(150000), ('\\255'):rep(1000000))",
+    };
+    struct redis_server redis = redis_server_start(NULL);
+    struct host *host = host_make(EVBUS_KEEPER_VOLUNTEER);
+    struct evbus_reader *reader = read_from_now(host, "test.b.one");
+    host_bridge(host, 0, redis.url, "checkpoint=50ms");
+    for (unsigned i = 0; i <= sizeof shapes / sizeof shapes[0]; i++) {
+        if (i < sizeof shapes / sizeof shapes[0])
+            cr_assert_str_eq(redis_server_ask(&redis, "EVAL \"%s return 'done'\" 0", shapes[i]), "done");
+        else
+            add_empty_fields(&redis);
+        redis_server_ask(&redis, "XADD test.b.one * " FIVE, "0198c0de-0000-7000-8000-000000000001", "1");
+        cr_assert_eq(next_of(reader).id[15], 1, "%u", i);
+        cr_assert_eq(n_letters(host), i + 1, "%u", i);
+    }
+}
+
 /* --- while all runs ---------------------------------------------------------------------------------------------------------- */
 
 Test(bridge, a_topic_that_a_catalogue_adds_goes_out_and_comes_in_without_a_restart, .timeout = 120)

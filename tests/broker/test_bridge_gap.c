@@ -193,6 +193,20 @@ Test(bridge_gap, a_hole_that_stays_one_is_looked_for_once, .timeout = 120)
     cr_assert_eq(metric(GAPS), 0);
 }
 
+/* Somebody has removed every other event: that does not cost a reading each. */
+Test(bridge_gap, many_holes_are_believed_after_some_readings, .timeout = 120)
+{
+    make();
+    start("checkpoint=50ms");
+    put_made("test.b.one", true, "for i = 1, 500 do rows[i] = {'5-' .. i, 'a', 4 * i, 4 * i - 2} end");
+    host_until((look(), n_seen == 500));
+    cr_assert_leq(metric(GAPS), 16);
+    put("test.b.one", false, "{'6-1','a',2002,2000},{'6-2','f',1}");
+    host_until((look(), n_seen == 502));
+    cr_assert_str_eq(seen[499], "a2000");
+    cr_assert_str_eq(all_seen(500), "a2002 f1");
+}
+
 Test(bridge_gap, a_host_that_comes_late_reads_a_trimmed_stream_once, .timeout = 120)
 {
     make();
