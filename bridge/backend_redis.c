@@ -112,7 +112,10 @@ static void lost(struct redis_backend *redis, struct redis_conn *other, const ch
         redis_conn_drop(other, why);
     if (redis->sentinel != NULL) {
         hold(redis, true);
-        redis_sentinel_ask(redis->sentinel);
+        if (was_here)
+            redis_sentinel_ask(redis->sentinel);
+        else
+            redis_sentinel_doubt(redis->sentinel);
     }
     redis_tell_state(redis, false, why);
 }

@@ -36,6 +36,7 @@ struct redis_sentinel {
     struct redis_sentinel_callbacks callbacks;
     void *context;
     bool is_asking;
+    bool is_doubted; /* its connection is ended by us: that is no news */
     uint64_t ask_at_ns;
 };
 
@@ -110,7 +111,9 @@ static void lost(void *context, const char *why)
     sentinel->is_asking = false;
     sentinel->turn++;
     take_turn(sentinel);
-    sentinel->callbacks.failed(sentinel->context, text);
+    if (!sentinel->is_doubted)
+        sentinel->callbacks.failed(sentinel->context, text);
+    sentinel->is_doubted = false;
 }
 
 struct redis_sentinel *redis_sentinel_open(const struct broker_url *url, uint64_t connect_timeout_ns,
@@ -151,6 +154,15 @@ void redis_sentinel_close(struct redis_sentinel *sentinel)
 void redis_sentinel_ask(struct redis_sentinel *sentinel)
 {
     sentinel->ask_at_ns = 0;
+}
+
+void redis_sentinel_doubt(struct redis_sentinel *sentinel)
+{
+    sentinel->ask_at_ns = 0;
+    if (sentinel->sought->n_sentinels < 2 || !redis_conn_is_connected(sentinel->conn))
+        return;
+    sentinel->is_doubted = true;
+    redis_conn_drop(sentinel->conn, "where it leads is no master");
 }
 
 struct redis_conn *redis_sentinel_conn(const struct redis_sentinel *sentinel)

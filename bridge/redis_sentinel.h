@@ -24,6 +24,9 @@ void redis_sentinel_close(struct redis_sentinel *sentinel); /* NULL is fine */
 /* At once, and not only in a second. */
 void redis_sentinel_ask(struct redis_sentinel *sentinel);
 
+/* Where it leads nobody is, or no master: the next one is asked, if there are several. */
+void redis_sentinel_doubt(struct redis_sentinel *sentinel);
+
 /* To be waited for, served and changed as any other. */
 struct redis_conn *redis_sentinel_conn(const struct redis_sentinel *sentinel);
 void redis_sentinel_until(const struct redis_sentinel *sentinel, uint64_t *inout_until_ns);

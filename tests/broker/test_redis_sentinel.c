@@ -103,6 +103,18 @@ Test(redis_sentinel, an_answer_that_is_stale_is_asked_for_again)
     bridgehead_close(head);
 }
 
+Test(redis_sentinel, one_whose_answer_stays_stale_is_left_for_the_next)
+{
+    start_all();
+    struct redis_server stale = start_sentinel(&servers[1]);
+    snprintf(url, sizeof url, "sentinel://127.0.0.1:%u,127.0.0.1:%u/mymaster", (unsigned)stale.port,
+             (unsigned)sentinels[0].port);
+    struct bridgehead *head = bridgehead_start_reading(url);
+    cr_assert_not_null(strstr(head->whys, "this is a replica; the bridge needs the master"), "%s", head->whys);
+    cr_assert_eq(bridgehead_append(head, BRIDGEHEAD_TOPIC, 0, 2, first), BACKEND_OK, "%s", head->append_why);
+    bridgehead_close(head);
+}
+
 /* The one that was the master lives on, and is told later than we are. */
 Test(redis_sentinel, another_master_is_gone_to_though_the_old_one_still_answers)
 {
