@@ -34,7 +34,8 @@ struct repeat {
     uint64_t until_ns;   /* quiet */
     uint64_t n;          /* not told since */
     enum evbus_level level;
-    char line[SAY_LINE_MAX]; /* the last of these */
+    uint64_t said_ns;        /* the last of these */
+    char line[SAY_LINE_MAX]; /* it */
     size_t len;
 };
 
@@ -280,6 +281,7 @@ void say(enum evbus_level level, const char *message, const struct say_field *fi
     struct repeat *repeat = find(message, thing);
     if (repeat != NULL && now < repeat->until_ns) {
         repeat->n++;
+        repeat->said_ns = now;
         repeat->len = say_line(&look, time, level, message, fields, repeat->n, repeat->line);
     } else {
         char line[SAY_LINE_MAX];
@@ -293,18 +295,29 @@ void say(enum evbus_level level, const char *message, const struct say_field *fi
     (void)pthread_mutex_unlock(&mutex);
 }
 
+/* Of those that are held, and due at that time, the one that was said first. */
+static struct repeat *first_held(uint64_t due_ns)
+{
+    struct repeat *first = NULL;
+    for (size_t i = 0; i < REPEATS_MAX; i++)
+        if (repeats[i].message != NULL && repeats[i].n > 0 && due_ns >= repeats[i].until_ns &&
+            (first == NULL || repeats[i].said_ns < first->said_ns))
+            first = &repeats[i];
+    return first;
+}
+
 int say_due(void)
 {
     (void)pthread_mutex_lock(&mutex);
     uint64_t now = clock_ns(), next = UINT64_MAX;
+    for (struct repeat *held; (held = first_held(now)) != NULL;)
+        tell_held(held, now);
     for (size_t i = 0; i < REPEATS_MAX; i++) {
         struct repeat *repeat = &repeats[i];
         if (repeat->message == NULL)
             continue;
         if (now >= repeat->until_ns && repeat->n == 0)
             repeat->message = NULL;
-        else if (now >= repeat->until_ns)
-            tell_held(repeat, now);
         if (repeat->message != NULL && repeat->n > 0 && repeat->until_ns < next)
             next = repeat->until_ns;
     }
@@ -315,8 +328,8 @@ int say_due(void)
 void say_end(void)
 {
     (void)pthread_mutex_lock(&mutex);
-    for (size_t i = 0; i < REPEATS_MAX; i++)
-        tell_held(&repeats[i], clock_ns());
+    for (struct repeat *held; (held = first_held(UINT64_MAX)) != NULL;)
+        tell_held(held, clock_ns());
     (void)pthread_mutex_unlock(&mutex);
 }
 
