@@ -364,7 +364,7 @@ Test(writer, goes_on_after_any_call_that_fails_and_loses_nothing, .timeout = 280
     evbus_remove(failing.archive.name);
     fprintf(stderr, "%u faults\n", n);
     if (FAULT_WORKS && getenv("EVBUS_SLOW") == NULL)
-        cr_expect_gt(n, trial_count(200, 60));
+        cr_expect_gt(n, trial_count(200, 50));
 }
 
 Test(writer, that_was_elected_and_slept_does_not_take_the_files_from_a_later_one)
