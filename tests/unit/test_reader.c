@@ -1227,7 +1227,8 @@ static void *sleep_on_all(void *context)
     struct evbus_delivery got = {.size = sizeof got};
     for (int i = 0; i < HANDLES && self->rc == EVBUS_OK; i++) {
         self->rc = evbus_reader_open(&readers[i], self->handles[i], NULL);
-        if (self->rc == EVBUS_OK && evbus_reader_next(readers[i], &got, 10 * MS) != EVBUS_ETIMEOUT)
+        if (self->rc == EVBUS_OK &&
+            evbus_reader_next(readers[i], &got, 100 * MS) != EVBUS_ETIMEOUT) /* long enough to fall asleep in */
             self->rc = EVBUS_ELIMIT;
     }
     atomic_fetch_add(self->n_ready, 1);
@@ -1254,7 +1255,7 @@ Test(reader, the_513th_sleeper_of_a_log_is_refused)
     cr_assert(await_that(atomic_load(&n_ready) == THREADS));
     struct evbus_reader *reader = open_with(f.bus, (struct evbus_reader_options){0});
     struct evbus_delivery got = {.size = sizeof got};
-    cr_expect_eq(evbus_reader_next(reader, &got, 10 * MS), EVBUS_ELIMIT);
+    cr_expect_eq(evbus_reader_next(reader, &got, 5000 * MS), EVBUS_ELIMIT);
     has("513th", evbus_message(f.bus), "log test.a");
     has("513th", evbus_message(f.bus), "512 sleeping threads");
     publish_number(f.bus, 1);
