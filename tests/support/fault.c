@@ -219,7 +219,7 @@ void fault_end(void)
 unsigned fault_each(const struct fault_case *trial)
 {
     unsigned n = 0;
-    unsigned step = getenv("EVBUS_QUICK") != NULL ? 5 : 1;
+    unsigned step = getenv("EVBUS_QUICK") != NULL ? 7 : 1;
     if (!FAULT_WORKS || getenv("EVBUS_SLOW") != NULL)
         return 0;
     for (struct fault fault = {.nth = 1};;) {

@@ -42,7 +42,7 @@ struct fault_case {
     void *context;
 };
 
-/* Tries each, with EVBUS_QUICK=1 those of every fifth call, and returns how many faults struck; 0 where there are none to be had: FAULT_WORKS is
+/* Tries each, with EVBUS_QUICK=1 those of every seventh call, and returns how many faults struck; 0 where there are none to be had: FAULT_WORKS is
  * 0, or valgrind's (EVBUS_SLOW=1). */
 unsigned fault_each(const struct fault_case *trial);
 

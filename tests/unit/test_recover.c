@@ -302,7 +302,7 @@ Test(recover, is_done_by_the_next_where_somebody_dies_at_it, .timeout = 250)
     struct archive archive = archive_make((struct archive_options){.keeper = false});
     leave_unsynced(&archive, 100);
     unsigned n_killed = 0;
-    unsigned step = getenv("EVBUS_QUICK") != NULL ? 11 : 1;
+    unsigned step = getenv("EVBUS_QUICK") != NULL ? 17 : 1;
     for (unsigned k = 1; FAULT_WORKS && getenv("EVBUS_SLOW") == NULL; k += step) {
         as_left(&archive);
         if (!child_kill_at_call(open_traced, &archive, k))
@@ -526,7 +526,7 @@ Test(recover, finds_all_of_a_bus_or_none_where_somebody_dies_who_removes_it, .ti
     struct archive archive = archive_make((struct archive_options){.keeper = false});
     leave_unsynced(&archive, 20);
     unsigned n_killed = 0, n_whole = 0, n_made = 0;
-    unsigned step = getenv("EVBUS_QUICK") != NULL ? 11 : 1;
+    unsigned step = getenv("EVBUS_QUICK") != NULL ? 17 : 1;
     for (unsigned k = 1; FAULT_WORKS && getenv("EVBUS_SLOW") == NULL; k += step) {
         as_left(&archive);
         struct evbus *bus = archive_open(&archive, false);
