@@ -25,10 +25,6 @@
 -- cost. What most events do not have costs them nothing (further fields), nor is a text made a number where a table
 -- knows it. Checked by tests/broker/test_redis_append.c.
 
-local function less(a, b)
-  return #a < #b or (#a == #b and a < b)
-end
-
 local ARGV, call, unpack = ARGV, redis.pcall, unpack -- looked up once: an event needs them a dozen times
 local epoch, incarnation, origin, partition = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local marks, last, todo, stream_of, entries, begins = {}, {}, {}, {}, {}, {}

@@ -29,26 +29,13 @@ local function found_in(fields)
   end
 end
 
-local function less(a, b)
-  return #a < #b or (#a == #b and a < b)
-end
-
-local function is_before(left, right)
-  local left_ms, left_seq = string.match(left, '^(%d+)-(%d+)$')
-  local right_ms, right_seq = string.match(right, '^(%d+)-(%d+)$')
-  return less(left_ms, right_ms) or (left_ms == right_ms and less(left_seq, right_seq))
-end
-
 local function was_begun_anew(stream, entry, entries)
   local info = redis.pcall('XINFO', 'STREAM', stream)
   if info.err then
     return info
   end
-  local of = {}
-  for i = 1, #info, 2 do
-    of[info[i]] = info[i + 1]
-  end
-  return of['entries-added'] and is_before(of['max-deleted-entry-id'], entry) and
+  local of = named(info)
+  return of['entries-added'] and id_less(of['max-deleted-entry-id'], entry) and
     of['entries-added'] - of['length'] < (tonumber(entries or '0') or 0)
 end
 

@@ -13,16 +13,6 @@
 -- new entries may have lower ids than those that are lost, and soon higher ones: other hosts may be there before us, and
 -- in the same milliseconds, so the same id may be of another entry. 6.2 does not tell of deleted ones. Checked by tests/broker/test_redis_away.c.
 
-local function less(a, b)
-  return #a < #b or (#a == #b and a < b)
-end
-
-local function is_before(left, right)
-  local left_ms, left_seq = string.match(left, '^(%d+)-(%d+)$')
-  local right_ms, right_seq = string.match(right, '^(%d+)-(%d+)$')
-  return less(left_ms, right_ms) or (left_ms == right_ms and less(left_seq, right_seq))
-end
-
 local stream = KEYS[1]
 local kind = redis.pcall('TYPE', stream)
 if kind.err then
@@ -47,15 +37,12 @@ local info = redis.pcall('XINFO', 'STREAM', stream)
 if info.err then
   return info
 end
-local of = {}
-for i = 1, #info, 2 do
-  of[info[i]] = info[i + 1]
-end
+local of = named(info)
 local first, deleted = of['first-entry'], of['max-deleted-entry-id']
-if is_before(of['last-generated-id'], ARGV[1]) then
+if id_less(of['last-generated-id'], ARGV[1]) then
   return '0-0'
 end
-if first and is_before(first[1], ARGV[1]) and (not deleted or is_before(deleted, ARGV[1])) then
+if first and id_less(first[1], ARGV[1]) and (not deleted or id_less(deleted, ARGV[1])) then
   return '0-0'
 end
 return ARGV[1]

@@ -12,28 +12,10 @@
 
 local stream, hosts = KEYS[1], KEYS[2]
 
-local function less(a, b)
-  return #a < #b or (#a == #b and a < b)
-end
-
-local function id_less(a, b)
-  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
-  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
-  return less(a_ms, b_ms) or (a_ms == b_ms and less(a_seq, b_seq))
-end
-
 -- The lowest id behind it. A number that a double may not hold stays as it is: one entry too many is kept
 local function behind(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return #seq < 15 and ms .. '-' .. string.format('%.0f', seq + 1) or id
-end
-
-local function named(flat)
-  local map = {}
-  for i = 1, #flat, 2 do
-    map[flat[i]] = flat[i + 1]
-  end
-  return map
 end
 
 local kind = redis.pcall('TYPE', stream)
