@@ -146,12 +146,12 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
         member_say_alive(sub, now);
     uint64_t deadline = clock_deadline(now, timeout_ns);
     uint64_t spin_until = clock_deadline(now, bus_spin_ns(sub->bus));
-    bool is_spinning = spin_until > now;
+    bool is_spinning = spin_until > now && timeout_ns != 0;
     for (unsigned round = 0;; round++) {
         uint64_t due_ns = UINT64_MAX;
-        bool look = round % ROUNDS_PER_LOOK == 0;
-        if (look || !is_spinning) {
-            now = clock_mono_ns();
+        bool look = !is_spinning || round % ROUNDS_PER_LOOK == ROUNDS_PER_LOOK - 1; /* a look takes the producers' lines */
+        if (round == 0 || look) {
+            now = round == 0 ? now : clock_mono_ns();
             if (sub->n_events >= EVENTS_PER_ROUND || round > 0 || !sub->is_settled ||
                 group_changes(&sub->bus->memory, sub->of.group) != sub->changes)
                 rc = member_round(sub, now, err);
@@ -165,7 +165,7 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
         if (atomic_load_explicit(&sub->stop, memory_order_acquire) != 0)
             return EVBUS_EAGAIN;
         clock_relax();
-        if (is_spinning && !look)
+        if (!look)
             continue;
         if ((rc = bus_check_names(sub->bus, now, err)) != EVBUS_OK)
             return rc;
