@@ -31,6 +31,7 @@
  * Rules R1 R6-R8 R10-R14 R17 R19. Checked by tests/model/{stamp,slots,release,pin}.pml and tests/crash/. */
 #include "ring.h"
 
+#include "cell.h"
 #include "clock.h"
 #include "fence.h"
 #include "futex.h"
@@ -151,19 +152,6 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
     }
 }
 
-/* Eight stores in a row: a loop over all words of a frame takes twice as long. */
-static inline void store_cell(_Atomic uint64_t *to, const uint64_t *from)
-{
-    for (int i = 0; i < CELL_WORDS; i++)
-        atomic_store_explicit(&to[i], from[i], memory_order_relaxed);
-}
-
-static inline void load_cell(uint64_t *to, const _Atomic uint64_t *from)
-{
-    for (int i = 0; i < CELL_WORDS; i++)
-        to[i] = atomic_load_explicit(&from[i], memory_order_relaxed);
-}
-
 /* By our own stores alone: what the kernel writes for a thread (io_uring, AIO) can come after its death, and nobody
  * outside is given a claim's cells to let it [B11]. */
 void ring_write(const struct claim *claim, const uint64_t *frame)
@@ -171,13 +159,12 @@ void ring_write(const struct claim *claim, const uint64_t *frame)
     const struct ring *ring = claim->ring;
     _Atomic uint64_t *to = ring->cells + ring_index(ring, claim->pos) * CELL_WORDS;
     atomic_thread_fence(memory_order_release); /* edge GATE: no byte before `released` was read [R14] */
-    for (uint32_t cell = 1; cell < claim->n_cells; cell++)
-        store_cell(to + cell * CELL_WORDS, frame + cell * CELL_WORDS);
-    uint64_t header[CELL_WORDS];
-    memcpy(header, frame, sizeof header);
-    header[0] = ring_pre(ring, claim->pos);
-    header[offsetof(struct frame_header, position) / 8] = claim->pos;
-    store_cell(to, header);
+    uint32_t n_cells = claim->n_cells;
+    for (uint32_t cell = 1; cell < n_cells; cell++)
+        cell_store(to + cell * CELL_WORDS, frame + cell * CELL_WORDS);
+    const uint64_t header[CELL_WORDS] = {ring_pre(ring, claim->pos), frame[1], claim->pos, frame[3], frame[4], frame[5],
+                                         frame[6], frame[7]};
+    cell_store(to, header);
 }
 
 /* Our claim is over without a commit: says that its cells are nobody's now. found: its word as we saw it last. false: it is
@@ -303,7 +290,7 @@ enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct fr
 {
     uint64_t copy[CELL_WORDS];
     const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
-    load_cell(copy, from);
+    cell_load(copy, from);
     if (is_overtaken(ring, pos))
         return RING_OVERTAKEN;
     memcpy(out_header, copy, sizeof *out_header);
@@ -316,7 +303,7 @@ enum ring_seen ring_copy_rest(const struct ring *ring, uint64_t pos, uint64_t *f
     const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
     uint32_t n_cells = ((const struct frame_header *)frame)->n_cells;
     for (uint32_t cell = 1; cell < n_cells; cell++)
-        load_cell(frame + cell * CELL_WORDS, from + cell * CELL_WORDS);
+        cell_load(frame + cell * CELL_WORDS, from + cell * CELL_WORDS);
     return is_overtaken(ring, pos) ? RING_OVERTAKEN : RING_COMMITTED;
 }
 
