@@ -262,11 +262,8 @@ int deadletter_publish(struct memory *memory, struct claim *claim, const struct 
         frame_build(&frame, buffer);
         rc = partition_append(&log->rings[0], claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);
     }
-    if (rc == EVBUS_OK) {
-        struct topic_set topics = {{0}};
-        topic_set_add(&topics, letter->topic_id);
-        partition_wake(memory, log, &log->rings[0], &topics, pos);
-    }
+    if (rc == EVBUS_OK)
+        partition_wake(memory, log, &log->rings[0], letter->topic_id, pos);
     free(buffer);
     free(text.bytes);
     return rc;

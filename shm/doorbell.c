@@ -93,15 +93,7 @@ static bool wants(const struct sleeper *sleeper, const struct topic_set *topics)
 
 void doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_set *topics)
 {
-#if defined(__x86_64__)
-    atomic_signal_fence(memory_order_seq_cst); /* edge DOORBELL, from: the commit's LOCK CMPXCHG was the fence */
-#else
-    atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, from: the commit */
-#endif
-    uint64_t any = 0;
-    for (uint32_t i = 0; i < SLEEPERS_MAX / 64; i++)
-        any |= atomic_load_explicit(&log->sleeping[i], memory_order_relaxed);
-    if (any == 0)
+    if (!doorbell_is_wanted(log))
         return;
     for (uint32_t i = 0; i < SLEEPERS_MAX / 64; i++) {
         uint64_t bits = atomic_load_explicit(&log->sleeping[i], memory_order_acquire);

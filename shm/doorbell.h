@@ -48,6 +48,26 @@ uint32_t doorbell_read(const struct slot *slot);
 /* Sleeps unless the bell has been rung since it was read. */
 void doorbell_sleep(const struct slot *slot, uint32_t seen, struct timespec timeout);
 
+/* May anybody be asleep? The commit stands before it. */
+static inline bool doorbell_is_wanted(const struct log_head *log)
+{
+#if defined(__x86_64__)
+    atomic_signal_fence(memory_order_seq_cst); /* edge DOORBELL, from: the commit's LOCK CMPXCHG was the fence */
+#else
+    atomic_thread_fence(memory_order_seq_cst); /* edge DOORBELL, from: the commit */
+#endif
+    const _Atomic uint64_t *words = log->sleeping; /* written out: a loop over atomics stays one */
+    return (atomic_load_explicit(&words[0], memory_order_relaxed) |
+            atomic_load_explicit(&words[1], memory_order_relaxed) |
+            atomic_load_explicit(&words[2], memory_order_relaxed) |
+            atomic_load_explicit(&words[3], memory_order_relaxed) |
+            atomic_load_explicit(&words[4], memory_order_relaxed) |
+            atomic_load_explicit(&words[5], memory_order_relaxed) |
+            atomic_load_explicit(&words[6], memory_order_relaxed) |
+            atomic_load_explicit(&words[7], memory_order_relaxed)) != 0;
+}
+static_assert(SLEEPERS_MAX / 64 == 8, "written out");
+
 /* Wakes the log's sleepers that want one of these topics. The commit stands before it. */
 void doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_set *topics);
 

@@ -81,60 +81,58 @@ void frame_build(const struct frame *frame, uint64_t *out)
 
 int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err)
 {
-    struct frame_header header;
-    memcpy(&header, copy, sizeof header);
-    size_t end = (size_t)header.n_cells * CELL_BYTES;
+    const struct frame_header *header = (const struct frame_header *)copy;
+    size_t end = (size_t)header->n_cells * CELL_BYTES;
     const char *bytes = (const char *)copy;
-    if (header.format != FRAME_FORMAT)
-        return error_set(err, EVBUS_ECORRUPT, "frame format %u, this build reads %u", header.format, FRAME_FORMAT);
-    size_t key_at = sizeof header;
-    size_t area_at = key_at + to8(header.key_len);
-    size_t at = area_at + to8(header.area_len);
+    if (header->format != FRAME_FORMAT)
+        return error_set(err, EVBUS_ECORRUPT, "frame format %u, this build reads %u", header->format, FRAME_FORMAT);
+    size_t key_at = sizeof *header;
+    size_t area_at = key_at + to8(header->key_len);
+    size_t at = area_at + to8(header->area_len);
     if (at > end)
         return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with a key of %u and a header area of %u bytes",
-                         header.n_cells, header.key_len, header.area_len);
-    struct frame frame = {
-        .kind = (enum frame_kind)header.kind,
-        .flags = header.flags,
-        .timestamp_ns = header.timestamp_ns,
-        .publisher = header.publisher,
-        .topic = header.topic,
-        .key_hash = header.key_hash,
-        .key = bytes + key_at,
-        .key_len = header.key_len,
-        .area = (const uint8_t *)bytes + area_at,
-        .area_len = header.area_len,
-        .representations = copy + at / 8,
-        .n_versions = header.n_representations,
-    };
-    memcpy(frame.id, header.id, sizeof frame.id);
-    if (header.n_representations > FRAME_VERSIONS_MAX)
+                         header->n_cells, header->key_len, header->area_len);
+    out_frame->kind =
+        (enum frame_kind)header->kind; /* field by field: a copy of all would wait for each of these stores */
+    out_frame->flags = header->flags;
+    memcpy(out_frame->id, header->id, sizeof out_frame->id);
+    out_frame->timestamp_ns = header->timestamp_ns;
+    out_frame->publisher = header->publisher;
+    out_frame->topic = header->topic;
+    out_frame->key_hash = header->key_hash;
+    out_frame->key = bytes + key_at;
+    out_frame->key_len = header->key_len;
+    out_frame->area = (const uint8_t *)bytes + area_at;
+    out_frame->area_len = header->area_len;
+    out_frame->more = NULL;
+    out_frame->representations = copy + at / 8;
+    out_frame->n_versions = header->n_representations;
+    if (header->n_representations == 0)
+        return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
+    if (header->n_representations > FRAME_VERSIONS_MAX)
         return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with %u representations, at most %d are allowed",
-                         header.n_cells, header.n_representations, FRAME_VERSIONS_MAX);
-    for (unsigned i = 0; i < header.n_representations; i++) {
+                         header->n_cells, header->n_representations, FRAME_VERSIONS_MAX);
+    for (unsigned i = 0; i < header->n_representations; i++) {
         struct representation_header representation;
         if (end - at < sizeof representation)
             return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells that ends in its representation %u of %u",
-                             header.n_cells, i + 1, header.n_representations);
+                             header->n_cells, i + 1, header->n_representations);
         memcpy(&representation, bytes + at, sizeof representation);
         at += sizeof representation;
         if (representation.len > end - at)
             return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len,
                              end - at);
-        if (i == 0 || representation.major < frame.major ||
-            (representation.major == frame.major && representation.minor < frame.minor)) {
-            frame.major = representation.major;
-            frame.minor = representation.minor;
-            frame.payload = bytes + at;
-            frame.payload_len = representation.len;
+        if (i == 0 || representation.major < out_frame->major ||
+            (representation.major == out_frame->major && representation.minor < out_frame->minor)) {
+            out_frame->major = representation.major;
+            out_frame->minor = representation.minor;
+            out_frame->payload = bytes + at;
+            out_frame->payload_len = representation.len;
         }
         at += to8(representation.len);
         if (at > end)
             at = end;
     }
-    if (header.n_representations == 0)
-        return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
-    *out_frame = frame;
     return EVBUS_OK;
 }
 

@@ -15,7 +15,8 @@ struct hand {
     struct evbus_delivery shown; /* as the handler sees it */
     struct delivery_texts texts;
     char topic[NAME_BYTES];
-    char service[SERVICE_BYTES];
+    char service[SERVICE_BYTES]; /* of `publisher` */
+    uint32_t publisher;          /* 0: of nobody yet */
     char error[EVBUS_ERROR_MAX + 1];
     char *raised;       /* what upcasters have made of its payload; NULL: it is as published */
     size_t payload_max; /* of that; as it was when the event was handed over */

@@ -128,10 +128,13 @@ void partition_ring(struct memory *memory, struct memory_log *log, const struct 
         doorbell_ring(log->head, log->rings[0].slots, topics);
 }
 
-void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, const struct topic_set *topics,
-                    uint64_t pos)
+void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, uint32_t topic, uint64_t pos)
 {
-    partition_ring(memory, log, topics);
+    if (log->rings[0].is_visible_synced || doorbell_is_wanted(log->head)) {
+        struct topic_set topics = {{0}};
+        topic_set_add(&topics, topic);
+        partition_ring(memory, log, &topics);
+    }
     partition_make_room(memory, ring, pos);
 }
 

@@ -28,9 +28,8 @@ struct partition_wait {
 int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
                      struct partition_wait wait, uint64_t *out_pos, struct error *err);
 
-/* Wakes who sleeps on these topics of the log, then makes room where it gets scarce. */
-void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, const struct topic_set *topics,
-                    uint64_t pos);
+/* Wakes who sleeps on this topic of the log, then makes room where it gets scarce. */
+void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, uint32_t topic, uint64_t pos);
 
 /* Wakes who sleeps on these topics of the log. */
 void partition_ring(struct memory *memory, struct memory_log *log, const struct topic_set *topics);

@@ -391,9 +391,7 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
     if (rc == EVBUS_OK)
         rc = send(bus, thread, &parcel, &pos, err);
     if (rc == EVBUS_OK) {
-        struct topic_set topics = {{0}};
-        topic_set_add(&topics, parcel.place.id);
-        partition_wake(&bus->memory, parcel.place.log, parcel.ring, &topics, pos);
+        partition_wake(&bus->memory, parcel.place.log, parcel.ring, parcel.place.id, pos);
         if (parcel.is_disk)
             rc = partition_await_disk(&bus->memory, parcel.ring, pos, pos + parcel.n_cells, err);
         if (rc == EVBUS_OK && parcel.ack == EVBUS_ACK_BROKER)

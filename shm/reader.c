@@ -257,7 +257,12 @@ static const char *topic_of(struct reader_log *log, uint16_t id)
 static void give_out(struct evbus_reader *reader, size_t at, const struct frame *frame, struct evbus_delivery *out)
 {
     struct cursor *cursor = &reader->cursors[at];
-    struct evbus_delivery delivery = {
+    size_t size = out->size;
+    bool is_ours = size == 0 || size == sizeof *out; /* else the caller's struct is of another version */
+    struct evbus_delivery other;
+    struct evbus_delivery *delivery = is_ours ? out : &other;
+    *delivery = (struct evbus_delivery){
+        .size = size,
         .topic = topic_of(reader->cursor_logs[at], frame->topic),
         .service = service_of(reader, frame->publisher),
         .log = cursor->ring->name,
@@ -265,8 +270,9 @@ static void give_out(struct evbus_reader *reader, size_t at, const struct frame 
         .position = ((const struct frame_header *)reader->buffer)->position,
         .lost = cursor->lost,
     };
-    delivery_fill(frame, &reader->texts, &delivery);
-    delivery_give(&delivery, out);
+    delivery_fill(frame, &reader->texts, delivery);
+    if (!is_ours)
+        delivery_give(&other, out);
     reader->lost += cursor->lost;
     cursor->lost = 0;
 }

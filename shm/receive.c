@@ -59,7 +59,9 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
     };
     hand->error[0] = '\0';
     hand->item.defer_ns = 0;
-    memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
+    if (frame->publisher != hand->publisher || hand->service[0] == '\0')
+        memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
+    hand->publisher = frame->publisher;
     share_topic(item->share, frame, hand->topic);
     delivery_fill(frame, &hand->texts, &hand->shown);
     if (item->n_replays > 0)
@@ -149,7 +151,8 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
     bool is_spinning = spin_until > now && timeout_ns != 0;
     for (unsigned round = 0;; round++) {
         uint64_t due_ns = UINT64_MAX;
-        bool look = !is_spinning || round % ROUNDS_PER_LOOK == ROUNDS_PER_LOOK - 1; /* a look takes the producers' lines */
+        bool look = !is_spinning ||
+                    round % ROUNDS_PER_LOOK == ROUNDS_PER_LOOK - 1; /* a look takes the producers' lines */
         if (round == 0 || look) {
             now = round == 0 ? now : clock_mono_ns();
             if (sub->n_events >= EVENTS_PER_ROUND || round > 0 || !sub->is_settled ||

@@ -393,9 +393,7 @@ static int publish(struct run *run, uint32_t group, const struct replayed *repla
     int rc = append(run, n_cells, &pos);
     if (rc != EVBUS_OK)
         return rc;
-    struct topic_set topics = {{0}};
-    topic_set_add(&topics, letter->event.topic);
-    partition_wake(run->memory, run->replays, &run->replays->rings[0], &topics, pos);
+    partition_wake(run->memory, run->replays, &run->replays->rings[0], letter->event.topic, pos);
     if (run->n_batch == 0)
         run->batch_pos = pos;
     run->batch_end = pos + n_cells;

@@ -162,8 +162,8 @@ void ring_write(const struct claim *claim, const uint64_t *frame)
     uint32_t n_cells = claim->n_cells;
     for (uint32_t cell = 1; cell < n_cells; cell++)
         cell_store(to + cell * CELL_WORDS, frame + cell * CELL_WORDS);
-    const uint64_t header[CELL_WORDS] = {ring_pre(ring, claim->pos), frame[1], claim->pos, frame[3], frame[4], frame[5],
-                                         frame[6], frame[7]};
+    const uint64_t header[CELL_WORDS] = {
+        ring_pre(ring, claim->pos), frame[1], claim->pos, frame[3], frame[4], frame[5], frame[6], frame[7]};
     cell_store(to, header);
 }
 

@@ -16,8 +16,8 @@ void share_topic(const struct share *share, const struct frame *frame, char out_
         memcpy(out_topic, share->log->head->topics[frame->topic - 1], NAME_BYTES - 1);
 }
 
-/* Which version of it the member gets. false: none that it accepts, and why is said. */
-static bool choose_version(const struct share *share, struct item *item, char *why, size_t why_cap)
+/* Which of its versions the member gets, which says what it accepts. false: none, and why is said. */
+static bool choose_accepted(const struct share *share, struct item *item, char *why, size_t why_cap)
 {
     const struct share_group *of = share->of;
     const struct frame *frame = &item->frame;
@@ -25,9 +25,6 @@ static bool choose_version(const struct share *share, struct item *item, char *w
     struct version published[FRAME_VERSIONS_MAX];
     struct version_accepts there = {.n = 0};
     char topic[NAME_BYTES], there_text[128], accepted[256];
-    item->choice = (struct version_choice){.from = {frame->major, frame->minor}};
-    if (of->accepts == NULL || of->accepts->n == 0)
-        return true;
     unsigned n = frame_versions(frame, versions);
     for (; there.n < n; there.n++) {
         struct version one = {versions[there.n].major, versions[there.n].minor};
@@ -52,7 +49,9 @@ enum pending_cause share_unfit(const struct share *share, struct item *item, cha
     bool is_replayed = (frame->flags & FRAME_REPLAY) != 0 || item->n_replays > 0; /* somebody wants it all the same */
     if (expires_ns != 0 && !is_replayed && expires_ns <= clock_wall_ns())
         return CAUSE_EXPIRED;
-    return choose_version(share, item, why, why_cap) ? CAUSE_NONE : CAUSE_NO_VERSION;
+    item->choice = (struct version_choice){.from = {frame->major, frame->minor}};
+    bool accepts_all = share->of->accepts == NULL || share->of->accepts->n == 0;
+    return accepts_all || choose_accepted(share, item, why, why_cap) ? CAUSE_NONE : CAUSE_NO_VERSION;
 }
 
 /* It may not: dead, and no attempt is made of it. from: its entry, TAKEN or WAIT. false: we are fenced. */

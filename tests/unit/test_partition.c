@@ -222,7 +222,7 @@ Test(partition, waking_rings_who_wants_it_and_makes_room)
     for (int i = 0; i < 4; i++)
         cr_assert_eq(append(&bed, 16, (struct partition_wait){0}, &pos, &err), EVBUS_OK);
     cr_expect_eq(doorbell_read(&bed.slots[9]), 0, "append alone wakes nobody");
-    partition_wake(NULL, &(struct memory_log){.head = bed.log, .rings = &bed.ring}, &bed.ring, &topics, pos);
+    partition_wake(NULL, &(struct memory_log){.head = bed.log, .rings = &bed.ring}, &bed.ring, 3, pos);
     cr_expect_eq(doorbell_read(&bed.slots[9]), 1);
     cr_expect_eq(ring_released(&bed.ring), 16, "a step ends with a whole frame");
     cr_assert_eq(append(&bed, 1, (struct partition_wait){0}, &pos, &err), EVBUS_OK, "%s", err.text);
