@@ -290,6 +290,11 @@ bool json_is_utf8(const void *text, size_t len_bytes)
     const uint8_t *pos = len_bytes > 0 ? text : nothing;
     struct walk walk = {.end = pos + len_bytes};
     while (pos != NULL && pos < walk.end) {
+        for (uint64_t bytes; walk.end - pos >= 8; pos += 8) {
+            memcpy(&bytes, pos, sizeof bytes);
+            if ((bytes & 0x8080808080808080u) != 0)
+                break;
+        }
         while (pos < walk.end && *pos < 0x80)
             pos++;
         pos = utf8_end(pos, &walk);

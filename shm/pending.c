@@ -18,51 +18,10 @@
  * [keeps ORDER] Rules P1-P6 P12. Checked by tests/model/pending.pml and tests/unit/test_pending.c. */
 #include "pending.h"
 
-#define POSITION_LOW_BITS 40
-#define POSITION_LOW_MASK ((UINT64_C(1) << POSITION_LOW_BITS) - 1)
-
 const char *pending_cause_name(enum pending_cause cause)
 {
     static const char *const names[CAUSES] = {"", "failed", "crashed", "timeout", "rejected", "no_version", "expired"};
     return (unsigned)cause < CAUSES ? names[cause] : "failed";
-}
-
-struct pending pending_unpack(uint64_t word, uint64_t cursor)
-{
-    struct pending pending = {
-        .epoch = (uint16_t)(word >> 8),
-        .attempts = (uint32_t)(word >> 4) & 15,
-        .state = (enum pending_state)(word >> 1 & 7),
-        .followers = (word & 1) != 0,
-    };
-    if (pending.state == PENDING_EMPTY)
-        return pending;
-    uint64_t apart = ((word >> 24) - cursor) & POSITION_LOW_MASK; /* forwards; more than half of it is backwards */
-    bool is_behind = apart > POSITION_LOW_MASK / 2;
-    pending.pos = is_behind ? cursor - (POSITION_LOW_MASK + 1 - apart) : cursor + apart;
-    return pending;
-}
-
-uint64_t pending_pack(const struct pending *pending)
-{
-    uint64_t pos = pending->state == PENDING_EMPTY ? 0 : pending->pos & POSITION_LOW_MASK;
-    uint32_t attempts = pending->attempts < PENDING_ATTEMPTS_MAX ? pending->attempts : PENDING_ATTEMPTS_MAX;
-    return pos << 24 | (uint64_t)pending->epoch << 8 | (uint64_t)attempts << 4 | (uint64_t)pending->state << 1 |
-           (pending->followers ? 1 : 0);
-}
-
-bool pending_step(struct group_part *part, uint32_t index, const struct pending *from, const struct pending *to)
-{
-    uint64_t word = pending_pack(from);
-    return atomic_compare_exchange_strong_explicit(&part->pending[index], &word, pending_pack(to), memory_order_acq_rel,
-                                                   memory_order_acquire);
-}
-
-bool pending_move_cursor(struct group_part *part, uint16_t epoch, uint64_t from, uint64_t to)
-{
-    uint64_t word = CURSOR_WORD(from, epoch);
-    return atomic_compare_exchange_strong_explicit(&part->cursor, &word, CURSOR_WORD(to, epoch), memory_order_acq_rel,
-                                                   memory_order_relaxed);
 }
 
 uint64_t pending_low(const struct group_part *part)

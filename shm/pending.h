@@ -41,9 +41,33 @@ struct pending {
     bool followers; /* events of its key stand between it and the cursor, and were skipped */
 };
 
+#define POSITION_LOW_BITS 40
+#define POSITION_LOW_MASK ((UINT64_C(1) << POSITION_LOW_BITS) - 1)
+
 /* cursor: any position of this partition within 2^39 cells of the entry: the group's cursor [P6]. */
-struct pending pending_unpack(uint64_t word, uint64_t cursor);
-uint64_t pending_pack(const struct pending *pending);
+static inline struct pending pending_unpack(uint64_t word, uint64_t cursor)
+{
+    struct pending pending = {
+        .epoch = (uint16_t)(word >> 8),
+        .attempts = (uint32_t)(word >> 4) & 15,
+        .state = (enum pending_state)(word >> 1 & 7),
+        .followers = (word & 1) != 0,
+    };
+    if (pending.state == PENDING_EMPTY)
+        return pending;
+    uint64_t apart = ((word >> 24) - cursor) & POSITION_LOW_MASK; /* forwards; more than half of it is backwards */
+    bool is_behind = apart > POSITION_LOW_MASK / 2;
+    pending.pos = is_behind ? cursor - (POSITION_LOW_MASK + 1 - apart) : cursor + apart;
+    return pending;
+}
+
+static inline uint64_t pending_pack(const struct pending *pending)
+{
+    uint64_t pos = pending->state == PENDING_EMPTY ? 0 : pending->pos & POSITION_LOW_MASK;
+    uint32_t attempts = pending->attempts < PENDING_ATTEMPTS_MAX ? pending->attempts : PENDING_ATTEMPTS_MAX;
+    return pos << 24 | (uint64_t)pending->epoch << 8 | (uint64_t)attempts << 4 | (uint64_t)pending->state << 1 |
+           (pending->followers ? 1 : 0);
+}
 
 #define CURSOR_POSITION(word)        ((word) >> 16)
 #define CURSOR_EPOCH(word)           ((uint16_t)(word))
@@ -66,10 +90,21 @@ static inline struct pending pending_load(const struct group_part *part, uint32_
 }
 
 /* One step of an entry: from exactly this to that. false: somebody else has changed it, or fenced us. */
-bool pending_step(struct group_part *part, uint32_t index, const struct pending *from, const struct pending *to);
+static inline bool pending_step(struct group_part *part, uint32_t index, const struct pending *from,
+                                const struct pending *to)
+{
+    uint64_t word = pending_pack(from);
+    return atomic_compare_exchange_strong_explicit(&part->pending[index], &word, pending_pack(to), memory_order_acq_rel,
+                                                   memory_order_acquire);
+}
 
 /* Moves the cursor on. false: we are fenced. */
-bool pending_move_cursor(struct group_part *part, uint16_t epoch, uint64_t from, uint64_t to);
+static inline bool pending_move_cursor(struct group_part *part, uint16_t epoch, uint64_t from, uint64_t to)
+{
+    uint64_t word = CURSOR_WORD(from, epoch);
+    return atomic_compare_exchange_strong_explicit(&part->cursor, &word, CURSOR_WORD(to, epoch), memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
 
 /* The least position that the group still needs: its cursor, read first, or an entry's [P5]. */
 uint64_t pending_low(const struct group_part *part);
