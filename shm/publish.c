@@ -491,6 +491,10 @@ static int send_one(struct evbus *bus, struct bus_thread *thread, struct parcel 
     return rc;
 }
 
+/* What the checks of a batch have made of its first events; of the others, and where a frame points into what the thread has once (the
+ * header area) or a hook may change the event, it is made again when its turn comes. */
+#define KEPT_MAX 32
+
 /* The checks of all come before the first is published. fence: NULL, or that of a mirror's leader. */
 static int publish_all(struct evbus *bus, struct bus_thread *thread, const struct evbus_event *events, size_t n,
                        const struct partition_fence *fence, struct evbus_receipt *receipts, size_t *out_published,
@@ -504,28 +508,42 @@ static int publish_all(struct evbus *bus, struct bus_thread *thread, const struc
     memset(unrung.topics, 0, sizeof unrung.topics);
     unrung.has_spans = false;
     struct evbus_event event;
-    struct parcel parcel;
+    struct parcel kept[KEPT_MAX], again;
+    bool is_kept[KEPT_MAX];
     struct span_of_publish span;
     size_t at = 0;                                     /* the event that rc is about */
     for (size_t i = 0; i < n && rc == EVBUS_OK; i++) { /* all are checked before the first is published */
+        struct parcel *parcel = i < KEPT_MAX ? &kept[i] : &again;
+        const struct evbus_event *given = element(events, size, i);
         at = i;
-        rc = bus_take_struct(&event, sizeof event, element(events, size, i), size, "struct evbus_event", err);
+        if (size != sizeof event) {
+            rc = bus_take_struct(&event, sizeof event, given, size, "struct evbus_event", err);
+            given = &event;
+        }
         if (rc == EVBUS_OK)
-            rc = check(bus, thread, &event, fence, &parcel, err);
+            rc = check(bus, thread, given, fence, parcel, err);
+        if (i < KEPT_MAX)
+            is_kept[i] = rc == EVBUS_OK && parcel->frame.area_len == 0 && bus->hook == NULL;
     }
     while (n_done < n && rc == EVBUS_OK) {
         uint64_t pos = 0;
         at = n_done;
-        bus_take_struct(&event, sizeof event, element(events, size, at), size, "struct evbus_event", err);
-        event.payload_is_checked = true;
-        const struct evbus_event *sent = span_publish(bus, thread, &event, &span);
-        if ((rc = check(bus, thread, sent, fence, &parcel, err)) == EVBUS_OK)
-            rc = send_one(bus, thread, &parcel, &unrung, &pos, err);
-        span_published(bus, sent, &span, &(struct span_end){parcel.frame.id, parcel.ring, pos, &parcel.frame, rc});
+        struct parcel *parcel = at < KEPT_MAX && is_kept[at] ? &kept[at] : &again;
+        if (parcel != &again) {
+            rc = send_one(bus, thread, parcel, &unrung, &pos, err);
+        } else {
+            bus_take_struct(&event, sizeof event, element(events, size, at), size, "struct evbus_event", err);
+            event.payload_is_checked = true;
+            const struct evbus_event *sent = span_publish(bus, thread, &event, &span);
+            if ((rc = check(bus, thread, sent, fence, parcel, err)) == EVBUS_OK)
+                rc = send_one(bus, thread, parcel, &unrung, &pos, err);
+            span_published(bus, sent, &span,
+                           &(struct span_end){parcel->frame.id, parcel->ring, pos, &parcel->frame, rc});
+        }
         if (rc == EVBUS_OK) {
             n_done++;
             if (receipts != NULL) /* their places are as large as the first says */
-                write_receipt(&parcel, pos, receipt_size,
+                write_receipt(parcel, pos, receipt_size,
                               (struct evbus_receipt *)((char *)receipts + at * receipt_size));
         }
     }
