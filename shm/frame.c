@@ -92,21 +92,7 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
     if (at > end)
         return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with a key of %u and a header area of %u bytes",
                          header->n_cells, header->key_len, header->area_len);
-    out_frame->kind =
-        (enum frame_kind)header->kind; /* field by field: a copy of all would wait for each of these stores */
-    out_frame->flags = header->flags;
-    memcpy(out_frame->id, header->id, sizeof out_frame->id);
-    out_frame->timestamp_ns = header->timestamp_ns;
-    out_frame->publisher = header->publisher;
-    out_frame->topic = header->topic;
-    out_frame->key_hash = header->key_hash;
-    out_frame->key = bytes + key_at;
-    out_frame->key_len = header->key_len;
-    out_frame->area = (const uint8_t *)bytes + area_at;
-    out_frame->area_len = header->area_len;
-    out_frame->more = NULL;
-    out_frame->representations = copy + at / 8;
-    out_frame->n_versions = header->n_representations;
+    struct frame_version lowest = {0};
     if (header->n_representations == 0)
         return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
     if (header->n_representations > FRAME_VERSIONS_MAX)
@@ -122,17 +108,32 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
         if (representation.len > end - at)
             return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len,
                              end - at);
-        if (i == 0 || representation.major < out_frame->major ||
-            (representation.major == out_frame->major && representation.minor < out_frame->minor)) {
-            out_frame->major = representation.major;
-            out_frame->minor = representation.minor;
-            out_frame->payload = bytes + at;
-            out_frame->payload_len = representation.len;
-        }
+        if (i == 0 || representation.major < lowest.major ||
+            (representation.major == lowest.major && representation.minor < lowest.minor))
+            lowest = (struct frame_version){representation.major, representation.minor, representation.len, bytes + at};
         at += to8(representation.len);
         if (at > end)
             at = end;
     }
+    /* Field by field: a copy of the whole would wait for each of its stores. */
+    out_frame->kind = (enum frame_kind)header->kind;
+    out_frame->flags = header->flags;
+    memcpy(out_frame->id, header->id, sizeof out_frame->id);
+    out_frame->timestamp_ns = header->timestamp_ns;
+    out_frame->publisher = header->publisher;
+    out_frame->topic = header->topic;
+    out_frame->key_hash = header->key_hash;
+    out_frame->key = bytes + key_at;
+    out_frame->key_len = header->key_len;
+    out_frame->area = (const uint8_t *)bytes + area_at;
+    out_frame->area_len = header->area_len;
+    out_frame->more = NULL;
+    out_frame->representations = copy + (area_at + to8(header->area_len)) / 8;
+    out_frame->n_versions = header->n_representations;
+    out_frame->major = lowest.major;
+    out_frame->minor = lowest.minor;
+    out_frame->payload = lowest.payload;
+    out_frame->payload_len = lowest.len;
     return EVBUS_OK;
 }
 
