@@ -3,7 +3,7 @@
  *   who      whoever holds the seat (hold.c). Candidates sleep on it, on the lock word of its holder's slot
  *            (FUTEX_WAITERS set by hand, as the kernel then wakes one at its death) and on their own stop word, for
  *            half a second at most: the one that was woken may itself be stopped [B9]. Then they ask the second witness
- *            about the holder
+ *            about the holder, and look at the bus's names themselves; but not while it counts its looks, as then it lives and does so
  *   stopped  with a journal, producers need what the keeper writes: it counts its looks, and a candidate that sees work and no
  *            progress for a second (doubled each time) takes the seat from it [J4]. Nothing that it does when it wakes does harm: see
  *            writer.c
@@ -36,10 +36,18 @@ bool seat_is_ours(const struct seat *seat)
     return atomic_load_explicit(&seat->memory->control->seat, memory_order_acquire) == seat->word;
 }
 
+/* By somebody alive? */
+static bool is_held(const struct control *control, uint32_t word)
+{
+    const struct slot *holder = &control->slots[HOLD_SLOT(word)];
+    return HOLD_SLOT(word) != 0 && slot_is_used(holder) && !slot_is_dead(holder);
+}
+
 bool seat_try(struct seat *seat)
 {
     struct control *control = seat->memory->control;
-    if (!may_stand(seat) || !hold_take(&control->seat, control->slots, seat->slot))
+    if (is_held(control, atomic_load_explicit(&control->seat, memory_order_acquire)) || /* as mostly: no system call */
+        !may_stand(seat) || !hold_take(&control->seat, control->slots, seat->slot))
         return false;
     seat->word = atomic_load_explicit(&control->seat, memory_order_acquire);
     return HOLD_SLOT(seat->word) == seat->slot; /* else it has been taken from us already */
@@ -91,18 +99,20 @@ bool seat_wait(struct seat *seat, const _Atomic uint32_t *stop)
 {
     struct control *control = seat->memory->control;
     uint32_t word = atomic_load_explicit(&control->seat, memory_order_acquire);
-    struct slot *holder = &control->slots[HOLD_SLOT(word)];
-    bool is_held = HOLD_SLOT(word) != 0 && slot_is_used(holder) && !slot_is_dead(holder);
-    if (!is_held && may_stand(seat))
+    bool has_holder = is_held(control, word);
+    if (!has_holder && may_stand(seat))
         return false; /* it is free by now */
+    uint32_t progress = atomic_load_explicit(&control->progress, memory_order_relaxed);
     struct futex_watch watches[3] = {{&control->seat, word}};
-    size_t n = is_held && slot_watch_death(holder, &watches[1]) ? 2 : 1;
+    size_t n = has_holder && slot_watch_death(&control->slots[HOLD_SLOT(word)], &watches[1]) ? 2 : 1;
     watches[n++] = (struct futex_watch){stop, 0};
     futex_wait_any(watches, n, (struct timespec){.tv_nsec = SEAT_NS});
-    if (memory_remembers(seat->memory)) /* its keeper may be stopped, and its names gone */
+    bool goes_on = atomic_load_explicit(&control->progress, memory_order_relaxed) != progress;
+    if (memory_remembers(seat->memory) && !goes_on) /* its keeper may be stopped, and its names gone */
         retire_is_gone(seat->memory, clock_mono_ns());
-    if (!is_held || atomic_load_explicit(&control->seat, memory_order_acquire) != word)
+    if (!has_holder || atomic_load_explicit(&control->seat, memory_order_acquire) != word)
         return false;
-    burial_ask_one(seat->memory, HOLD_SLOT(word));
+    if (!goes_on)
+        burial_ask_one(seat->memory, HOLD_SLOT(word));
     return memory_remembers(seat->memory) && depose(seat, word);
 }
