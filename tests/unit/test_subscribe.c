@@ -1,4 +1,5 @@
 /* test_subscribe.c: what a member of a group is promised, sentence by sentence. */
+#include "allocations.h"
 #include "await.h"
 #include "bus.h"
 #include "child.h"
@@ -1652,5 +1653,63 @@ Test(subscribe, a_thread_that_ends_gives_its_partitions_and_nobody_has_taken_the
     cr_expect_eq(takeovers_of_all(f.bus), 0u);
     evbus_unsubscribe(sub);
     evbus_unsubscribe(left);
+    fixture_end(&f);
+}
+
+/* --- cost ------------------------------------------------------------------------------------------------------------------- */
+
+static enum evbus_outcome count_it(void *context, const struct evbus_delivery *event, char *error)
+{
+    (void)event;
+    (void)error;
+    ++*(unsigned *)context;
+    return EVBUS_DONE;
+}
+
+/* Eight events one by one, eight in a batch, ready and full by turns; half of them handled, half taken and finished. Returns how many
+ * allocations that were. */
+static unsigned publish_and_handle_16(struct evbus *bus, struct evbus_subscription *sub, int *inout_wrong)
+{
+    static const char *const keys[] = {NULL, "k", "other"};
+    struct evbus_event events[8];
+    struct evbus_delivery got = {.size = sizeof got};
+    for (unsigned i = 0; i < N(events); i++) {
+        events[i] = (struct evbus_event){
+            .size = sizeof events[i], .topic = "test.a.one", .key = keys[i % 3], .payload = "{\"n\":[1,2]}"};
+        if (i % 2 == 0) {
+            events[i].timestamp_ns = 1;
+            events[i].payload_is_checked = true;
+            events[i].id[0] = (uint8_t)(i + 1);
+        }
+    }
+    unsigned before = n_allocations;
+    for (unsigned i = 0; i < N(events); i++)
+        *inout_wrong += evbus_publish(bus, &events[i], NULL) != EVBUS_OK;
+    *inout_wrong += evbus_publish_batch(bus, events, N(events), NULL, NULL) != EVBUS_OK;
+    for (unsigned i = 0; i < N(events); i++) {
+        *inout_wrong += evbus_run_once(sub, SOON) != EVBUS_OK;
+        *inout_wrong += evbus_receive(sub, &got, SOON) != EVBUS_OK;
+        *inout_wrong += evbus_finish(sub, &got, EVBUS_DONE, NULL) != EVBUS_OK;
+    }
+    *inout_wrong += evbus_run_once(sub, 0) != EVBUS_ETIMEOUT;
+    return n_allocations - before;
+}
+
+Test(subscribe, nothing_is_allocated_after_a_members_first_events)
+{
+    struct fixture f = bus_of(4, "64KiB", "");
+    unsigned n_handled = 0;
+    struct evbus_subscription *sub = join_with(
+        f.bus, (struct evbus_subscribe_options){.group = "mailer", .handler = count_it, .context = &n_handled});
+    int wrong = 0;
+    count_allocations();
+    cr_assert_gt(publish_and_handle_16(f.bus, sub, &wrong), 0u, "allocations are not counted");
+    unsigned n = 0;
+    for (int i = 0; i < 100; i++) /* a few laps of the ring */
+        n += publish_and_handle_16(f.bus, sub, &wrong);
+    cr_expect_eq(n, 0u, "%u allocations", n);
+    cr_expect_eq(wrong, 0);
+    cr_expect_eq(n_handled, 101u * 8);
+    evbus_unsubscribe(sub);
     fixture_end(&f);
 }
