@@ -199,7 +199,12 @@ static const struct {
              [UNIT_US] = {"us", 1e3, 1},
              [UNIT_THOUSANDS_PER_S] = {"k/s", 1e3, 1},
              [UNIT_MILLIONS_PER_S] = {"M/s", 1e6, 2},
-             [UNIT_GIGABYTES_PER_S] = {"GB/s", 1e9, 2}};
+             [UNIT_GIGABYTES_PER_S] = {"GB/s", 1e9, 2},
+             [UNIT_PERCENT] = {"%", 1, 2},
+             [UNIT_PER_S] = {"/s", 1, 0},
+             [UNIT_MEBIBYTES] = {"MiB", 1024 * 1024, 1},
+             [UNIT_KIBIBYTES] = {"KiB", 1024, 1},
+             [UNIT_PER_EVENT] = {"", 1, 3}};
 
 enum { COLUMNS = 7, CELL = BENCH_NAME_MAX };
 

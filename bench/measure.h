@@ -53,7 +53,18 @@ struct summary {
 struct summary samples_summary(struct samples *samples); /* sorts them: save the raw ones first */
 void samples_save(FILE *raw, const struct samples *samples, const char *figure, int run); /* raw NULL: does nothing */
 
-enum unit { UNIT_NS, UNIT_US, UNIT_THOUSANDS_PER_S, UNIT_MILLIONS_PER_S, UNIT_GIGABYTES_PER_S };
+enum unit {
+    UNIT_NS,
+    UNIT_US,
+    UNIT_THOUSANDS_PER_S,
+    UNIT_MILLIONS_PER_S,
+    UNIT_GIGABYTES_PER_S,
+    UNIT_PERCENT, /* of a core */
+    UNIT_PER_S,
+    UNIT_MEBIBYTES, /* and the next: values are bytes */
+    UNIT_KIBIBYTES,
+    UNIT_PER_EVENT,
+};
 
 /* One line of the table: a value per run, each with its ratio to the limit of the same run. */
 struct figure {

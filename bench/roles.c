@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHILDREN_MAX 8
+#define CHILDREN_MAX 12
 
 /* Is `other` in the list ("0-3,8") that this file of /sys shows for cpu? -1: no such file. */
 static int is_in_list(int cpu, const char *file, int other)
