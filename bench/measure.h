@@ -83,7 +83,7 @@ struct table {
     size_t n;
 };
 
-/* The figure of this name, made when it is new. Values are in ns, or events or bytes per second. limit 0: it was not measured. */
+/* The figure of this name, made when it is new. Values are in ns, bytes, or events or bytes per second. limit 0: it was not measured. */
 struct figure *table_figure(struct table *table, const char *name, enum unit unit, char in);
 void figure_add(struct figure *figure, double value, double limit, size_t count);
 void figure_add_summary(struct figure *figure, const struct summary *summary, double limit);
