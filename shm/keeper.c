@@ -74,6 +74,7 @@ struct keeper {
     struct indexer indexer;
     bool has_told_writer;
     char *saved;      /* the groups' states as they are on disk; NULL: not of this term */
+    uint64_t digest;  /* of those; read before them */
     uint32_t n_saved; /* how often, in this term */
     bool has_told_saving;
 };
@@ -361,9 +362,15 @@ static bool save_groups(struct keeper *keeper)
     struct error err = {""};
     char *text;
     size_t len;
-    if (keeper->writer == NULL || saved_snapshot(keeper->memory, &text, &len, &err) != EVBUS_OK)
+    if (keeper->writer == NULL)
+        return true;
+    uint64_t digest = saved_digest(keeper->memory);
+    if ((keeper->saved != NULL && keeper->digest == digest) ||
+        saved_snapshot(keeper->memory, &text, &len, &err) != EVBUS_OK)
         return true;
     bool is_same = keeper->saved != NULL && strcmp(keeper->saved, text) == 0;
+    if (is_same)
+        keeper->digest = digest;
     if (is_same || writer_sync_all(keeper->writer) != WRITER_WROTE ||
         saved_write(keeper->memory, writer_term(keeper->writer), keeper->n_saved + 1, text, len, &err) != EVBUS_OK) {
         if (!is_same && err.text[0] != '\0' && !keeper->has_told_saving)
@@ -376,6 +383,7 @@ static bool save_groups(struct keeper *keeper)
     keeper->n_saved++;
     free(keeper->saved);
     keeper->saved = text;
+    keeper->digest = digest;
     return true;
 }
 

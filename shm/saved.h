@@ -8,6 +8,9 @@
 /* What all groups of a bus that remembers have done, as a text; to be freed. */
 int saved_snapshot(const struct memory *memory, char **out_text, size_t *out_len, struct error *err);
 
+/* Another number whenever that text would be another one: read before it, for far less. */
+uint64_t saved_digest(const struct memory *memory);
+
 /* Puts it on disk as the n-th of this term; what it replaces goes, but the one before. All journals must have been synced since the
  * snapshot [J3]. */
 int saved_write(const struct memory *memory, struct term term, uint32_t n, const char *text, size_t len,

@@ -52,6 +52,53 @@ Test(saved, is_the_same_text_while_nothing_is_done)
     end(&archive);
 }
 
+/* The text says another thing now; does the digest, too? */
+static void expect_another(const struct archive *archive, char **inout_text, uint64_t *inout_digest, const char *what)
+{
+    uint64_t digest = saved_digest(&archive->bus->memory);
+    char *text = snapshot(archive);
+    cr_expect_str_neq(text, *inout_text, "%s: not saved at all", what);
+    cr_expect_neq(digest, *inout_digest, "%s: not seen by the digest", what);
+    cr_expect_eq(saved_digest(&archive->bus->memory), digest, "%s: it is another one of the same state", what);
+    free(*inout_text);
+    *inout_text = text;
+    *inout_digest = digest;
+}
+
+Test(saved, has_another_digest_whenever_the_text_is_another)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct evbus_delivery event;
+    clock_freeze();
+    char *text = snapshot(&archive);
+    uint64_t digest = saved_digest(&archive.bus->memory);
+    struct evbus_subscription *sub = take_one(&archive, &event);
+    expect_another(&archive, &text, &digest, "an event in hand");
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_RETRY, "later"), EVBUS_OK);
+    expect_another(&archive, &text, &digest, "one that waits");
+    clock_advance(3600 * CLOCK_NS_PER_S);
+    archive_receive(sub, &event);
+    expect_another(&archive, &text, &digest, "the next attempt");
+    uint64_t defer_ns = 7200 * CLOCK_NS_PER_S;
+    *event.defer_ns = defer_ns;
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_DEFER, NULL), EVBUS_OK);
+    expect_another(&archive, &text, &digest, "one that is put off");
+    clock_advance(defer_ns);
+    archive_receive(sub, &event);
+    cr_assert_eq(evbus_finish(sub, &event, EVBUS_DONE, NULL), EVBUS_OK);
+    expect_another(&archive, &text, &digest, "one that is done");
+    const char *pattern = "test.a.one";
+    struct evbus_group_options other = {.size = sizeof other, .group = "other", .patterns = &pattern, .n_patterns = 1};
+    cr_assert_eq(evbus_group_add(archive.bus, &other), EVBUS_OK);
+    expect_another(&archive, &text, &digest, "a group more");
+    cr_assert_eq(evbus_group_remove(archive.bus, "other"), EVBUS_OK);
+    expect_another(&archive, &text, &digest, "a group less");
+    clock_release();
+    free(text);
+    evbus_unsubscribe(sub);
+    end(&archive);
+}
+
 /* What is in hand and left out would count as done. */
 #if CAN_FAIL_ALLOCATIONS
 Test(saved, is_no_text_where_memory_has_run_out_for_any_of_it)
