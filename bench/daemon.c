@@ -1,8 +1,8 @@
-/* daemon.c: a redis-server and an evbus-bridge of a benchmark's own.
+/* daemon.c: a redis-server, an evbus-bridge or another daemon of a benchmark's own.
  *
  *   start   fork, exec; what it says goes to a file, whose end is shown where something fails. It dies with whoever has started it, and so
  *           with the benchmark, however that ends
- *   stop    SIGTERM, and it must end by itself with exit code 0: a bridge that has not drained fails the benchmark
+ *   stop    SIGTERM, or what the daemon takes for it, and it must end by itself with exit code 0: a bridge that has not drained fails the benchmark
  *   redis   one connection is tried until it is taken. Its file and its log are in a folder beside the bus's journal, so both are written to
  *           the same disk; `appendfsync` is the caller's, no snapshots, no rewrite of the file while something is measured
  *   bridge  the program that was built with us, or $BRIDGE; its own defaults, but for the ways that it goes. What it does is seen on the bus and
@@ -32,6 +32,21 @@ enum { LOOK_US = 1000, WORDS_MAX = 48 };
 
 /* --- any of them -------------------------------------------------------------------------------------------------- */
 
+bool program_find(const char *name, char *out, size_t size)
+{
+    static const char daemons[] = "/usr/sbin";
+    const char *path = getenv("PATH");
+    for (const char *at = path != NULL ? path : daemons; at != NULL;) {
+        size_t len = strcspn(at, ":");
+        snprintf(out, size, "%.*s/%s", (int)len, at, name);
+        if (access(out, X_OK) == 0)
+            return true;
+        at = at[len] != '\0' ? at + len + 1 : NULL;
+    }
+    snprintf(out, size, "%s/%s", daemons, name);
+    return access(out, X_OK) == 0;
+}
+
 /* In the child. */
 static _Noreturn void become(const char *const *words, int output, pid_t parent)
 {
@@ -60,7 +75,7 @@ static pid_t start(const char *const *words, int output)
     return pid;
 }
 
-static int daemon_start(struct daemon *out, const char *const *words, const char *folder, const char *name)
+int daemon_start(struct daemon *out, const char *const *words, const char *folder, const char *name)
 {
     snprintf(out->log, sizeof out->log, "%.560s/%s.log", folder, name);
     int output = open(out->log, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
@@ -71,7 +86,7 @@ static int daemon_start(struct daemon *out, const char *const *words, const char
     return out->pid > 0 ? 0 : 1;
 }
 
-static bool has_ended(struct daemon *daemon, int *out_status)
+bool daemon_has_ended(struct daemon *daemon, int *out_status)
 {
     if (waitpid(daemon->pid, out_status, WNOHANG) != daemon->pid)
         return false;
@@ -79,13 +94,13 @@ static bool has_ended(struct daemon *daemon, int *out_status)
     return true;
 }
 
-static int daemon_stop(struct daemon *daemon, const char *what)
+int daemon_stop(struct daemon *daemon, const char *what)
 {
     int status = 0, rc = 0;
     if (daemon->pid <= 0)
         return 0;
-    kill(daemon->pid, SIGTERM);
-    for (uint64_t since = now_ns(); !has_ended(daemon, &status);) {
+    kill(daemon->pid, daemon->end_signal != 0 ? daemon->end_signal : SIGTERM);
+    for (uint64_t since = now_ns(); !daemon_has_ended(daemon, &status);) {
         if (now_ns() - since > 3 * PATIENCE_NS) {
             kill(daemon->pid, SIGKILL);
             waitpid(daemon->pid, &status, 0);
@@ -178,12 +193,15 @@ static int remove_one(const char *path, const struct stat *status, int flag, str
     return remove(path);
 }
 
+int folder_remove(const char *folder)
+{
+    return folder[0] != '\0' ? nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS) : 0;
+}
+
 static void clear_away(struct redis *redis)
 {
-    if (redis->place[0] != '\0')
-        nftw(redis->place, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    if (redis->folder[0] != '\0')
-        nftw(redis->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    folder_remove(redis->place);
+    folder_remove(redis->folder);
     *redis = (struct redis){0};
 }
 
@@ -233,9 +251,9 @@ int redis_start(struct redis *redis, const char *fsync)
                                  "--save",
                                  "",
                                  "--appendonly",
-                                 "yes",
+                                 fsync != NULL ? "yes" : "no",
                                  "--appendfsync",
-                                 fsync,
+                                 fsync != NULL ? fsync : "no",
                                  "--auto-aof-rewrite-percentage",
                                  "0",
                                  "--dir",
@@ -243,7 +261,7 @@ int redis_start(struct redis *redis, const char *fsync)
                                  NULL};
     int rc = daemon_start(&redis->daemon, words, redis->folder, "redis"), status;
     for (uint64_t since = now_ns(); rc == 0 && !answers(redis); usleep(LOOK_US))
-        if (has_ended(&redis->daemon, &status) || now_ns() - since > PATIENCE_NS)
+        if (daemon_has_ended(&redis->daemon, &status) || now_ns() - since > PATIENCE_NS)
             rc = daemon_fails(&redis->daemon, "redis-server (Debian: redis-server) does not answer; it");
     if (rc != 0)
         redis_stop(redis);

@@ -6,7 +6,7 @@
  *                   ping  |publish|......................|read|      now - sent
  *                   pong           |read|publish|                    ---------- = publish + hand-over + read
  *                                                                         2
- *     spin      both sides EVBUS_WAIT_SPIN, told in H, hops of a cache line
+ *     spin      both sides EVBUS_WAIT_SPIN, told in H, hops of a cache line, and in R, a bare ring of cells
  *     block     both sides EVBUS_WAIT_BLOCK, told in W, bare futex wakes. Ping lets SETTLE_NS pass between two round
  *               trips, as the bare wake does: otherwise two that are quick never sleep.
  *   paced       block, 20,000 events a second, one way: from the *intended* send time, which stands in the payload,
@@ -307,8 +307,10 @@ static int measure(const struct kind *kind, const struct variant *variant, const
     if (rc == 0) {
         samples_save(options->raw, task.samples, name, run);
         struct summary summary = samples_summary(task.samples);
-        figure_add_summary(table_figure(table, name, kind->unit, kind->in), &summary,
-                           kind->in == 'H' ? limits->hop_ns : limits->wake_ns);
+        struct figure *figure = table_figure(table, name, kind->unit, kind->in);
+        figure_add_summary(figure, &summary, kind->in == 'H' ? limits->hop_ns : limits->wake_ns);
+        if (kind->in == 'H')
+            figure_also(figure, 'R', variant->payload_len == PAYLOAD_MIN ? limits->ring_64_ns : limits->ring_512_ns);
     }
 done:
     shared_free(task.job, sizeof *task.job);

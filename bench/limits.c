@@ -14,8 +14,10 @@
  *              bytes eight: word included, so it carries a little less than an event of ours. Nothing else: no
  *              header, no second writer, no death, no topic. The ring is as large as a log's by default (1 MiB).
  *
- * Half a round trip over two such rings, one cell each way, stands beside them. All of it between the processors that
- * the benchmark itself uses. No limit for two writers is measured: S has one. What is copied wrongly fails the run. */
+ *   R  ring    half a round trip over two such rings, by as many cells each way as an event takes in a ring of cells with a header
+ *              of its own: 2 for 64 bytes (a frame of 128), 9 for 512. One cell, without a header, stands beside them.
+ *
+ * All of it between the processors that the benchmark itself uses. No limit for two writers is measured: S has one. What is copied wrongly fails the run. */
 #include "limits.h"
 
 #include <errno.h>
@@ -172,11 +174,11 @@ static int ring_role(void *shared, int index)
     for (uint64_t i = 1; i <= bench->n; i++) {
         uint64_t sent = now_ns();
         if (index == 0)
-            put_event(bench, to, &writing, i, 1);
-        if (!take_event(bench, from, &reading, i, 1))
+            put_event(bench, to, &writing, i, bench->n_cells);
+        if (!take_event(bench, from, &reading, i, bench->n_cells))
             return fails("bare ring: another event than number %llu", (unsigned long long)i);
         if (index == 1)
-            put_event(bench, to, &writing, i, 1);
+            put_event(bench, to, &writing, i, bench->n_cells);
         else
             samples_add(job->samples, (now_ns() - sent) / 2);
     }
@@ -228,12 +230,12 @@ static void job_free(struct job *job)
 }
 
 /* Two processes that hand samples back. *out, which may be NULL: the p50. */
-static int latency_limit(const char *name, int (*role)(void *, int), size_t n, enum unit unit, double *out,
-                         const struct placement *placement, const struct bench_options *options, struct table *table,
-                         int run)
+static int latency_limit(const char *name, int (*role)(void *, int), size_t n, uint32_t n_cells, enum unit unit,
+                         double *out, const struct placement *placement, const struct bench_options *options,
+                         struct table *table, int run)
 {
     struct job job = {0};
-    int rc = measure_job(&job, role, n, 1, placement);
+    int rc = measure_job(&job, role, n, n_cells, placement);
     if (rc == 0) {
         samples_save(options->raw, job.samples, name, run);
         struct summary summary = samples_summary(job.samples);
@@ -269,16 +271,24 @@ int limits_measure(struct limits *out, unsigned which, const struct placement *p
 {
     size_t share = options->quick ? 4 : 1;
     bool can_spin = placement_is_enough(placement, 2);
+    const struct {
+        const char *name;
+        uint32_t n_cells;
+        double *out;
+    } rings[] = {{"bare ring, 1 cell, half a round trip", 1, NULL},
+                 {"R: bare ring, 2 cells, half a round trip", 2, &out->ring_64_ns},
+                 {"R: bare ring, 9 cells, half a round trip", 9, &out->ring_512_ns}};
     int rc = 0;
     *out = (struct limits){0};
     if (can_spin)
-        rc = latency_limit("H: bare hop of a cache line", hop_role, 200 / share, UNIT_NS, &out->hop_ns, placement,
+        rc = latency_limit("H: bare hop of a cache line", hop_role, 200 / share, 0, UNIT_NS, &out->hop_ns, placement,
                            options, table, run);
-    if (rc == 0 && can_spin && (which & LIMITS_LATENCY))
-        rc = latency_limit("bare ring, 1 cell, half a round trip", ring_role, 100000 / share, UNIT_NS, NULL, placement,
-                           options, table, run);
+    for (size_t i = 0; i < sizeof rings / sizeof rings[0]; i++)
+        if (rc == 0 && can_spin && (which & LIMITS_LATENCY))
+            rc = latency_limit(rings[i].name, ring_role, 100000 / share, rings[i].n_cells, UNIT_NS, rings[i].out,
+                               placement, options, table, run);
     if (rc == 0 && (which & LIMITS_LATENCY))
-        rc = latency_limit("W: bare futex wake", wake_role, 4000 / share, UNIT_US, &out->wake_ns, placement, options,
+        rc = latency_limit("W: bare futex wake", wake_role, 4000 / share, 0, UNIT_US, &out->wake_ns, placement, options,
                            table, run);
     if (rc == 0 && (which & LIMITS_STREAM))
         rc = stream_limit("S: bare stream, 64 B", 1, 3000000 / share, &out->stream_64, placement, options, table, run);

@@ -7,10 +7,12 @@
 
 /* What figures are told in; 0: not measured (one processor). The table shows more than these. */
 struct limits {
-    double hop_ns;     /* H  a cache line from core to core, one way          */
-    double wake_ns;    /* W  futex wake of a sleeping process, one way, p50   */
-    double stream_64;  /* S  bare stream, events of 64 bytes (1 cell) per s   */
-    double stream_512; /* S  the same with 512 bytes (8 cells)                */
+    double hop_ns;      /* H  a cache line from core to core, one way                   */
+    double ring_64_ns;  /* R  half a round trip by a bare ring, 64 bytes and a header   */
+    double ring_512_ns; /* R  the same with 512 bytes                                   */
+    double wake_ns;     /* W  futex wake of a sleeping process, one way, p50            */
+    double stream_64;   /* S  bare stream, events of 64 bytes (1 cell) per s            */
+    double stream_512;  /* S  the same with 512 bytes (8 cells)                         */
 };
 
 enum limits_which { LIMITS_LATENCY = 1, LIMITS_STREAM = 2 }; /* hop is in both */

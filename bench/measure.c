@@ -173,6 +173,13 @@ void figure_add_summary(struct figure *figure, const struct summary *summary, do
     figure->has_tail = true;
 }
 
+void figure_also(struct figure *figure, char in, double limit)
+{
+    int run = figure->n_runs - 1;
+    figure->also = in;
+    figure->also_ratio[run] = limit > 0 ? figure->value[run] / limit : 0;
+}
+
 static double median(const double *of, int n)
 {
     double sorted[BENCH_RUNS_MAX];
@@ -208,6 +215,14 @@ static const struct {
 
 enum { COLUMNS = 7, CELL = BENCH_NAME_MAX };
 
+/* Behind what `cell` says already. */
+static void add_ratio(char cell[CELL], const double *ratio, int n, char in)
+{
+    size_t len = strlen(cell);
+    if (in != 0 && extreme(ratio, n, -1) > 0)
+        snprintf(cell + len, CELL - len, "%s%.2f %c", len > 0 ? ", " : "", median(ratio, n), in);
+}
+
 static void fill_row(char row[COLUMNS][CELL], const struct figure *figure)
 {
     int n = figure->n_runs, decimals = units[figure->unit].decimals;
@@ -216,8 +231,8 @@ static void fill_row(char row[COLUMNS][CELL], const struct figure *figure)
     snprintf(row[1], CELL, "%.*f (%.*f..%.*f) %s", decimals, median(figure->value, n) / divisor, decimals,
              extreme(figure->value, n, -1) / divisor, decimals, extreme(figure->value, n, 1) / divisor,
              units[figure->unit].name);
-    if (figure->in != 0 && extreme(figure->ratio, n, -1) > 0)
-        snprintf(row[2], CELL, "%.2f %c", median(figure->ratio, n), figure->in);
+    add_ratio(row[2], figure->ratio, n, figure->in);
+    add_ratio(row[2], figure->also_ratio, n, figure->also);
     if (figure->has_tail) {
         snprintf(row[3], CELL, "%.*f", decimals, median(figure->p99, n) / divisor);
         snprintf(row[4], CELL, "%.*f", decimals, median(figure->p999, n) / divisor);

@@ -70,11 +70,12 @@ enum unit {
 struct figure {
     char name[BENCH_NAME_MAX];
     enum unit unit;
-    char in; /* the limit it is told in: 'H', 'W', 'S', 'A', 'B', 'M'; 0: none */
+    char in;   /* the limit it is told in: 'H', 'R', 'W', 'S', 'A', 'B', 'M', 'E'; 0: none */
+    char also; /* another one; 0: none */
     int n_runs;
     size_t count; /* samples behind it, all runs */
     bool has_tail;
-    double value[BENCH_RUNS_MAX], ratio[BENCH_RUNS_MAX];
+    double value[BENCH_RUNS_MAX], ratio[BENCH_RUNS_MAX], also_ratio[BENCH_RUNS_MAX];
     double p99[BENCH_RUNS_MAX], p999[BENCH_RUNS_MAX], max[BENCH_RUNS_MAX];
 };
 
@@ -87,6 +88,7 @@ struct table {
 struct figure *table_figure(struct table *table, const char *name, enum unit unit, char in);
 void figure_add(struct figure *figure, double value, double limit, size_t count);
 void figure_add_summary(struct figure *figure, const struct summary *summary, double limit);
+void figure_also(struct figure *figure, char in, double limit); /* what was added last, told in another limit, too */
 void table_print(const struct table *table, bool markdown);
 
 #endif

@@ -112,8 +112,8 @@ static void report(const struct placement *placement, const struct bench_options
     machine_print(stdout, placement, options->markdown ? "    " : "", evbus_version());
     printf("\n");
     table_print(table, options->markdown);
-    printf("\nruns: %d; a ratio to a limit (H hop, W wake, S stream, A append, B bare client, M MULTI) has both sides "
-           "from the same run\n\n",
+    printf("\nruns: %d; a ratio to a limit (H hop, R bare ring, W wake, S stream, A append, B bare client, M MULTI, "
+           "E evbus) has both sides from the same run\n\n",
            options->n_runs);
 }
 
