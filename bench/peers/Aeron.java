@@ -1,8 +1,8 @@
 // Aeron.java: Aeron IPC's two sides, run by peers_aeron.c: java -cp AERON_JAR Aeron.java ping|pong FOLDER CPU N_TRIPS N_EVENTS
 //
-//   driver   a media driver in ping's process; its threads sleep between two looks, as they do nothing for events that stay on this host
-//   warm     WARM round trips and as many events as are counted, so that the compiler has seen both loops; only these, so that each side's code
-//            is what it is for
+//   driver   a media driver in ping's process; its threads sleep for up to 0.1 ms between two looks. They move no event, but tell how far a
+//            sender may go
+//   warm     WARM round trips and as many events as are counted, so that the compiler has seen both loops
 //   trip     ping offers an event, pong offers the same bytes back, both poll without a pause
 //   stream   ping offers as fast as it can and tries again when the stream is full; pong takes, compares each byte, and tells its rate
 //
@@ -21,7 +21,7 @@ import org.agrona.concurrent.UnsafeBuffer;
 
 class Aeron {
     static final int WARM = 100_000, POLL = 256, SEQ_AT = 14, DIGITS = 16;
-    static final String CHANNEL = "aeron:ipc?term-length=1m";
+    static final String CHANNEL = "aeron:ipc?term-length=8m"; // half of it may be sent between two looks of the driver
 
     /** As payload_make() and payload_next() of own_bus.c. */
     static final class Payload {
@@ -131,7 +131,7 @@ class Aeron {
         boolean isPing = args[0].equals("ping");
         int trips = Integer.parseInt(args[3]), events = Integer.parseInt(args[4]);
         MediaDriver.Context driver = new MediaDriver.Context().aeronDirectoryName(args[1]).threadingMode(ThreadingMode.SHARED)
-            .sharedIdleStrategy(new BackoffIdleStrategy()).dirDeleteOnStart(true).dirDeleteOnShutdown(true);
+            .sharedIdleStrategy(new BackoffIdleStrategy(100, 10, 1_000, 100_000)).dirDeleteOnStart(true).dirDeleteOnShutdown(true);
         try (MediaDriver launched = isPing ? MediaDriver.launch(driver) : null;
              io.aeron.Aeron client = io.aeron.Aeron.connect(new Context().aeronDirectoryName(args[1]))) {
             Aeron side = new Aeron(client, isPing ? 1 : 2, isPing ? 2 : 1);

@@ -11,7 +11,8 @@
  * made for it and removed. Sides are processes, pinned to a processor each once the peer is open; where a thread of the peer's own or a daemon
  * works along and there is no processor for it, nothing is pinned. All come and go through two function pointers per event, a few ns that everybody pays.
  *
- * No time fails it; an event that is lost, repeated, changed or out of order does. Who waits for one that never comes is ended by SIGALRM. */
+ * No time fails it; an event that is lost, repeated, changed or out of order does. Who waits for one that never comes is ended by
+ * SIGALRM, a minute after the last that did. */
 #include "peers.h"
 
 #include "daemon.h"
@@ -19,7 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALARM_S = 60 };
+enum { ALARM_S = 60, ALARM_EVERY = 256 };
 
 size_t peers_choose(const struct peer_choice *all, const struct peer **out, size_t cap)
 {
@@ -50,11 +51,19 @@ static int side_open(struct peer_side *side, struct peer_job *job, int index, pe
     return 0;
 }
 
+/* Still alive: a slow disk may take its time. */
+static void move_alarm(struct peer_side *side)
+{
+    if (++side->n_moves % ALARM_EVERY == 0)
+        alarm(ALARM_S);
+}
+
 static int side_next(struct peer_side *side)
 {
     const struct peer *peer = side->job->peer;
     bool waits = !side->job->spins || peer->waits_spinning;
     int rc;
+    move_alarm(side);
     while ((rc = peer->receive(side, waits)) == PEER_NOTHING)
         ;
     return rc;
@@ -63,6 +72,7 @@ static int side_next(struct peer_side *side)
 static int side_send(struct peer_side *side)
 {
     const struct peer *peer = side->job->peer;
+    move_alarm(side);
     return (side->job->is_put ? peer->put : peer->send)(side, side->payload.text, side->payload.len);
 }
 

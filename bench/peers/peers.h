@@ -44,7 +44,7 @@ struct peer_side {
     struct samples *samples;
     struct payload payload; /* sent, or due */
     uint64_t taken_ns, since_ns;
-    size_t n_taken;
+    size_t n_taken, n_moves;
     bool is_last;
 };
 
