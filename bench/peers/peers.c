@@ -38,6 +38,11 @@ size_t peers_choose(const struct peer_choice *all, const struct peer **out, size
     return n;
 }
 
+static unsigned n_sides(const struct peer_job *job)
+{
+    return job->aim == PEER_SEND ? 1 : 2;
+}
+
 static int side_open(struct peer_side *side, struct peer_job *job, int index, peer_take *take, struct samples *samples)
 {
     *side = (struct peer_side){.job = job, .index = index, .take = take, .samples = samples};
@@ -47,7 +52,7 @@ static int side_open(struct peer_side *side, struct peer_job *job, int index, pe
         return 1;
     if (placement_is_enough(job->placement, job->peer->has_helper ? 3 : 2))
         placement_pin(job->placement, index);
-    barrier_wait(&job->barrier, job->aim == PEER_SEND ? 1 : 2);
+    barrier_wait(&job->barrier, n_sides(job));
     return 0;
 }
 
@@ -76,12 +81,22 @@ static int side_send(struct peer_side *side)
     return (side->job->is_put ? peer->put : peer->send)(side, side->payload.text, side->payload.len);
 }
 
+/* Whoever is done stays until all are: what is sent may be lost with its sender (ZeroMQ does that now and then). Asleep, as the other still
+ * measures. */
+static void await_others(struct peer_job *job)
+{
+    atomic_fetch_add_explicit(&job->n_done, 1, memory_order_acq_rel);
+    while (atomic_load_explicit(&job->n_done, memory_order_acquire) < n_sides(job))
+        usleep(1000);
+}
+
 static int side_close(struct peer_side *side)
 {
     const struct peer *peer = side->job->peer;
     bool receives = side->job->aim == PEER_ROUND_TRIP || side->index == 1;
     if (receives && peer->receive(side, false) != PEER_NOTHING)
         return fails("%s: more events than were sent, or one again", peer->name);
+    await_others(side->job);
     if (peer->close != NULL)
         peer->close(side);
     return 0;
@@ -208,7 +223,7 @@ static int job_run(struct peer_job *job, struct samples *samples)
     struct task task = {job, samples};
     int rc = peer->begin != NULL ? peer->begin(job) : 0;
     if (rc == 0)
-        rc = children_run(job->aim == PEER_SEND ? 1 : 2, role, &task);
+        rc = children_run((int)n_sides(job), role, &task);
     if (peer->end != NULL && peer->end(job) != 0 && rc == 0)
         rc = 1;
     if (rc != 0)

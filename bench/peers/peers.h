@@ -17,6 +17,7 @@ enum peer_aim {
  * have a copy of. */
 struct peer_job {
     struct barrier barrier;
+    _Atomic unsigned n_done;
     const struct placement *placement;
     const struct peer *peer;
     enum peer_aim aim;
