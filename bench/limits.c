@@ -17,7 +17,8 @@
  *   R  ring    half a round trip over two such rings, by as many cells each way as an event takes in a ring of cells with a header
  *              of its own: 2 for 64 bytes (a frame of 128), 9 for 512. One cell, without a header, stands beside them.
  *
- * All of it between the processors that the benchmark itself uses. No limit for two writers is measured: S has one. What is copied wrongly fails the run. */
+ * All of it between the processors that the benchmark itself uses. No limit for two writers is measured: S has one. What
+ * is copied wrongly fails the run. */
 #include "limits.h"
 
 #include <errno.h>

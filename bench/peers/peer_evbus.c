@@ -4,9 +4,11 @@
  *   reader   nothing is kept of what was read. Pinned, so that it loses nothing
  *   group    evbus_run_once(): the one member of a group that takes, handles and acknowledges each event, as a service does
  *   put      evbus_publish_batch() of BATCH
- *   disk     with ack disk: publish() returns once the event is synced, a batch once all of it is; of BATCH_DISK, as many as others may have under way
+ *   disk     with ack disk: publish() returns once the event is synced, a batch once all of it is; of BATCH_DISK, as many as others may have
+ *            under way
  *
- * Streams that do not spin wait as services do by default (EVBUS_WAIT_HYBRID). A full ring keeps senders waiting (timeout_ns). Each measurement has a bus of its own; whether it remembers is up to the benchmark. */
+ * Streams that do not spin wait as services do by default (EVBUS_WAIT_HYBRID). A full ring keeps senders waiting (timeout_ns).
+ * Each measurement has a bus of its own; whether it remembers is up to the benchmark. */
 #include "peers.h"
 
 #include <stdlib.h>

@@ -9,7 +9,8 @@
  *
  * The first tenth warms up and is not counted. Each measurement begins with a peer that has nothing in it: its queues, folders and daemons are
  * made for it and removed. Sides are processes, pinned to a processor each once the peer is open; where a thread of the peer's own or a daemon
- * works along and there is no processor for it, nothing is pinned. All come and go through two function pointers per event, a few ns that everybody pays.
+ * works along and there is no processor for it, nothing is pinned. All come and go through two function pointers per event, a few ns that
+ * everybody pays.
  *
  * No time fails it; an event that is lost, repeated, changed or out of order does. Who waits for one that never comes is ended by
  * SIGALRM, a minute after the last that did. */
@@ -85,6 +86,7 @@ static int side_send(struct peer_side *side)
  * measures. */
 static void await_others(struct peer_job *job)
 {
+    alarm(0); /* the other has one */
     atomic_fetch_add_explicit(&job->n_done, 1, memory_order_acq_rel);
     while (atomic_load_explicit(&job->n_done, memory_order_acquire) < n_sides(job))
         usleep(1000);
