@@ -47,7 +47,7 @@ struct sender {
     struct evbus_event event;
 };
 
-static const struct variant variant = {.payload_len = PAYLOAD, .is_ready = true};
+static const struct variant variant = {.payload_len = PAYLOAD, .envelope = READY};
 
 static int send_bare(struct sender *sender, uint64_t seq)
 {
@@ -233,7 +233,7 @@ static int measure(bool is_bare, double *inout_bare, const struct bench_options 
     if (redis_start(&redis, "everysec") != 0)
         return 1;
     job->redis = &redis;
-    job->n = 4000u / (options->quick ? 4 : 1);
+    job->n = options->quick ? 1000u : 3000u;
     job->n_warm = job->n / 9; /* the first tenth of both */
     job->epoch_ns = now_ns();
     job->samples = samples_new(job->n);
@@ -256,7 +256,7 @@ static int measure_all(const struct placement *placement, const struct bench_opt
 {
     int rc = 0;
     (void)placement;
-    for (int run = 0; run < options->n_runs && rc == 0; run++) {
+    for (int run = options->first_run; run < options->first_run + options->n_runs && rc == 0; run++) {
         double bare = 0;
         rc = measure(true, &bare, options, table, run);
         if (rc == 0)

@@ -252,7 +252,7 @@ struct sender {
     uint64_t last[N_PARTITIONS];
 };
 
-static const struct variant variant = {.payload_len = PAYLOAD, .is_ready = true};
+static const struct variant variant = {.payload_len = PAYLOAD, .envelope = READY};
 
 static int publish(struct sender *sender, size_t n)
 {
@@ -399,7 +399,7 @@ static int measure(struct job *out, const char *fsync, const struct bench_option
         return 1;
     job->redis = &redis;
     job->kind = out->kind;
-    job->n = 102400u / (options->quick ? 4 : 1); /* whole batches: redis-benchmark sends nothing else */
+    job->n = options->quick ? 25600u : 51200u; /* whole batches: redis-benchmark sends nothing else */
     job->n_warm = job->n / 8;
     int rc = children_run(1, role, job);
     if (redis_stop(&redis) != 0 && rc == 0)
@@ -475,7 +475,7 @@ static int measure_all(const struct placement *placement, const struct bench_opt
 {
     int rc = 0;
     (void)placement;
-    for (int run = 0; run < options->n_runs && rc == 0; run++) {
+    for (int run = options->first_run; run < options->first_run + options->n_runs && rc == 0; run++) {
         rc = measure_group(OUT_BARE, N_OUT, "everysec", options, table, run);
         if (rc == 0)
             rc = measure_group(OUT_BARE, N_OUT, "always", options, table, run);

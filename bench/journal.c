@@ -1,10 +1,12 @@
 /* journal.c: what does the journal cost, and what does the disk?
  *
- *   disk      1 and 8 threads publish with ack disk: they share fdatasyncs. Beside it, in the same run: a bare loop of pwrite and
- *             fdatasync of as many bytes into a file of the same folder. Events per fdatasync are the bus's own count
+ *   disk      1 and 8 threads publish with ack disk, one by one: they share fdatasyncs; 1 and 4 threads publish batches. Beside it, in the
+ *             same run: a bare loop of pwrite and fdatasync of as many bytes as an event has into a file of the same folder (D). Events per
+ *             fdatasync are the bus's own count
  *   append    one producer, ack memory, as fast as it goes: the keeper appends behind it
- *   replay    a reader, then a group, over a history that the page cache holds; and what a producer's p99 is while a group replays it,
- *             beside the same producer alone
+ *   replay    a reader, then a group, over a history that the page cache holds
+ *   paced     one producer, ack memory, 100,000 a second, from the intended time to publish()'s return: on a log without a journal, on one with
+ *             it, and while a group replays that one's history
  *
  * The folder is $EVBUS_STATE_DIR's, or one in the current folder: a tmpfs would measure nothing. */
 #include "measure.h"
@@ -24,11 +26,13 @@
 
 #define PAYLOAD     512
 #define THREADS_MAX 8
+#define BATCH_MAX   256
 
 static const char catalogue[] =
     "{\"namespace\":\"bench\",\"open\":true,\"defaults\":{\"partitions\":1,\"ring\":\"4MiB\",\"payload_max\":\"64KiB\"}"
     ","
-    "\"topics\":{\"bench.disk.sent\":{},\"bench.memory.sent\":{}},\"logs\":{\"bench.disk\":{\"ack\":\"disk\"}}}";
+    "\"topics\":{\"bench.disk.sent\":{},\"bench.memory.sent\":{},\"bench.plain.sent\":{}},"
+    "\"logs\":{\"bench.disk\":{\"ack\":\"disk\"},\"bench.plain\":{\"journal\":false}}}";
 
 static char bus_name[64], folder[512];
 
@@ -50,16 +54,20 @@ static char *payload_of(void)
     return text;
 }
 
+static struct evbus_event event_of(const char *topic)
+{
+    return (struct evbus_event){.size = sizeof(struct evbus_event),
+                                .topic = topic,
+                                .payload = payload_of(),
+                                .payload_is_checked = true,
+                                .key = "k",
+                                .timeout_ns = 10000000000};
+}
+
 static int publish(struct evbus *bus, const char *topic)
 {
-    return evbus_publish(bus,
-                         &(struct evbus_event){.size = sizeof(struct evbus_event),
-                                               .topic = topic,
-                                               .payload = payload_of(),
-                                               .payload_is_checked = true,
-                                               .key = "k",
-                                               .timeout_ns = 10000000000},
-                         NULL);
+    struct evbus_event event = event_of(topic);
+    return evbus_publish(bus, &event, NULL);
 }
 
 static uint64_t syncs_of(struct evbus *bus)
@@ -74,19 +82,30 @@ static uint64_t syncs_of(struct evbus *bus)
 
 /* --- disk ---------------------------------------------------------------------------------------------------------------- */
 
+/* What is measured, line by line of the table: so many threads, each so many events at a time. */
+static const struct load {
+    int n_threads;
+    size_t batch;
+    size_t n; /* batches per thread */
+} loads[] = {{1, 1, 2000}, {8, 1, 2000}, {1, 32, 1000}, {1, BATCH_MAX, 800}, {4, BATCH_MAX, 400}};
+
 struct writer {
     struct evbus *bus;
     struct samples *samples;
-    size_t n;
+    size_t n, batch;
     int rc;
 };
 
 static void *write_events(void *context)
 {
     struct writer *writer = context;
+    struct evbus_event events[BATCH_MAX];
+    for (size_t i = 0; i < writer->batch; i++)
+        events[i] = event_of("bench.disk.sent");
     for (size_t i = 0; i < writer->n && writer->rc == 0; i++) {
         uint64_t start = now_ns();
-        writer->rc = publish(writer->bus, "bench.disk.sent");
+        writer->rc = writer->batch == 1 ? evbus_publish(writer->bus, events, NULL)
+                                        : evbus_publish_batch(writer->bus, events, writer->batch, NULL, NULL);
         samples_add(writer->samples, now_ns() - start);
     }
     return NULL;
@@ -111,24 +130,29 @@ static int measure_bare(const struct bench_options *options, struct table *table
     unlink(path);
     samples_save(options->raw, samples, "bare fdatasync", run);
     struct summary summary = samples_summary(samples);
-    figure_add_summary(table_figure(table, "bare pwrite + fdatasync, one thread", UNIT_US, 0), &summary, 0);
+    figure_add_summary(table_figure(table, "D: bare pwrite + fdatasync, one thread", UNIT_US, 0), &summary, 0);
     *out_p50 = summary.p50;
     samples_free(samples);
     return 0;
 }
 
 static int measure_disk(struct evbus *bus, const struct bench_options *options, struct table *table, int run,
-                        int n_threads, size_t n, double bare_p50)
+                        const struct load *load, double bare_p50)
 {
+    int n_threads = load->n_threads;
+    size_t n = load->n / (options->quick ? 4 : 1);
     struct writer writers[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
     struct samples *all = samples_new(n * (size_t)n_threads);
-    char name[BENCH_NAME_MAX];
+    char name[BENCH_NAME_MAX], what[80], batches[40] = "";
     if (all == NULL)
         return fails("no memory");
+    if (load->batch > 1)
+        snprintf(batches, sizeof batches, ", batches of %zu", load->batch);
+    snprintf(what, sizeof what, "ack disk, %d thread%s%s", n_threads, n_threads == 1 ? "" : "s", batches);
     uint64_t syncs = syncs_of(bus), start = now_ns();
     for (int i = 0; i < n_threads; i++) {
-        writers[i] = (struct writer){.bus = bus, .samples = samples_new(n), .n = n};
+        writers[i] = (struct writer){.bus = bus, .samples = samples_new(n), .n = n, .batch = load->batch};
         if (writers[i].samples == NULL || pthread_create(&threads[i], NULL, write_events, &writers[i]) != 0)
             return fails("no thread");
     }
@@ -142,14 +166,15 @@ static int measure_disk(struct evbus *bus, const struct bench_options *options, 
     }
     double took_s = (double)(now_ns() - start) / 1e9;
     uint64_t n_syncs = syncs_of(bus) - syncs;
-    samples_save(options->raw, all, "publish, ack disk", run);
+    size_t n_events = all->n * load->batch;
+    snprintf(name, sizeof name, "publish, %s", what);
+    samples_save(options->raw, all, name, run);
     struct summary summary = samples_summary(all);
-    snprintf(name, sizeof name, "publish, ack disk, %d thread%s", n_threads, n_threads == 1 ? "" : "s");
-    figure_add_summary(table_figure(table, name, UNIT_US, 0), &summary, bare_p50);
-    snprintf(name, sizeof name, "events/s, ack disk, %d thread%s", n_threads, n_threads == 1 ? "" : "s");
-    figure_add(table_figure(table, name, UNIT_MILLIONS_PER_S, 0), (double)all->n / took_s, 0, all->n);
-    fprintf(stderr, "run %d: %d threads: %.1f events per fdatasync\n", run + 1, n_threads,
-            n_syncs != 0 ? (double)all->n / (double)n_syncs : 0.0);
+    figure_add_summary(table_figure(table, name, UNIT_US, 'D'), &summary, bare_p50);
+    snprintf(name, sizeof name, "events/s, %s", what);
+    figure_add(table_figure(table, name, UNIT_MILLIONS_PER_S, 0), (double)n_events / took_s, 0, n_events);
+    fprintf(stderr, "run %d: %s: %.1f events per fdatasync\n", run + 1, what,
+            n_syncs != 0 ? (double)n_events / (double)n_syncs : 0.0);
     samples_free(all);
     return 0;
 }
@@ -263,12 +288,15 @@ static void *replay(void *context)
 }
 
 static int measure_beside(struct evbus *bus, const struct bench_options *options, struct table *table, int run,
-                          size_t n, bool has_group)
+                          size_t n, const char *topic, bool has_group)
 {
     struct replaying replaying = {.n = 0};
     pthread_t thread;
     struct samples *samples = samples_new(n);
-    const char *name = has_group ? "publish while a group replays history" : "publish, the same producer alone";
+    bool has_journal = strcmp(topic, "bench.memory.sent") == 0;
+    const char *name = has_group     ? "publish, paced, while a group replays history"
+                       : has_journal ? "publish, paced, journal on"
+                                     : "publish, paced, no journal";
     if (samples == NULL || (has_group && pthread_create(&thread, NULL, replay, &replaying) != 0))
         return fails("no thread");
     while (has_group && atomic_load(&replaying.n) < 1000)
@@ -277,7 +305,7 @@ static int measure_beside(struct evbus *bus, const struct bench_options *options
     for (size_t i = 0; i < n; i++) {
         then += 10000; /* 100,000 a second */
         spin_until(then);
-        if (publish(bus, "bench.memory.sent") != EVBUS_OK)
+        if (publish(bus, topic) != EVBUS_OK)
             return fails("publish: %s", evbus_message(bus));
         samples_add(samples, now_ns() - then);
     }
@@ -303,10 +331,8 @@ static int measure_run(const struct bench_options *options, struct table *table,
     if (bus == NULL)
         return 1;
     int rc = measure_bare(options, table, run, 2000 / divide, &bare_p50);
-    if (rc == 0)
-        rc = measure_disk(bus, options, table, run, 1, 2000 / divide, bare_p50);
-    if (rc == 0)
-        rc = measure_disk(bus, options, table, run, 8, 2000 / divide, bare_p50);
+    for (size_t i = 0; i < sizeof loads / sizeof loads[0] && rc == 0; i++)
+        rc = measure_disk(bus, options, table, run, &loads[i], bare_p50);
     if (rc == 0)
         rc = measure_append(bus, table, 400000 / divide);
     if (rc == 0)
@@ -314,9 +340,11 @@ static int measure_run(const struct bench_options *options, struct table *table,
     if (rc == 0)
         rc = measure_group(bus, table, 400000 / divide);
     if (rc == 0)
-        rc = measure_beside(bus, options, table, run, 100000 / divide, false);
+        rc = measure_beside(bus, options, table, run, 100000 / divide, "bench.plain.sent", false);
     if (rc == 0)
-        rc = measure_beside(bus, options, table, run, 100000 / divide, true);
+        rc = measure_beside(bus, options, table, run, 100000 / divide, "bench.memory.sent", false);
+    if (rc == 0)
+        rc = measure_beside(bus, options, table, run, 100000 / divide, "bench.memory.sent", true);
     evbus_close(bus);
     return rc;
 }
@@ -337,7 +365,7 @@ int main(int argc, char **argv)
     if (mkdir(folder, 0700) != 0 || realpath(folder, NULL) == NULL)
         return fails("%s: cannot make it", folder);
     setenv("EVBUS_STATE_DIR", folder, 1);
-    for (int run = 0; run < options.n_runs && rc == 0; run++) {
+    for (int run = options.first_run; run < options.first_run + options.n_runs && rc == 0; run++) {
         struct evbus_init_options made = {.size = sizeof made, .bus = bus_name, .catalogue = catalogue};
         rc = evbus_init(&made) == EVBUS_OK ? measure_run(&options, &table, run)
                                            : fails("evbus_init: %s", evbus_message(NULL));
@@ -346,10 +374,5 @@ int main(int argc, char **argv)
     rmdir(folder);
     if (rc != 0)
         return rc;
-    printf(options.markdown ? "**%s**\n\n" : "%s\n\n", question);
-    machine_print(stdout, &placement, options.markdown ? "    " : "", evbus_version());
-    printf("\n");
-    table_print(&table, options.markdown);
-    printf("\nruns: %d; a ratio is to the bare fdatasync loop's p50 of the same run\n\n", options.n_runs);
-    return 0;
+    return table_report(&table, &options, &placement, evbus_version(), question);
 }

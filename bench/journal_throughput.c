@@ -302,7 +302,7 @@ static int produce(struct job *job, int index)
     payload_make(&payload, job->variant.payload_len, p);
     struct evbus_event event = event_make(&job->variant, TOPIC, payload.text);
     event.key_len = KEY_LEN;
-    if (job->variant.is_ready)
+    if (job->variant.envelope == READY)
         event.id[7] = (uint8_t)index; /* no two producers give the same */
     join_in(job, index);
     for (size_t i = 1; i <= job->n_warm + job->n; i++) {
@@ -334,16 +334,16 @@ static const struct kind {
     bool has_files;
     struct variant variant;
 } kinds[] = {
-    {.variant = {300, true}},
-    {.has_files = true, .variant = {300, true}},
-    {.n_producers = 1, .variant = {300, true}},
-    {.n_producers = 1, .variant = {300, false}},
-    {.n_producers = 2, .variant = {300, true}},
-    {.variant = {512, true}},
-    {.has_files = true, .variant = {512, true}},
-    {.n_producers = 1, .variant = {512, true}},
-    {.n_producers = 1, .variant = {512, false}},
-    {.n_producers = 2, .variant = {512, true}},
+    {.variant = {300, READY}},
+    {.has_files = true, .variant = {300, READY}},
+    {.n_producers = 1, .variant = {300, READY}},
+    {.n_producers = 1, .variant = {300, FULL}},
+    {.n_producers = 2, .variant = {300, READY}},
+    {.variant = {512, READY}},
+    {.has_files = true, .variant = {512, READY}},
+    {.n_producers = 1, .variant = {512, READY}},
+    {.n_producers = 1, .variant = {512, FULL}},
+    {.n_producers = 2, .variant = {512, READY}},
 };
 
 static void name_figure(char *name, size_t cap, const struct kind *kind, bool is_crowded)
@@ -354,7 +354,7 @@ static void name_figure(char *name, size_t cap, const struct kind *kind, bool is
     else
         snprintf(name, cap, "evbus journaled and acked, %u producer%s%s, %zu B, %s", kind->n_producers,
                  kind->n_producers == 1 ? "" : "s", is_crowded ? " (crowded)" : "", kind->variant.payload_len,
-                 kind->variant.is_ready ? "ready" : "full");
+                 envelope_name(kind->variant.envelope));
 }
 
 static void add_figures(const struct job *job, const char *name, size_t n_all, double *inout_bare,
@@ -384,7 +384,7 @@ static int measure(const struct kind *kind, double *inout_bare, const struct pla
     if (job == NULL)
         return fails("no memory");
     unsigned n_producers = kind->n_producers, n_roles = n_producers == 0 ? 1 : n_producers + 1;
-    size_t n_all = 800000u / (options->quick ? 4 : 1);
+    size_t n_all = options->quick ? 200000u : 400000u;
     job->placement = placement;
     job->n_producers = n_producers;
     job->has_files = kind->has_files;
@@ -413,7 +413,7 @@ static int measure(const struct kind *kind, double *inout_bare, const struct pla
 static int measure_all(const struct placement *placement, const struct bench_options *options, struct table *table)
 {
     int rc = 0;
-    for (int run = 0; run < options->n_runs && rc == 0; run++) {
+    for (int run = options->first_run; run < options->first_run + options->n_runs && rc == 0; run++) {
         double bare = 0;
         for (size_t k = 0; k < sizeof kinds / sizeof kinds[0] && rc == 0; k++)
             rc = measure(&kinds[k], &bare, placement, options, table, run);

@@ -17,7 +17,8 @@
  *               where the handler begins, and pong publishes in its handler. Each event is acknowledged when its handler
  *               returns, before the next is taken: behind the figure where ping waits, in it where events queue.
  *   ready       the caller gives id and time and says that the payload is JSON: what the bus itself costs
- *   full        the library makes the id, takes the time, checks the JSON: what a service pays
+ *   stamped     the library makes the id and takes the time
+ *   full        it checks the JSON, too: what a service pays
  *
  * 64 and 512 bytes of payload. The first tenth warms up and is not counted. A sample carries half a clock_gettime().
  *
@@ -279,7 +280,7 @@ static const struct kind {
     {"group block, paced 20,000/s", true, paced_role, EVBUS_WAIT_BLOCK, UNIT_US, 'W', 10000, 0},
 };
 
-static const struct variant variants[] = {{64, true}, {64, false}, {512, true}, {512, false}};
+static const struct variant variants[] = {{64, READY}, {64, STAMPED}, {64, FULL}, {512, READY}, {512, FULL}};
 
 static int measure(const struct kind *kind, const struct variant *variant, const struct limits *limits,
                    const struct placement *placement, const struct bench_options *options, struct table *table, int run)
@@ -289,7 +290,7 @@ static int measure(const struct kind *kind, const struct variant *variant, const
     struct task task = {shared_new(sizeof *task.job), samples_new(n)};
     int rc = 1;
     snprintf(name, sizeof name, "evbus %s, %zu B, %s", kind->name, variant->payload_len,
-             variant->is_ready ? "ready" : "full");
+             envelope_name(variant->envelope));
     if (task.job == NULL || task.samples == NULL) {
         fails("no memory for samples");
         goto done;
@@ -321,7 +322,7 @@ done:
 static int measure_all(const struct placement *placement, const struct bench_options *options, struct table *table)
 {
     int rc = 0;
-    for (int run = 0; run < options->n_runs && rc == 0; run++) {
+    for (int run = options->first_run; run < options->first_run + options->n_runs && rc == 0; run++) {
         struct limits limits;
         rc = limits_measure(&limits, LIMITS_LATENCY, placement, options, table, run);
         for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)

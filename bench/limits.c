@@ -252,11 +252,13 @@ static int latency_limit(const char *name, int (*role)(void *, int), size_t n, u
     return rc;
 }
 
-static int stream_limit(const char *name, uint32_t n_cells, size_t n, double *out, const struct placement *placement,
-                        const struct bench_options *options, struct table *table, int run)
+int limits_stream(double *out, size_t payload_len, size_t n, const struct placement *placement,
+                  const struct bench_options *options, struct table *table, int run)
 {
     struct job job = {0};
-    int rc = measure_job(&job, stream_role, n, n_cells, placement);
+    char name[BENCH_NAME_MAX];
+    snprintf(name, sizeof name, "S: bare stream, %zu B", payload_len);
+    int rc = measure_job(&job, stream_role, n, (uint32_t)(payload_len / sizeof(struct cell)), placement);
     if (rc == 0) {
         *out = (double)(n - n / 10) * 1e9 / (double)job.bench->took_ns;
         figure_add(table_figure(table, name, UNIT_MILLIONS_PER_S, 0), *out, 0, n);
@@ -292,9 +294,8 @@ int limits_measure(struct limits *out, unsigned which, const struct placement *p
         rc = latency_limit("W: bare futex wake", wake_role, 4000 / share, 0, UNIT_US, &out->wake_ns, placement, options,
                            table, run);
     if (rc == 0 && (which & LIMITS_STREAM))
-        rc = stream_limit("S: bare stream, 64 B", 1, 3000000 / share, &out->stream_64, placement, options, table, run);
+        rc = limits_stream(&out->stream_64, 64, 3000000 / share, placement, options, table, run);
     if (rc == 0 && (which & LIMITS_STREAM))
-        rc = stream_limit("S: bare stream, 512 B", 8, 1500000 / share, &out->stream_512, placement, options, table,
-                          run);
+        rc = limits_stream(&out->stream_512, 512, 1500000 / share, placement, options, table, run);
     return rc;
 }

@@ -21,4 +21,8 @@ enum limits_which { LIMITS_LATENCY = 1, LIMITS_STREAM = 2 }; /* hop is in both *
 int limits_measure(struct limits *out, unsigned which, const struct placement *placement,
                    const struct bench_options *options, struct table *table, int run);
 
+/* S of any size, of n events. Adds its line. */
+int limits_stream(double *out, size_t payload_len, size_t n, const struct placement *placement,
+                  const struct bench_options *options, struct table *table, int run);
+
 #endif

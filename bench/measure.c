@@ -22,11 +22,13 @@
 
 int bench_options_parse(struct bench_options *options, int argc, char **argv, const char *what, int *out_exit)
 {
-    static const struct option known[] = {{"quick", no_argument, NULL, 'q'},    {"runs", required_argument, NULL, 'r'},
-                                          {"markdown", no_argument, NULL, 'm'}, {"raw", required_argument, NULL, 'w'},
-                                          {"help", no_argument, NULL, 'h'},     {NULL, 0, NULL, 0}};
-    const char *raw_path = NULL;
-    int n_runs = 0;
+    static const struct option known[] = {
+        {"quick", no_argument, NULL, 'q'},         {"runs", required_argument, NULL, 'r'},
+        {"markdown", no_argument, NULL, 'm'},      {"raw", required_argument, NULL, 'w'},
+        {"figures", required_argument, NULL, 'g'}, {"first", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    const char *raw_path = NULL, *figures_path = NULL;
+    int n_runs = 0, first = 1;
     *options = (struct bench_options){0};
     for (int c; (c = getopt_long(argc, argv, "h", known, NULL)) != -1;) {
         switch (c) {
@@ -39,6 +41,16 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv, co
         case 'w':
             raw_path = optarg;
             break;
+        case 'g':
+            figures_path = optarg;
+            break;
+        case 'f':
+            first = atoi(optarg);
+            if (first >= 1)
+                break;
+            fprintf(stderr, "--first %s: 1 or more\n", optarg);
+            *out_exit = 2;
+            return 1;
         case 'r':
             n_runs = atoi(optarg);
             if (n_runs >= 1 && n_runs <= BENCH_RUNS_MAX)
@@ -48,19 +60,25 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv, co
             return 1;
         default:
             fprintf(c == 'h' ? stdout : stderr,
-                    "usage: %s [--quick] [--runs N] [--markdown] [--raw FILE]\n\n%s\n\n"
-                    "  --quick     3 repetitions with a quarter of the events, instead of 5\n"
-                    "  --runs N    so many repetitions\n"
-                    "  --markdown  print the table as Markdown\n"
-                    "  --raw FILE  keep every sample: a line per figure and run, in the order of time\n",
+                    "usage: %s [--quick] [--runs N] [--first N] [--markdown] [--raw FILE] [--figures FILE]\n\n%s\n\n"
+                    "  --quick         3 repetitions with a quarter of the events, instead of 5\n"
+                    "  --runs N        so many repetitions\n"
+                    "  --first N       what the first of them is called, instead of 1\n"
+                    "  --markdown      print the table as Markdown\n"
+                    "  --raw FILE      keep every sample: a line per figure and run, in the order of time\n"
+                    "  --figures FILE  write the table's figures as well, a line of tab-separated fields per figure "
+                    "and run\n",
                     argv[0], what);
             *out_exit = c == 'h' ? 0 : 2;
             return 1;
         }
     }
     options->n_runs = n_runs != 0 ? n_runs : options->quick ? 3 : 5;
-    if (raw_path != NULL && (options->raw = fopen(raw_path, "w")) == NULL) {
-        *out_exit = fails("%s: %s", raw_path, strerror(errno));
+    options->first_run = first - 1;
+    if ((raw_path != NULL && (options->raw = fopen(raw_path, "w")) == NULL) ||
+        (figures_path != NULL && (options->figures = fopen(figures_path, "w")) == NULL)) {
+        *out_exit = fails("%s: %s", figures_path != NULL && options->raw != NULL ? figures_path : raw_path,
+                          strerror(errno));
         return 1;
     }
     return 0;
@@ -241,7 +259,7 @@ static void fill_row(char row[COLUMNS][CELL], const struct figure *figure)
     snprintf(row[6], CELL, "%zu", figure->count);
 }
 
-void table_print(const struct table *table, bool markdown)
+static void print(const struct table *table, bool markdown)
 {
     static const char *const headings[COLUMNS] = {"figure", "median (min..max)", "in limits", "p99", "p99.9", "max",
                                                   "count"};
@@ -262,4 +280,46 @@ void table_print(const struct table *table, bool markdown)
         if (i == 0 && markdown)
             puts("|---|---:|---:|---:|---:|---:|---:|");
     }
+}
+
+/* Times in ns, rates per second; what a figure has not is left empty. */
+static void save_figures(FILE *to, const struct table *table, int first_run)
+{
+    fputs("figure\tunit\trun\tvalue\tlimit\tratio\tp99\tp99.9\tmax\tcount\n", to);
+    for (size_t i = 0; i < table->n; i++) {
+        const struct figure *figure = &table->figures[i];
+        for (int run = 0; run < figure->n_runs; run++) {
+            fprintf(to, "%s\t%s\t%d\t%.6g\t", figure->name, units[figure->unit].name, first_run + run + 1,
+                    figure->value[run]);
+            if (figure->in != 0 && figure->ratio[run] > 0)
+                fprintf(to, "%c\t%.6g\t", figure->in, figure->ratio[run]);
+            else
+                fputs("\t\t", to);
+            if (figure->has_tail)
+                fprintf(to, "%.6g\t%.6g\t%.6g\t", figure->p99[run], figure->p999[run], figure->max[run]);
+            else
+                fputs("\t\t\t", to);
+            fprintf(to, "%zu\n", figure->count / (size_t)figure->n_runs);
+        }
+    }
+}
+
+int table_report(const struct table *table, const struct bench_options *options, const struct placement *placement,
+                 const char *version, const char *question)
+{
+    printf(options->markdown ? "**%s**\n\n" : "%s\n\n", question);
+    machine_print(stdout, placement, options->markdown ? "    " : "", version);
+    printf("\n");
+    print(table, options->markdown);
+    printf("\nruns: %d; a ratio to a limit (H hop, R bare ring, W wake, S stream, A append, D fdatasync, B bare "
+           "client, M MULTI, "
+           "E evbus) has both sides from the same run\n\n",
+           options->n_runs);
+    if (options->figures != NULL) {
+        machine_print(options->figures, placement, "# ", version);
+        save_figures(options->figures, table, options->first_run);
+        if (fclose(options->figures) != 0)
+            return fails("the figures could not be written");
+    }
+    return options->raw == NULL || fclose(options->raw) == 0 ? 0 : fails("the raw samples could not be written");
 }

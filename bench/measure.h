@@ -8,15 +8,17 @@
 #include <stdio.h>
 
 #define BENCH_RUNS_MAX    64
-#define BENCH_FIGURES_MAX 48
+#define BENCH_FIGURES_MAX 96
 #define BENCH_NAME_MAX    96
 
 /* As given on the command line, the same for every benchmark. */
 struct bench_options {
     int n_runs;    /* repetitions, each with its own limits */
+    int first_run; /* what the first of them is called, from 0: bench/run calls a program once per repetition */
     bool quick;    /* fewer repetitions of a quarter of the events */
     bool markdown; /* print the table as Markdown */
     FILE *raw;     /* NULL: keep no samples */
+    FILE *figures; /* NULL; else what the table shows, for bench/report.py */
 };
 
 /* 0; else the program's exit code is in *out_exit: it printed its usage. */
@@ -84,11 +86,16 @@ struct table {
     size_t n;
 };
 
-/* The figure of this name, made when it is new. Values are in ns, bytes, or events or bytes per second. limit 0: it was not measured. */
+/* The figure of this name, made when it is new. Values are in ns, or events or bytes per second. limit 0: it was not measured. */
 struct figure *table_figure(struct table *table, const char *name, enum unit unit, char in);
 void figure_add(struct figure *figure, double value, double limit, size_t count);
 void figure_add_summary(struct figure *figure, const struct summary *summary, double limit);
 void figure_also(struct figure *figure, char in, double limit); /* what was added last, told in another limit, too */
-void table_print(const struct table *table, bool markdown);
+
+struct placement;
+
+/* Prints question, machine and table; writes the figures. 0, or 1: they, or the raw samples, could not be written. */
+int table_report(const struct table *table, const struct bench_options *options, const struct placement *placement,
+                 const char *version, const char *question);
 
 #endif

@@ -1,7 +1,8 @@
 /* own_bus.c: the private bus of a benchmark, and the payloads that go through it.
  *
  *   bus       made from the catalogue below, rings of the default size, one partition per log but for TOPIC_OF_KEYS; groups
- *             are made by their first member and end with the last. Removed by who made it. Its name carries the pid, so benchmarks run side by side and never touch a bus in use.
+ *             are made by their first member and end with the last. The log bench.many has six topics and a ring of 8 MiB. Removed by
+ *             who made it. Its name carries the pid, so benchmarks run side by side and never touch a bus in use.
  *             Every process opens it as a service does, volunteering for keeper; only `wait` differs.
  *   journal   none, but where the benchmark asks for one: then in a folder of its own in $EVBUS_STATE_DIR, or in the current
  *             folder, as a tmpfs would measure nothing
@@ -32,8 +33,15 @@ static const char catalogue[] = "{\"namespace\":\"bench\","
                                 "\"topics\":{"
                                 "\"bench.ping.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
                                 "\"bench.pong.sent\":{\"producers\":[\"bench\"],\"groups\":[]},"
-                                "\"" TOPIC_OF_KEYS "\":{\"producers\":[\"bench\"],\"groups\":[]}},"
-                                "\"logs\":{\"bench.keys\":{\"partitions\":4}}}"; /* N_PARTITIONS */
+                                "\"" TOPIC_OF_KEYS "\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"bench.many.one\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"bench.many.two\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"bench.many.three\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"bench.many.four\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"bench.many.five\":{\"producers\":[\"bench\"],\"groups\":[]},"
+                                "\"bench.many.six\":{\"producers\":[\"bench\"],\"groups\":[]}},"
+                                "\"logs\":{\"bench.keys\":{\"partitions\":4}," /* N_PARTITIONS */
+                                "\"bench.many\":{\"ring\":\"8MiB\"}}}";
 
 static char bus_name[64];  /* these are set before the children are forked */
 static char twin_name[64]; /* "": there is none */
@@ -105,18 +113,6 @@ const char *own_bus_twin_anew(void)
     return NULL;
 }
 
-static void report(const struct placement *placement, const struct bench_options *options, const struct table *table,
-                   const char *question)
-{
-    printf(options->markdown ? "**%s**\n\n" : "%s\n\n", question);
-    machine_print(stdout, placement, options->markdown ? "    " : "", evbus_version());
-    printf("\n");
-    table_print(table, options->markdown);
-    printf("\nruns: %d; a ratio to a limit (H hop, R bare ring, W wake, S stream, A append, B bare client, M MULTI, "
-           "E evbus) has both sides from the same run\n\n",
-           options->n_runs);
-}
-
 int own_bus_benchmark(int argc, char **argv, const char *question, bool has_journal,
                       int (*measure_all)(const struct placement *, const struct bench_options *, struct table *))
 {
@@ -134,11 +130,7 @@ int own_bus_benchmark(int argc, char **argv, const char *question, bool has_jour
         return 1;
     rc = measure_all(&placement, &options, &table);
     clear_away();
-    if (rc == 0)
-        report(&placement, &options, &table, question);
-    if (options.raw != NULL && fclose(options.raw) != 0)
-        return fails("the raw samples could not be written");
-    return rc;
+    return rc == 0 ? table_report(&table, &options, &placement, evbus_version(), question) : rc;
 }
 
 static struct evbus *open_bus(const char *name, enum evbus_wait wait)
@@ -274,6 +266,12 @@ bool payload_equals(const struct payload *expected, const struct evbus_delivery 
            memcmp(delivery->payload, expected->text, expected->len) == 0;
 }
 
+const char *envelope_name(enum envelope envelope)
+{
+    static const char *const names[] = {[FULL] = "full", [READY] = "ready", [STAMPED] = "stamped"};
+    return names[envelope];
+}
+
 struct evbus_event event_make(const struct variant *variant, const char *topic, const char *payload_text)
 {
     struct timespec now;
@@ -282,10 +280,10 @@ struct evbus_event event_make(const struct variant *variant, const char *topic, 
                                 .payload = payload_text,
                                 .payload_len = variant->payload_len,
                                 .timeout_ns = PATIENCE_NS / 100};
-    if (variant->is_ready) {
+    event.payload_is_checked = variant->envelope != FULL;
+    if (variant->envelope == READY) {
         clock_gettime(CLOCK_REALTIME, &now);
         event.timestamp_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-        event.payload_is_checked = true;
         event_next(&event, variant);
     }
     return event;
@@ -294,7 +292,7 @@ struct evbus_event event_make(const struct variant *variant, const char *topic, 
 void event_next(struct evbus_event *event, const struct variant *variant)
 {
     uint64_t number;
-    if (!variant->is_ready)
+    if (variant->envelope != READY)
         return; /* all zero stays all zero: the library makes one */
     memcpy(&number, event->id + 8, sizeof number);
     number++;

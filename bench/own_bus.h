@@ -10,7 +10,7 @@
 #define PATIENCE_NS 10000000000u /* what comes later than this is lost */
 
 #define PAYLOAD_MIN 64
-#define PAYLOAD_MAX 512
+#define PAYLOAD_MAX 8192
 #define DIGITS      16
 
 /* A payload of exactly `len` bytes: {"p":0,"seq":"0000000000000001","at":"0000000000000000","x":"x..."} */
@@ -19,11 +19,16 @@ struct payload {
     char text[PAYLOAD_MAX];
 };
 
-/* What a variant fills in itself. */
+/* Who fills in what. FULL: the library makes the id, takes the time and checks the JSON: what a service pays. READY: the caller gives id and
+ * time, and says that it is JSON: what the bus itself costs. STAMPED: the library makes the id and takes the time. */
+enum envelope { FULL, READY, STAMPED };
+
 struct variant {
     size_t payload_len;
-    bool is_ready; /* id and time are given and the JSON is the caller's word; else the library makes and checks them */
+    enum envelope envelope;
 };
+
+const char *envelope_name(enum envelope envelope);
 
 /* main() of a benchmark: options, a bus of its own, all runs, the report; the bus is removed whatever happens, a signal
  * included. measure_all returns as children_run(). */

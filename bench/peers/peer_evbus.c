@@ -58,7 +58,7 @@ static int open_side(struct peer_side *side)
 {
     const struct peer_job *job = side->job;
     const struct kind *kind = job->peer->variant;
-    const struct variant variant = {.payload_len = job->len, .is_ready = true};
+    const struct variant variant = {.payload_len = job->len, .envelope = READY};
     bool receives = job->aim == PEER_ROUND_TRIP || side->index == 1;
     struct bus *bus = calloc(1, sizeof *bus);
     if (bus == NULL)
@@ -92,7 +92,7 @@ static void close_side(struct peer_side *side)
 
 static struct evbus_event *next_event(struct bus *bus, const void *payload)
 {
-    static const struct variant variant = {.is_ready = true};
+    static const struct variant variant = {.envelope = READY};
     event_next(&bus->event, &variant);
     bus->event.payload = payload;
     return &bus->event;
