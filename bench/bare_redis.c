@@ -101,13 +101,11 @@ void bare_words(const char *stream, size_t payload_len, uint64_t seq, char words
 
 static bool add_event(struct bare_requests *to, enum bare_way way, char words[BARE_WORDS][BARE_WORD_MAX])
 {
-    /* Those that append.lua wants of each event: origin and partition are the batch's, names it has itself. */
-    static const unsigned travel[] = {4, 6, 8, 10, 12, 14, 20, 22};
+    /* Those that append.lua wants of each event: the rest is the batch's, which is one run, and names it has itself. */
+    static const unsigned travel[] = {4, 8, 12, 14, 20};
     const char *texts[BARE_WORDS];
     size_t n = 0;
     if (way == BARE_SCRIPT) {
-        texts[n++] = "1";
-        texts[n++] = "0";
         for (size_t i = 0; i < sizeof travel / sizeof travel[0]; i++)
             texts[n++] = words[travel[i]];
         return add_texts(to, texts, n);
@@ -118,15 +116,18 @@ static bool add_event(struct bare_requests *to, enum bare_way way, char words[BA
 }
 
 static bool begin_batch(struct bare_requests *to, enum bare_way way, const char *stream, const char *mark,
-                        const char *sha, size_t n)
+                        const char *sha, char first[BARE_WORDS][BARE_WORD_MAX], size_t n)
 {
+    char count[24];
     if (way == BARE_XADD)
         return true;
     if (way == BARE_MULTI)
         return add_array(to, 1) && add_text(to, "MULTI");
-    const char *const texts[] = {"EVALSHA", sha, "2", stream, mark, "1", "1", ORIGIN, "0"};
+    snprintf(count, sizeof count, "%zu", n);
+    const char *const texts[] = {"EVALSHA", sha, "2",   stream,    mark,     "1",       "1", ORIGIN,
+                                 "0",       "1", count, first[22], first[6], first[10], "0"};
     size_t n_texts = sizeof texts / sizeof texts[0];
-    return add_array(to, n_texts + 10 * n) && add_texts(to, texts, n_texts);
+    return add_array(to, n_texts + 5 * n) && add_texts(to, texts, n_texts);
 }
 
 static bool end_batch(struct bare_requests *to, enum bare_way way, const char *mark, const char *position)
@@ -156,7 +157,8 @@ bool bare_prepare(struct bare_requests *out, enum bare_way way, const char *stre
     snprintf(mark, sizeof mark, "evbus:{%s}:mark:" ORIGIN ":0", stream);
     for (size_t done = 0; done < n;) {
         size_t n_batch = n - done < BARE_BATCH ? n - done : BARE_BATCH;
-        if (!begin_batch(out, way, stream, mark, script_sha, n_batch))
+        bare_words(stream, payload_len, first + done, words);
+        if (!begin_batch(out, way, stream, mark, script_sha, words, n_batch))
             return false;
         for (size_t i = 0; i < n_batch; i++) {
             bare_words(stream, payload_len, first + done + i, words);

@@ -20,7 +20,7 @@ void bytes_written(struct bytes *bytes, const char *end); /* they have been, up 
 void bytes_add_bytes(struct bytes *bytes, const struct bytes *from);
 __attribute__((format(printf, 2, 3))) void bytes_print(struct bytes *bytes, const char *format, ...);
 
-static inline const char *bytes_front(const struct bytes *bytes)
+static inline char *bytes_front(const struct bytes *bytes)
 {
     return bytes->memory + bytes->start;
 }

@@ -16,7 +16,7 @@ struct entry_field {
     size_t value_len;
 };
 
-/* Values point into the event, into `origin`, or into `texts`. */
+/* Values point into the event, into `origin`, or into `texts`; names are constants: one name is one pointer. */
 struct entry {
     size_t n;
     struct entry_field fields[ENTRY_FIELDS_MAX];

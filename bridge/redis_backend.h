@@ -18,6 +18,18 @@
 #define REDIS_REPLY_MAX ((size_t)64 << 20)
 #define REDIS_SHA_LEN   40
 
+/* Events of one stream, each the next one's prev, with the same type, version and further fields: see append.lua. */
+struct redis_run {
+    size_t n;      /* events; 0: there is none */
+    size_t n_at;   /* where that number stands in `arguments`: it is put there with each event */
+    size_t stream; /* which of the batch's, from 1 */
+    uint64_t last; /* position */
+    char topic[REDIS_NAME_SIZE];
+    char version[16];
+    size_t n_more;
+    const char *more[ENTRY_FIELDS_MAX]; /* names of further fields, as entry.c has them */
+};
+
 /* One batch that is made. Its command is put together when it is sent: how many keys it has is known only then. */
 struct redis_batch {
     bool is_open;
@@ -29,6 +41,7 @@ struct redis_batch {
     struct bytes keys; /* formatted */
     struct bytes arguments;
     struct bytes command; /* all of it, when it is sent */
+    struct redis_run run; /* the last one in it */
     size_t n_arguments;
     size_t n_events;
 };

@@ -9,6 +9,7 @@
  * for all that Redis had written when the command before it was done, whoever wrote it.
  *
  * Checked by tests/broker/test_redis_append.c. */
+#include "decimal.h"
 #include "redis_backend.h"
 #include "redis_error.h"
 #include "redis_scripts.h"
@@ -172,7 +173,7 @@ bool redis_begin(struct backend *backend, const char *log, uint32_t partition, u
         return false;
     bytes_clear(&batch->keys);
     bytes_clear(&batch->arguments);
-    batch->n_streams = batch->n_arguments = batch->n_events = 0;
+    batch->n_streams = batch->n_arguments = batch->n_events = batch->run.n = 0;
     snprintf(batch->log, sizeof batch->log, "%s", log);
     batch->partition = partition;
     batch->epoch = epoch;
@@ -204,24 +205,72 @@ static size_t stream_of(struct redis_backend *redis, const char *name)
     return batch->n_streams;
 }
 
-static void add_field(struct redis_batch *batch, const char *text, size_t len)
+static void add_field(struct redis_batch *batch, const struct entry_field *field)
 {
-    redis_format_text(&batch->arguments, text, len);
+    redis_format_text(&batch->arguments, field->value, field->value_len);
     batch->n_arguments++;
 }
 
-static void add_number(struct redis_batch *batch, size_t number)
+static void add_number(struct redis_batch *batch, uint64_t number)
 {
     redis_format_number(&batch->arguments, number);
     batch->n_arguments++;
 }
 
+/* Where the entry has them: see ENTRY_COMMON. */
+enum { ID, TYPE, TIMESTAMP, VERSION, PAYLOAD, KEY, POSITION = 8 };
+
+#define COUNT_DIGITS 4 /* of a run's events: batch_events is 1000 at most */
+
+static bool is_text(const struct entry_field *field, const char *text)
+{
+    return strlen(text) == field->value_len && memcmp(text, field->value, field->value_len) == 0;
+}
+
+/* May the event stand in the run that is there? */
+static bool goes_on(const struct redis_run *run, size_t stream, const struct entry *entry, uint64_t position,
+                    uint64_t prev)
+{
+    if (run->n == 0 || run->stream != stream || run->last != prev || position <= prev ||
+        run->n_more != entry->n - ENTRY_COMMON || !is_text(&entry->fields[VERSION], run->version) ||
+        !is_text(&entry->fields[TYPE], run->topic))
+        return false;
+    for (size_t i = 0; i < run->n_more; i++)
+        if (run->more[i] != entry->fields[ENTRY_COMMON + i].name)
+            return false;
+    return true;
+}
+
+static void begin_run(struct redis_batch *batch, size_t stream, const struct entry *entry, uint64_t prev)
+{
+    struct redis_run *run = &batch->run;
+    run->n = 0;
+    run->stream = stream;
+    run->n_more = entry->n - ENTRY_COMMON;
+    snprintf(run->topic, sizeof run->topic, "%s", entry->fields[TYPE].value);
+    snprintf(run->version, sizeof run->version, "%s", entry->fields[VERSION].value);
+    add_number(batch, stream);
+    redis_format_text(&batch->arguments, "0000", COUNT_DIGITS);
+    batch->n_arguments++;
+    run->n_at = bytes_len(&batch->arguments) - strlen("\r\n") - COUNT_DIGITS;
+    add_number(batch, prev);
+    add_field(batch, &entry->fields[TYPE]);
+    add_field(batch, &entry->fields[VERSION]);
+    add_number(batch, run->n_more);
+    for (size_t i = 0; i < run->n_more; i++) {
+        const struct entry_field *field = &entry->fields[ENTRY_COMMON + i];
+        run->more[i] = field->name;
+        redis_format_text(&batch->arguments, field->name, field->name_len);
+        batch->n_arguments++;
+    }
+}
+
 bool redis_add(struct backend *backend, const struct evbus_delivery *event, uint64_t prev)
 {
-    static const size_t travel[] = {0, 1, 2, 3,
-                                    4, 5, 8, 9}; /* of the common fields; origin and partition are the batch's */
+    static const size_t travel[] = {ID, TIMESTAMP, PAYLOAD, KEY, POSITION}; /* the run has the rest in common */
     struct redis_backend *redis = redis_of(backend);
     struct redis_batch *batch = &redis->batch;
+    struct redis_run *run = &batch->run;
     const char *name = redis->config->layout == CONFIG_LAYOUT_LOG ? batch->log : event->topic;
     struct entry entry;
     size_t len = event->payload_len;
@@ -236,14 +285,16 @@ bool redis_add(struct backend *backend, const struct evbus_delivery *event, uint
     if (stream == 0)
         return false;
     entry_write(event, redis->origin, prev, &entry);
-    add_number(batch, stream);
-    add_number(batch, entry.n - ENTRY_COMMON);
+    if (!goes_on(run, stream, &entry, event->position, prev))
+        begin_run(batch, stream, &entry, prev);
     for (size_t i = 0; i < sizeof travel / sizeof travel[0]; i++)
-        add_field(batch, entry.fields[travel[i]].value, entry.fields[travel[i]].value_len);
-    for (size_t i = ENTRY_COMMON; i < entry.n; i++) {
-        add_field(batch, entry.fields[i].name, entry.fields[i].name_len);
-        add_field(batch, entry.fields[i].value, entry.fields[i].value_len);
-    }
+        add_field(batch, &entry.fields[travel[i]]);
+    for (size_t i = ENTRY_COMMON; i < entry.n; i++)
+        add_field(batch, &entry.fields[i]);
+    run->n++;
+    run->last = event->position;
+    if (!batch->arguments.is_broken)
+        decimal_put_padded(bytes_front(&batch->arguments) + run->n_at, run->n, COUNT_DIGITS);
     batch->n_events++;
     return true;
 }

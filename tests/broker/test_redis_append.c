@@ -74,6 +74,60 @@ Test(redis_append, further_fields_stand_behind_them)
     bridgehead_close(head);
 }
 
+/* What events have in common travels once, so each that has something else must not get what the one before it had. */
+Test(redis_append, what_an_event_has_of_its_own_is_no_other_ones)
+{
+    static const char trace[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    static const struct {
+        uint16_t major;
+        const char *traceparent, *correlation, *expected;
+    } rows[] = {
+        {1, NULL, NULL, " version 1.0 payload 1 key k origin " BRIDGEHEAD_ORIGIN " partition 3 position 4 prev 0"},
+        {1, NULL, NULL, " version 1.0 payload 1 key k origin " BRIDGEHEAD_ORIGIN " partition 3 position 8 prev 4"},
+        {1, trace, NULL, " position 12 prev 8 traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+        {1, trace, "c1",
+         " prev 12 traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 correlationId c1"},
+        {1, NULL, "c2", " position 20 prev 16 correlationId c2"},
+        {1, NULL, "c3", " position 24 prev 20 correlationId c3"},
+        {2, NULL, "c3",
+         " version 2.0 payload 1 key k origin " BRIDGEHEAD_ORIGIN " partition 3 position 28 prev 24 correlationId c3"},
+        {1, NULL, NULL, " version 1.0 payload 1 key k origin " BRIDGEHEAD_ORIGIN " partition 3 position 32 prev 28"},
+    };
+    enum { N = sizeof rows / sizeof rows[0] };
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start(server.url);
+    for (size_t end = 5; end <= N; end += N - 5) { /* the second time what is there ends within a run */
+        cr_assert(head->backend->class->begin(head->backend, BRIDGEHEAD_LOG, 3, 1, 1));
+        for (size_t i = 0; i < end; i++) {
+            const struct evbus_version version = {.major = rows[i].major, .payload = "1", .payload_len = 1};
+            const struct evbus_delivery event = {.topic = TOPIC,
+                                                 .versions = &version,
+                                                 .n_versions = 1,
+                                                 .timestamp_ns = 1,
+                                                 .key = "k",
+                                                 .key_len = 1,
+                                                 .payload = "1",
+                                                 .payload_len = 1,
+                                                 .partition = 3,
+                                                 .position = 4 * (i + 1),
+                                                 .traceparent = rows[i].traceparent,
+                                                 .correlation_id = rows[i].correlation};
+            cr_assert(head->backend->class->add(head->backend, &event, 4 * i));
+        }
+        cr_assert(head->backend->class->send(head->backend, end));
+        cr_assert(bridgehead_await(head, head->ticket == end));
+        cr_assert_eq(head->result, BACKEND_OK, "%s", head->append_why);
+    }
+    for (size_t i = 0; i < N; i++) {
+        const char *entry = redis_server_ask(
+            &server, "EVAL return(table.concat(redis.call('XRANGE','%s','-','+')[%zu][2],'\\32')) 0", TOPIC, i + 1);
+        size_t len = strlen(entry), n = strlen(rows[i].expected);
+        cr_assert(len > n && strcmp(entry + len - n, rows[i].expected) == 0, "%zu: %s", i, entry);
+    }
+    cr_assert_eq(redis_server_number(&server, "XLEN %s", TOPIC), N);
+    bridgehead_close(head);
+}
+
 Test(redis_append, a_payload_is_any_bytes)
 {
     struct redis_server server = redis_server_start(NULL);
