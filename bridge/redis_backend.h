@@ -21,7 +21,7 @@
 /* Events of one stream, each the next one's prev, with the same type, version and further fields: see append.lua. */
 struct redis_run {
     size_t n;      /* events; 0: there is none */
-    size_t n_at;   /* where that number stands in `arguments`: it is put there with each event */
+    size_t n_at;   /* where that number is to stand in `arguments` */
     size_t stream; /* which of the batch's, from 1 */
     uint64_t last; /* position */
     char topic[REDIS_NAME_SIZE];

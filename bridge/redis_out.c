@@ -241,10 +241,19 @@ static bool goes_on(const struct redis_run *run, size_t stream, const struct ent
     return true;
 }
 
+/* How many they are is known now. */
+static void end_run(struct redis_batch *batch)
+{
+    struct redis_run *run = &batch->run;
+    if (run->n > 0 && !batch->arguments.is_broken)
+        decimal_put_padded(bytes_front(&batch->arguments) + run->n_at, run->n, COUNT_DIGITS);
+    run->n = 0;
+}
+
 static void begin_run(struct redis_batch *batch, size_t stream, const struct entry *entry, uint64_t prev)
 {
     struct redis_run *run = &batch->run;
-    run->n = 0;
+    end_run(batch);
     run->stream = stream;
     run->n_more = entry->n - ENTRY_COMMON;
     snprintf(run->topic, sizeof run->topic, "%s", entry->fields[TYPE].value);
@@ -293,8 +302,6 @@ bool redis_add(struct backend *backend, const struct evbus_delivery *event, uint
         add_field(batch, &entry.fields[i]);
     run->n++;
     run->last = event->position;
-    if (!batch->arguments.is_broken)
-        decimal_put_padded(bytes_front(&batch->arguments) + run->n_at, run->n, COUNT_DIGITS);
     batch->n_events++;
     return true;
 }
@@ -395,6 +402,7 @@ bool redis_send(struct backend *backend, uint64_t ticket)
     if (!batch->is_open || !redis->is_here)
         return false;
     batch->is_open = false;
+    end_run(batch);
     struct sent *sent = calloc(1, sizeof *sent);
     if (sent == NULL)
         return false;
