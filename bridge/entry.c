@@ -60,6 +60,7 @@ enum field {
     N_FIELDS = MORE + 2 * (EVBUS_VERSIONS_MAX - 1)
 };
 static_assert((int)TRACEPARENT == ENTRY_COMMON, "the common ones come first");
+static_assert((int)ORIGIN == ENTRY_ORIGIN, "entry.h says so");
 static_assert((int)N_FIELDS <= ENTRY_FIELDS_MAX, "all fit");
 static_assert(sizeof((struct entry *)NULL)->texts >= UUID_STR_LEN + 2 * sizeof "2026-02-01T09:30:00.123Z" +
                                                          EVBUS_VERSIONS_MAX * sizeof "65535.65535" +

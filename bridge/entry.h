@@ -7,6 +7,7 @@
 #define ENTRY_FIELDS_MAX 48
 #define ENTRY_COMMON \
     10 /* always there, in this order: eventId eventType timestamp version payload key origin partition position prev */
+#define ENTRY_ORIGIN 6 /* which of them */
 
 /* Neither name nor value ends with a NUL that counts. */
 struct entry_field {

@@ -614,16 +614,15 @@ static bool is_missing(const struct ingress *ingress, const struct mark *mark, c
     return false;
 }
 
-/* As our own egress writes it: known before all of it is read, for where much goes out as much comes back. */
+/* As our own egress writes it, its origin in the seventh field: known before all of it is read, for where much goes out as much comes back.
+ * What says our origin in another way is found by look_at(). */
 static bool is_our_own(const struct ingress *ingress, const struct backend_entry *entry)
 {
-    for (size_t i = 0; i < entry->n_fields; i++) {
-        const struct entry_field *field = &entry->fields[i];
-        if (field->name_len == strlen("origin") && memcmp(field->name, "origin", field->name_len) == 0)
-            return field->value_len == sizeof ingress->origin_text - 1 &&
-                   memcmp(field->value, ingress->origin_text, field->value_len) == 0;
-    }
-    return false;
+    static const char name[] = "origin";
+    const struct entry_field *field = &entry->fields[ENTRY_ORIGIN];
+    return entry->n_fields > ENTRY_ORIGIN && field->name_len == sizeof name - 1 &&
+           memcmp(field->name, name, sizeof name - 1) == 0 && field->value_len == sizeof ingress->origin_text - 1 &&
+           memcmp(field->value, ingress->origin_text, field->value_len) == 0;
 }
 
 /* is_old: we have read it already, and look once more for what is missing. */
@@ -719,10 +718,11 @@ bool ingress_arrived(struct ingress *ingress, const char *name, const struct bac
         return false;
     bool is_log = ingress->config->layout == CONFIG_LAYOUT_LOG;
     struct load load = {.stream = stream};
+    bool is_old = stream->id[0] != '\0';
     for (size_t i = 0; i < n; i++) {
         char why[EVBUS_ERROR_MAX + 1] = "";
         int rc = EVBUS_OK;
-        bool is_old = stream->id[0] != '\0' && ingress->backend->class->id_compare(entries[i].id, stream->id) <= 0;
+        is_old = is_old && ingress->backend->class->id_compare(entries[i].id, stream->id) <= 0; /* they are in order */
         if (is_old && stream->reading != ANEW)
             continue; /* taken when it came before */
         if (!is_old && stream->reading == ANEW) {
