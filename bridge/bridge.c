@@ -1,6 +1,6 @@
 /* bridge.c: a bus, a mirror of it, a broker, and what goes between them.
  *
- *     stands by     evbus_mirror_lead() four times a second; no connection to the broker
+ *     stands by     evbus_mirror_lead() four times a second, for the leader may die; no connection to the broker
  *     leads         recall (checkpoint.c), then the broker is opened; then by turns: lead | catalogue | backend | egress | ingress |
  *                   checkpoint | trim
  *     leads no more closes the broker at once, and stands by: whoever leads now goes on where the bus and the broker say that we are
@@ -24,9 +24,10 @@
 #include <string.h>
 #include <uuid.h>
 
-#define LEAD_NS      (250 * NS_PER_MS)
-#define CATALOGUE_NS NS_PER_S
-#define REPORT_NS    (60 * NS_PER_S)
+#define LEAD_NS (250 * NS_PER_MS)
+#define CATALOGUE_NS \
+    NS_PER_S /* a leader looks at all once a second: who is fenced is told by bus and broker, when it matters */
+#define REPORT_NS (60 * NS_PER_S)
 
 struct bridge {
     struct evbus *bus;
@@ -376,12 +377,10 @@ static int turn(struct bridge *bridge, uint64_t now, uint64_t *out_due_ns)
     bool is_fenced = (bridge->egress != NULL && egress_is_fenced(bridge->egress)) ||
                      (bridge->ingress != NULL && ingress_is_fenced(bridge->ingress));
     if (now >= bridge->lead_ns || is_fenced) {
-        bridge->lead_ns = now + LEAD_NS;
+        char why[HEALTH_WHY_MAX];
         if ((rc = lead(bridge)) != EVBUS_OK)
             return rc;
-    }
-    if (bridge->lead_ns == now + LEAD_NS) {
-        char why[HEALTH_WHY_MAX];
+        bridge->lead_ns = now + (bridge->leads ? CATALOGUE_NS : LEAD_NS);
         if (bridge->egress != NULL && bridge->leads)
             egress_look_at_lag(bridge->egress, now);
         (void)health_is_ready(bridge->health, now, why);
