@@ -10,7 +10,9 @@
  *   spread   a topic of N_PARTITIONS, over which the keys go
  *   in       events of another bus stand in the stream, evbus-bridge starts; time begins when a first part can be read on the bus, and ends with
  *            the last. B here: a client that reads the stream by XREAD COUNT 256, as the bridge does, and looks at each entry
- *   CPU      of the whole process evbus-bridge, threads of the library's included, by the kernel's clock of it
+ *   CPU      of the whole process evbus-bridge, threads of the library's included, by the kernel's clock of it; and of redis-server, likewise, which is
+ *            what all of them wait for where a processor is idle
+ *   fsync    each setting of Redis' appendfsync: no, everysec, always
  *
  * Each measurement has a bus, a redis-server and a file of its own, and the order goes round by one with each run. Nothing is pinned: bridge,
  * Redis, producer, keeper and Redis' fsync share the processors as they would elsewhere. What is in the stream, or comes from the reader, is compared with
@@ -425,6 +427,12 @@ static bool is_of_bridge(enum kind kind)
     return kind != OUT_BENCHMARK && kind >= OUT && kind != IN_BARE;
 }
 
+/* What the goals speak of. */
+static bool is_goal(enum kind kind)
+{
+    return kind == OUT_BARE || kind == OUT_MULTI || kind == OUT;
+}
+
 static void add_figures(const struct job *jobs, enum kind first, enum kind end, const char *fsync, struct table *table)
 {
     char name[BENCH_NAME_MAX];
@@ -446,12 +454,18 @@ static void add_figures(const struct job *jobs, enum kind first, enum kind end, 
             figure_add(table_figure(table, name, UNIT_NS, 0), (double)jobs[kind].cpu_ns / (double)jobs[kind].n, 0,
                        jobs[kind].n);
         }
+    for (enum kind kind = first; kind < end; kind++)
+        if (is_goal(kind)) {
+            snprintf(name, sizeof name, "%s, %s: CPU of Redis per event", names[kind], fsync);
+            figure_add(table_figure(table, name, UNIT_NS, 0), (double)jobs[kind].redis_cpu_ns / (double)jobs[kind].n, 0,
+                       jobs[kind].n);
+        }
 }
 
-/* --quick: of `always` what the goals speak of. */
+/* Of `no`, and with --quick of `always`: what the goals speak of. */
 static bool is_left_out(enum kind kind, const char *fsync, const struct bench_options *options)
 {
-    return options->quick && strcmp(fsync, "always") == 0 && kind != OUT_BARE && kind != OUT_MULTI && kind != OUT;
+    return !is_goal(kind) && (strcmp(fsync, "no") == 0 || (options->quick && strcmp(fsync, "always") == 0));
 }
 
 static int measure_group(enum kind first, enum kind end, const char *fsync, const struct bench_options *options,
@@ -476,7 +490,9 @@ static int measure_all(const struct placement *placement, const struct bench_opt
     int rc = 0;
     (void)placement;
     for (int run = options->first_run; run < options->first_run + options->n_runs && rc == 0; run++) {
-        rc = measure_group(OUT_BARE, N_OUT, "everysec", options, table, run);
+        rc = measure_group(OUT_BARE, N_OUT, "no", options, table, run);
+        if (rc == 0)
+            rc = measure_group(OUT_BARE, N_OUT, "everysec", options, table, run);
         if (rc == 0)
             rc = measure_group(OUT_BARE, N_OUT, "always", options, table, run);
         if (rc == 0)

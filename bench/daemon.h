@@ -37,7 +37,7 @@ struct redis {
     char socket[80];
 };
 
-/* fsync: everysec, always; NULL: it keeps nothing in files. Answers once this returns 0; else all is cleared away. */
+/* fsync: no, everysec, always; NULL: it keeps nothing in files. Answers once this returns 0; else all is cleared away. */
 int redis_start(struct redis *out, const char *fsync);
 int redis_stop(struct redis *redis);
 
