@@ -7,7 +7,7 @@
 #include <hiredis/hiredis.h>
 
 /* As evbus.conf has them by default: batch_events, batches. */
-enum { BARE_BATCH = 64, BARE_UNDER_WAY = 4 };
+enum { BARE_BATCH = 128, BARE_UNDER_WAY = 4 };
 
 #define BARE_KEY_LEN 4
 void bare_key(uint64_t seq, char out[BARE_KEY_LEN + 1]); /* which key the seq-th event has, whoever sends it */

@@ -138,7 +138,7 @@ const struct config_key config_keys[] = {
     {.name = "out", FIELD(out), .kind = CONFIG_FLAG, .initial = "yes"},
     {.name = "in", FIELD(in), .kind = CONFIG_FLAG, .initial = "yes"},
     {.name = "start", FIELD(start), .kind = CONFIG_CHOICE, .choices = starts, .initial = "earliest"},
-    {.name = "batch_events", FIELD(batch_events), .kind = CONFIG_COUNT, .least = 1, .most = 1000, .initial = "64", .is_live = true},
+    {.name = "batch_events", FIELD(batch_events), .kind = CONFIG_COUNT, .least = 1, .most = 1000, .initial = "128", .is_live = true},
     {.name = "batch_bytes", FIELD(batch_bytes), .kind = CONFIG_BYTES, .least = 4 * KIB, .most = 64 * KIB * KIB, .initial = "1MiB",
      .is_live = true},
     {.name = "linger", FIELD(linger_ns), .kind = CONFIG_DURATION, .least = 1000, .most = 10 * NS_PER_S, .is_zero_fine = true,
