@@ -24,10 +24,9 @@
 #include <string.h>
 #include <uuid.h>
 
-#define LEAD_NS (250 * NS_PER_MS)
-#define CATALOGUE_NS \
-    NS_PER_S /* a leader looks at all once a second: who is fenced is told by bus and broker, when it matters */
-#define REPORT_NS (60 * NS_PER_S)
+#define LEAD_NS      (250 * NS_PER_MS)
+#define CATALOGUE_NS NS_PER_S /* and whether we still lead: bus and broker tell who is fenced when it matters */
+#define REPORT_NS    (60 * NS_PER_S)
 
 struct bridge {
     struct evbus *bus;

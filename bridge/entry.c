@@ -118,8 +118,8 @@ struct date {
     uint32_t year, month, day;
 };
 
-/* Of a day since 1970, in years that begin with March: so the leap day is a year's last. gmtime_r() knows it as well, and looks at time zones first:
- * it was a tenth of what an event costs us. */
+/* Of a day since 1970, in years that begin with March: so the leap day is a year's last. gmtime_r() knows it as well, and
+ * looks at time zones first: it was a tenth of what an event costs us. */
 static struct date date_of(uint32_t days)
 {
     const uint32_t from_0 = 719468, of_400_years = 146097; /* 1970-01-01, since 0000-03-01 */

@@ -614,8 +614,8 @@ static bool is_missing(const struct ingress *ingress, const struct mark *mark, c
     return false;
 }
 
-/* As our own egress writes it, its origin in the seventh field: known before all of it is read, for where much goes out as much comes back.
- * What says our origin in another way is found by look_at(). */
+/* As our own egress writes it: known before all of it is read, for where much goes out as much comes back. What says our
+ * origin in another way is found by look_at(). */
 static bool is_our_own(const struct ingress *ingress, const struct backend_entry *entry)
 {
     static const char name[] = "origin";
