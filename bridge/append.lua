@@ -23,8 +23,8 @@
 -- Ids are given by the millisecond, and a stream may be evicted and begun anew within one: ids would be given twice, and
 -- readers, and marks, would take the new entry for the old one. So a stream begins a millisecond ahead.
 --
--- Positions are texts: Lua's numbers are doubles. What an argument costs is that Redis makes it an object, and then a text of
--- Lua's, each byte of it hashed: a ninth of all for each hundred bytes. So the ten names stand here and do not travel, and
+-- Positions are texts: Lua's numbers are doubles. An argument costs that Redis makes an object of it, and then a text of Lua's,
+-- each byte of which is hashed: five arguments fewer were an eighth of all. So the ten names stand here and do not travel, and
 -- what a run has in common travels once. Checked by tests/broker/test_redis_append.c.
 
 local ARGV, call, unpack = ARGV, redis.pcall, unpack -- looked up once: an event needs them several times
