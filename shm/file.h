@@ -33,6 +33,9 @@ int file_read(int fd, const char *path, void *bytes, size_t len, uint64_t offset
 int file_copy(int from, const char *from_path, int to, const char *to_path, uint64_t at, uint64_t until,
               struct error *err);
 
+/* Bytes that have been written set out for the disk, and nobody waits: a file_sync() later has less to do. */
+void file_begin_sync(int fd, size_t len, uint64_t offset);
+
 /* On disk, with what is needed to read it again. */
 int file_sync(int fd, const char *path, struct error *err);
 

@@ -235,6 +235,11 @@ int segment_read(const struct segment *segment, uint64_t pos, uint64_t *cells, s
     return rc;
 }
 
+void segment_begin_sync(const struct segment *segment, uint64_t pos, size_t n_cells)
+{
+    file_begin_sync(segment->fd, n_cells * CELL_BYTES, segment_offset(segment, pos));
+}
+
 int segment_sync(const struct segment *segment, struct error *err)
 {
     return file_sync(segment->fd, segment->path, err);

@@ -56,6 +56,9 @@ int segment_write(const struct segment *segment, uint64_t pos, const uint64_t *c
 int segment_read(const struct segment *segment, uint64_t pos, uint64_t *cells, size_t n_cells, size_t *out_n_cells,
                  struct error *err);
 
+/* Cells that have been written set out for the disk; nobody waits. segment_sync() has less to do then, and tells what fails. */
+void segment_begin_sync(const struct segment *segment, uint64_t pos, size_t n_cells);
+
 int segment_sync(const struct segment *segment, struct error *err);
 
 /* Another file for the same positions, of another name, empty; and what stands below `until` in the first one, copied. */

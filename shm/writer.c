@@ -15,7 +15,8 @@
  *   failed   fdatasync: what it should have brought to disk may be gone from the page cache, and a second one would say that all is
  *            well. So the file is made anew beside, all of it, synced, and takes the name. Until then `synced` stands still [J4d]
  *   ceiling  no position at or behind it is used before a higher one is on disk [J1]
- *   order    a file is synced before the next one is begun: `synced` needs one descriptor
+ *   order    a file is synced before the next one is begun: `synced` needs one descriptor. What is appended sets out for the disk
+ *            behind the append, so that little is left to the sync, in which nothing is appended; who is told what failed is that sync
  *
  * Why that is enough. journaled is moved after the bytes are in the page cache, so whoever is overtaken in the ring finds them there
  * [FILE]; released never passes it, nor in a log whose readers wait for the disk `synced` (ring.c): so what a failed sync may have
@@ -40,6 +41,7 @@
 #include <unistd.h>
 
 #define LOOK_CELLS     (4 * COPIER_CELLS_MAX)   /* of one partition, before the others are looked at */
+#define BEHIND_CELLS   (UINT64_C(1) << 13)      /* 512 KiB: what is appended sets out for the disk in such pieces */
 #define SYNC_NS        (200 * CLOCK_NS_PER_MS)  /* what is appended is on disk after so long, though nobody waits */
 #define MARK_NS        (1000 * CLOCK_NS_PER_MS) /* and how far that is, so often */
 #define RETRY_FIRST_NS (50 * CLOCK_NS_PER_MS)   /* after a failure; then doubled */
@@ -52,6 +54,7 @@ struct part {
     struct segment segment;
     uint32_t mark;        /* its entry among the marks */
     uint64_t pos;         /* all before it is written by us, or was synced when we began */
+    uint64_t begun;       /* all before it has set out for the disk, or is there */
     uint64_t due_ns;      /* when it must be synced; 0: all of it is */
     struct copier copier; /* its `unseen`: of what is written and not synced, where readers wait for that */
     bool has_failed_sync; /* the file must be made anew */
@@ -269,6 +272,10 @@ static enum writer_did append(struct writer *writer, struct part *part, uint64_t
     if (!part->has_failed_sync)
         went_well(writer, part);
     *out_more = move(writer, &part->ring->head->journaled, part->pos);
+    if (part->pos - part->begun >= BEHIND_CELLS) {
+        segment_begin_sync(&part->segment, part->begun, part->pos - part->begun);
+        part->begun = part->pos;
+    }
     return *out_more ? WRITER_WROTE : WRITER_DEPOSED;
 }
 
@@ -336,6 +343,7 @@ static enum writer_did sync_part(struct writer *writer, struct part *part, uint6
     }
     part->has_failed_sync = false;
     part->due_ns = 0;
+    part->begun = part->pos;
     atomic_fetch_add_explicit(&ring->head->syncs, 1, memory_order_relaxed);
     if (!move(writer, &ring->head->synced, part->pos)) /* edge SYNC, from: what is on disk */
         return WRITER_DEPOSED;
@@ -518,6 +526,7 @@ static int add_log(struct writer *writer, uint32_t l, const struct mark *marks, 
             rc = error_set(err, EVBUS_EFENCED, "somebody else keeps the bus by now");
             break;
         }
+        part->begun = part->pos;
         sweep(part); /* after the stamps: whoever made them cannot give them a name any more */
         const struct mark *found = marks_find(marks, n_marks, log->name, p);
         if (marks != NULL && (found == NULL ? ceiling != 0 : found->ceiling < ceiling))
