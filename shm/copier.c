@@ -85,14 +85,9 @@ static enum copier_got get(struct copier *copier, uint64_t pos, size_t room, uin
     uint64_t word;
     enum ring_seen seen = ring_look(ring, pos, &word);
     if (seen == RING_COMMITTED) {
-        struct frame_header *header = (struct frame_header *)out;
         if (word_cells(word) > room)
             return COPIER_NO_ROOM;
-        seen = ring_copy_header(ring, pos, header);
-        if (seen == RING_COMMITTED && header->n_cells != word_cells(word))
-            seen = RING_CORRUPT;
-        if (seen == RING_COMMITTED)
-            seen = ring_copy_rest(ring, pos, out);
+        seen = ring_copy(ring, pos, word_cells(word), out);
     }
     switch (seen) {
     case RING_COMMITTED:

@@ -69,6 +69,9 @@ enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct fr
 /* Copies its further cells behind the header's copy at the front of `frame`, checked. As ring_copy_header(). */
 enum ring_seen ring_copy_rest(const struct ring *ring, uint64_t pos, uint64_t *frame);
 
+/* Copies all of a committed frame, as long as the word says that ring_look() gave, checked. As ring_copy_header(). */
+enum ring_seen ring_copy(const struct ring *ring, uint64_t pos, uint32_t n_cells, uint64_t *frame);
+
 /* How long a claim may block before it is cancelled, ns: doubled for each cancel in a row of its slot [R10]. */
 uint64_t ring_patience_ns(const struct ring *ring, uint64_t word);
 
