@@ -6,7 +6,7 @@
  *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
  *              sleepers that slept through two looks although something came: ring [D5]     room: release [R6, R7]
  *              the journal: append, sync, ceilings (writer.c); rung by who waits for the disk, or when it is behind; indexes when
- *              there is nothing else to do (indexer.c)
+ *              nothing was to be appended for a look's time (indexer.c)
  *            else it joins the sleepers of every log, for all topics, and sleeps on its bell, on the lock words of the others
  *            (a death wakes it) and on its stop word
  *   nobody   depends on it for more than speed: readers cancel and bury what blocks them, producers release what they
@@ -72,6 +72,7 @@ struct keeper {
     bool is_late;          /* a later term keeps the files, though the seat is ours */
     struct writer *writer; /* NULL: the bus has no journal, or its folder fails */
     struct indexer indexer;
+    uint64_t wrote_ns; /* when something was appended or synced last */
     bool has_told_writer;
     char *saved;      /* the groups' states as they are on disk; NULL: not of this term */
     uint64_t digest;  /* of those; read before them */
@@ -186,7 +187,9 @@ static bool look_after_journal(struct keeper *keeper, uint64_t now, bool *inout_
     }
     enum writer_did did = writer_look(keeper->writer, now, out_due_ns);
     *inout_is_busy = *inout_is_busy || did == WRITER_WROTE;
-    if (did == WRITER_IDLE)
+    if (did == WRITER_WROTE)
+        keeper->wrote_ns = now;
+    else if (did == WRITER_IDLE && now - keeper->wrote_ns >= LOOK_NS)
         indexer_look(&keeper->indexer, keeper->memory);
     return did != WRITER_DEPOSED;
 }
