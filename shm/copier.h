@@ -7,7 +7,7 @@
 #include "log.h"
 #include "ring.h"
 
-#define COPIER_CELLS_MAX (UINT64_C(1) << 14)                  /* 1 MiB: one pwrite */
+#define COPIER_CELLS_MAX (UINT64_C(1) << 11)                  /* 128 KiB: one pwrite of what is in the cache still */
 #define COPIER_ROOM      (COPIER_CELLS_MAX + FRAME_CELLS_MAX) /* cells of a buffer for a run */
 
 /* Of one partition. */

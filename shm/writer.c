@@ -40,7 +40,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOOK_CELLS     (4 * COPIER_CELLS_MAX)   /* of one partition, before the others are looked at */
+#define LOOK_CELLS     (UINT64_C(1) << 16)      /* 4 MiB of one partition, before the others are looked at */
 #define BEHIND_CELLS   (UINT64_C(1) << 13)      /* 512 KiB: what is appended sets out for the disk in such pieces */
 #define SYNC_NS        (200 * CLOCK_NS_PER_MS)  /* what is appended is on disk after so long, though nobody waits */
 #define MARK_NS        (1000 * CLOCK_NS_PER_MS) /* and how far that is, so often */
