@@ -2,7 +2,7 @@
  *
  *   who      whoever has the seat: seat.c
  *   does     a look every 10 ms while something was published in the last second:
- *              dead slots: bury [B10]     claims that block: PAD the dead's, cancel after their patience [R4]
+ *              dead slots: bury, once a ms at most [B10]     claims that block: PAD the dead's, cancel after their patience [R4]
  *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
  *              sleepers that slept through two looks although something came: ring [D5]     room: release [R6, R7]
  *              the journal: append, sync, ceilings (writer.c); rung by who waits for the disk, or when it is behind; indexes when
@@ -42,6 +42,7 @@
 #define LOOK_NS (10 * CLOCK_NS_PER_MS)
 #define BUSY_NS CLOCK_NS_PER_S          /* without an event for so long the bus is idle */
 #define IDLE_NS (250 * CLOCK_NS_PER_MS) /* the longest sleep */
+#define BURY_NS CLOCK_NS_PER_MS         /* between two walks through the slots, where looks come faster */
 #define ASK_NS  (250 * CLOCK_NS_PER_MS) /* between two rounds of the second witness */
 #define SEAT_NS (500 * CLOCK_NS_PER_MS) /* the longest sleep of a candidate */
 
@@ -68,6 +69,7 @@ struct keeper {
     struct kept_log *kept; /* LOGS_MAX places */
     bool has_told_retired;
     uint32_t n_logs;       /* that we keep: logs are added while all runs */
+    uint64_t bury_ns;      /* when the dead are looked for next */
     uint64_t ask_ns;       /* when the second witness is asked next */
     bool is_late;          /* a later term keeps the files, though the seat is ours */
     struct writer *writer; /* NULL: the bus has no journal, or its folder fails */
@@ -194,24 +196,36 @@ static bool look_after_journal(struct keeper *keeper, uint64_t now, bool *inout_
     return did != WRITER_DEPOSED;
 }
 
+/* A walk through all slots: not with each of the looks that publishers ring for, which may be thousands a second. */
+static void bury(struct keeper *keeper, uint64_t now, uint64_t *out_due_ns)
+{
+    if (now < keeper->bury_ns) {
+        if (keeper->bury_ns < *out_due_ns)
+            *out_due_ns = keeper->bury_ns; /* a death may be what has woken us */
+        return;
+    }
+    keeper->bury_ns = now + BURY_NS;
+    if (now >= keeper->ask_ns) {
+        keeper->ask_ns = now + ASK_NS;
+        burial_ask_all(keeper->memory);
+    }
+    unsigned n_buried = burial_sweep(keeper->memory) + burial_bury_gone(keeper->memory);
+    if (n_buried > 0)
+        log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
+}
+
 /* true: something was published since the last look. */
 static bool look(struct keeper *keeper, uint64_t *out_due_ns)
 {
     struct memory *memory = keeper->memory;
     bool is_busy = false;
     uint64_t now = clock_mono_ns();
-    if (now >= keeper->ask_ns) {
-        keeper->ask_ns = now + ASK_NS;
-        burial_ask_all(memory);
-    }
-    unsigned n_buried = burial_sweep(memory) + burial_bury_gone(memory);
-    if (n_buried > 0)
-        log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
     atomic_fetch_add_explicit(&memory->control->progress, 1, memory_order_relaxed);
-    if (!look_after_journal(keeper, now, &is_busy, out_due_ns)) {
+    if (!look_after_journal(keeper, now, &is_busy, out_due_ns)) { /* first: somebody may wait for the disk */
         keeper->is_late = true;
         return true;
     }
+    bury(keeper, now, out_due_ns);
     for (uint32_t i = 0; i < keeper->n_logs; i++) {
         struct memory_log *log = &memory->logs[i];
         struct topic_set topics = {{0}};
