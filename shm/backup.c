@@ -295,7 +295,7 @@ static int note_needed(struct backup *backup, struct part *part, struct error *e
 static int await_disk(struct backup *backup, struct part *part, struct error *err)
 {
     uint64_t tail = ring_tail(part->ring);
-    int rc = partition_await_disk(backup->memory, part->ring, tail, tail, err);
+    int rc = partition_await_disk(backup->memory, part->ring, tail, tail, false, err);
     if (rc != EVBUS_EIO)
         return rc;
     uint32_t failed = atomic_load_explicit(&part->ring->head->write_failed, memory_order_acquire);

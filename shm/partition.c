@@ -146,7 +146,8 @@ static int not_on_disk(const struct ring *ring, uint64_t pos, const char *why, u
                      ring->name, ring->partition, pos, waited_ns / CLOCK_NS_PER_MS, why);
 }
 
-int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t end, struct error *err)
+int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t end, bool is_rung,
+                         struct error *err)
 {
     struct ring_head *head = ring->head;
     uint64_t start_ns = clock_mono_ns();
@@ -170,7 +171,9 @@ int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos,
                                hold_slot(&memory->control->seat) != 0 ? "the disk is slow, or the keeper stopped"
                                                                       : "no process that may keep the bus is attached",
                                now - start_ns, err);
-        ring_keeper(memory);
+        if (!is_rung) /* once is enough: rung while it syncs, it would look again for nothing while we publish the next */
+            ring_keeper(memory);
+        is_rung = false;
         futex_wait(&head->sync, seen, clock_left(DISK_ROUND_NS, 0, DISK_ROUND_NS));
     }
 }

@@ -37,8 +37,10 @@ void partition_ring(struct memory *memory, struct memory_log *log, const struct 
 /* Makes room where it gets scarce, and hurries the keeper where it is behind. */
 void partition_make_room(struct memory *memory, struct ring *ring, uint64_t pos);
 
-/* Waits until what stands in [pos, end) is on disk. EVBUS_OK; EVBUS_EIO: it is not, and why; EVBUS_ESTALE. */
-int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t end, struct error *err);
+/* Waits until what stands in [pos, end) is on disk. is_rung: partition_ring() has rung the keeper since it was committed. EVBUS_OK;
+ * EVBUS_EIO: it is not, and why; EVBUS_ESTALE. */
+int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t end, bool is_rung,
+                         struct error *err);
 
 /* Waits until the event at pos is at the broker; timeout_ns: 10 s at least. EVBUS_OK; EVBUS_EIO: it is not known to be; EVBUS_ESTALE. */
 int partition_await_broker(struct memory *memory, struct ring *ring, uint64_t pos, uint64_t timeout_ns,

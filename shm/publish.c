@@ -393,7 +393,8 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
     if (rc == EVBUS_OK) {
         partition_wake(&bus->memory, parcel.place.log, parcel.ring, parcel.place.id, pos);
         if (parcel.is_disk)
-            rc = partition_await_disk(&bus->memory, parcel.ring, pos, pos + parcel.n_cells, err);
+            rc = partition_await_disk(&bus->memory, parcel.ring, pos, pos + parcel.n_cells,
+                                      parcel.ring->is_visible_synced, err);
         if (rc == EVBUS_OK && parcel.ack == EVBUS_ACK_BROKER)
             rc = partition_await_broker(&bus->memory, parcel.ring, pos, event->timeout_ns, err);
         if (rc == EVBUS_OK && receipt != NULL)
@@ -463,7 +464,7 @@ static int await_spans(struct evbus *bus, const struct unrung *unrung, struct er
             const struct span *span = &unrung->spans[l][p];
             struct ring *ring = &bus->memory.logs[l].rings[p];
             if (span->end != 0 && span->is_disk)
-                rc = partition_await_disk(&bus->memory, ring, span->pos, span->end, err);
+                rc = partition_await_disk(&bus->memory, ring, span->pos, span->end, ring->is_visible_synced, err);
             if (rc == EVBUS_OK && span->end != 0 && span->is_broker)
                 rc = partition_await_broker(&bus->memory, ring, span->last, span->timeout_ns, err);
         }

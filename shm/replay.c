@@ -209,7 +209,7 @@ static int settle(struct run *run, const struct replayed *replayed, enum settled
 static int await_disk(struct run *run, struct memory_log *log, uint64_t pos, uint64_t end)
 {
     struct ring *ring = &log->rings[0];
-    return ring->has_journal && end > 0 ? partition_await_disk(run->memory, ring, pos, end, run->err) : EVBUS_OK;
+    return ring->has_journal && end > 0 ? partition_await_disk(run->memory, ring, pos, end, false, run->err) : EVBUS_OK;
 }
 
 /* All of the batch on disk, then on the record. */

@@ -190,8 +190,9 @@ Test(writer, says_of_what_was_neither_synced_nor_kept_that_it_is_not_on_disk)
     cr_expect_eq(writer_sync_all(new), WRITER_WROTE);
     uint64_t lost = atomic_load(&ring->head->not_synced);
     cr_expect(lost > 90 && lost < 140, "%lu", (unsigned long)lost);
-    cr_expect_eq(partition_await_disk(&archive.bus->memory, ring, lost - 1, lost, &err), EVBUS_EIO);
-    cr_expect_eq(partition_await_disk(&archive.bus->memory, ring, lost, lost + 1, &err), EVBUS_OK, "%s", err.text);
+    cr_expect_eq(partition_await_disk(&archive.bus->memory, ring, lost - 1, lost, false, &err), EVBUS_EIO);
+    cr_expect_eq(partition_await_disk(&archive.bus->memory, ring, lost, lost + 1, false, &err), EVBUS_OK, "%s",
+                 err.text);
     is_whole(archive.bus, "test.a", ring_tail(ring));
     writer_close(old);
     end(&archive, new);
