@@ -9,7 +9,7 @@
  *          200 ms old. One file in the same folder. The frames are as long as those of the bus: how far `journaled`
  *          comes is held against it.
  *   files  the same, and an fdatasync per 16 MiB: the bus begins another file after 16 laps of the ring, of 1 MiB
- *          here, and has synced the one before by then
+ *          here, and has synced the one before by then. What is written sets out for the disk at once, as the keeper's does
  *   bytes  what stands in the files: whole cells of 64 bytes, header, key and paddings included, and the few cells
  *          that are left over at the end of each lap
  *
@@ -35,8 +35,8 @@ enum { PRODUCERS_MAX = 2, N_KEYS = 1000, KEY_LEN = 4 };
 #define TOPIC      "bench.ping.sent"
 #define LOG        "bench.ping"
 #define CELL_BYTES 64
-#define WRITE_MAX  (UINT64_C(1) << 20) /* these three as the keeper's */
-#define SYNC_NS    UINT64_C(200000000)
+#define WRITE_MAX  (UINT64_C(1) << 20)
+#define SYNC_NS    UINT64_C(200000000) /* these two as the keeper's */
 #define FILE_BYTES (UINT64_C(16) << 20)
 
 struct job {
@@ -85,6 +85,8 @@ static int write_out(struct file *file)
             return fails("bare append: pwrite: %s", strerror(errno));
         done += (size_t)n;
     }
+    if (file->has_files) /* it sets out for the disk, as the keeper's does */
+        sync_file_range(file->fd, (off_t)file->at, (off_t)file->n, SYNC_FILE_RANGE_WRITE);
     file->at += file->n;
     file->n = 0;
     uint64_t now = now_ns();
