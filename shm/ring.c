@@ -288,12 +288,9 @@ static bool is_overtaken(const struct ring *ring, uint64_t pos)
 
 enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct frame_header *out_header)
 {
-    uint64_t copy[CELL_WORDS];
-    const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
-    cell_load(copy, from);
+    cell_load((uint64_t *)out_header, ring->cells + ring_index(ring, pos) * CELL_WORDS);
     if (is_overtaken(ring, pos))
         return RING_OVERTAKEN;
-    memcpy(out_header, copy, sizeof *out_header);
     return out_header->position == pos && ring_is_length(ring, pos, out_header->n_cells) ? RING_COMMITTED
                                                                                          : RING_CORRUPT;
 }
@@ -307,14 +304,12 @@ enum ring_seen ring_copy_rest(const struct ring *ring, uint64_t pos, uint64_t *f
     return is_overtaken(ring, pos) ? RING_OVERTAKEN : RING_COMMITTED;
 }
 
-/* In one go: a header that is copied first and on its own is stored in words and read again as a whole at once, and the processor waits
- * with that for the words; then the loads of one frame do not overlap with those of the next, and all of it takes five times as long. */
 enum ring_seen ring_copy(const struct ring *ring, uint64_t pos, uint32_t n_cells, uint64_t *frame)
 {
     const struct frame_header *header = (const struct frame_header *)frame;
     const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
-    for (uint32_t i = 0; i < n_cells * CELL_WORDS; i++)
-        frame[i] = atomic_load_explicit(&from[i], memory_order_relaxed);
+    for (uint32_t cell = 0; cell < n_cells; cell++)
+        cell_load(frame + cell * CELL_WORDS, from + cell * CELL_WORDS);
     if (is_overtaken(ring, pos))
         return RING_OVERTAKEN;
     return header->position == pos && header->n_cells == n_cells ? RING_COMMITTED : RING_CORRUPT;
