@@ -34,6 +34,7 @@ struct parcel {
     struct frame frame;
     struct frame_version more[FRAME_VERSIONS_MAX - 1];
     uint32_t n_cells;
+    uint64_t now_ns;    /* wall clock; 0: not read yet */
     enum evbus_ack ack; /* what we return at */
     bool is_disk;       /* so it must be on disk */
     struct partition_wait wait;
@@ -229,6 +230,7 @@ static int check(struct evbus *bus, struct bus_thread *thread, const struct evbu
     rc = check_payload(event->payload, len, event->payload_is_checked, out->place.payload_max, err);
     if (rc != EVBUS_OK)
         return rc;
+    out->now_ns = 0;
     out->wait = (struct partition_wait){
         .timeout_ns = event->timeout_ns,
         .spin_ns = bus_spin_ns(bus),
@@ -314,11 +316,12 @@ static int send(struct evbus *bus, struct bus_thread *thread, struct parcel *par
     int rc = bus_check_names(bus, clock_coarse_ns(), err);
     if (rc != EVBUS_OK)
         return rc;
-    uint64_t now_ns = is_id_given && frame->timestamp_ns != 0 ? 0 : clock_wall_ns();
+    if (parcel->now_ns == 0 && (!is_id_given || frame->timestamp_ns == 0))
+        parcel->now_ns = clock_wall_ns();
     if (frame->timestamp_ns == 0)
-        frame->timestamp_ns = now_ns;
+        frame->timestamp_ns = parcel->now_ns;
     /* An id is of now, whatever time its event has: ids of a thread never step back. */
-    rc = is_id_given ? EVBUS_OK : uuid7_make(&thread->uuid, now_ns, frame->id, err);
+    rc = is_id_given ? EVBUS_OK : uuid7_make(&thread->uuid, parcel->now_ns, frame->id, err);
     if (rc != EVBUS_OK)
         return rc;
     uint64_t hash = topic_key_hash(frame->key, frame->key_len, frame->id);
@@ -511,6 +514,7 @@ static int publish_all(struct evbus *bus, struct bus_thread *thread, const struc
     struct evbus_event event;
     struct parcel kept[KEPT_MAX], again;
     bool is_kept[KEPT_MAX];
+    uint64_t now_ns = 0;
     struct span_of_publish span;
     size_t at = 0;                                     /* the event that rc is about */
     for (size_t i = 0; i < n && rc == EVBUS_OK; i++) { /* all are checked before the first is published */
@@ -530,17 +534,23 @@ static int publish_all(struct evbus *bus, struct bus_thread *thread, const struc
         uint64_t pos = 0;
         at = n_done;
         struct parcel *parcel = at < KEPT_MAX && is_kept[at] ? &kept[at] : &again;
+        if (at % KEPT_MAX == 0)
+            now_ns = 0; /* one time for so many, not for a batch that may wait for room */
         if (parcel != &again) {
+            parcel->now_ns = now_ns;
             rc = send_one(bus, thread, parcel, &unrung, &pos, err);
         } else {
             bus_take_struct(&event, sizeof event, element(events, size, at), size, "struct evbus_event", err);
             event.payload_is_checked = true;
             const struct evbus_event *sent = span_publish(bus, thread, &event, &span);
-            if ((rc = check(bus, thread, sent, fence, parcel, err)) == EVBUS_OK)
+            rc = check(bus, thread, sent, fence, parcel, err);
+            parcel->now_ns = now_ns;
+            if (rc == EVBUS_OK)
                 rc = send_one(bus, thread, parcel, &unrung, &pos, err);
             span_published(bus, sent, &span,
                            &(struct span_end){parcel->frame.id, parcel->ring, pos, &parcel->frame, rc});
         }
+        now_ns = parcel->now_ns;
         if (rc == EVBUS_OK) {
             n_done++;
             if (receipts != NULL) /* their places are as large as the first says */
