@@ -29,7 +29,12 @@
 #define SETTLE_S 3 /* the keeper looks every 10 ms until a second after the last event */
 #define WINDOW_S 4
 
-enum { N_MEMBERS = 10, N_GROUPS = 16, ROUND = 64 };
+enum {
+    N_MEMBERS = 10,
+    N_GROUPS = 16,
+    ROUND = 64,
+    HEAP_BYTES = 512
+}; /* of a payload: the events of a round stay in the ring */
 
 static const char *const groups[] = {"product-service", "notification-service", "analytics-service",
                                      "customer-service"};
@@ -289,9 +294,9 @@ static int heap_role(void *shared, int index)
                                                              : NULL;
     if (subscription == NULL)
         return 1;
-    payload_make(&payload, PAYLOAD_MAX, 0);
+    payload_make(&payload, HEAP_BYTES, 0);
     for (int i = 0; i < ROUND; i++) {
-        events[i] = event_make(&(struct variant){PAYLOAD_MAX, i % 2 == 0}, TOPIC_OF_KEYS, payload.text);
+        events[i] = event_make(&(struct variant){HEAP_BYTES, i % 2 == 0 ? READY : FULL}, TOPIC_OF_KEYS, payload.text);
         events[i].key = i % 3 == 0 ? NULL : "10248";
         events[i].timeout_ns = PATIENCE_NS;
     }
