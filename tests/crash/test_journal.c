@@ -219,7 +219,7 @@ static void try_all(bool is_killed)
     stepped->is_killed = is_killed;
     unsigned n = 0;
     bool is_quick = HAS_SANITIZER || getenv("EVBUS_QUICK") != NULL || getenv("EVBUS_SLOW") != NULL;
-    uint64_t stride = HAS_SANITIZER ? 29989 : is_quick ? 2999 : getenv("EVBUS_SOAK") != NULL ? 29 : 499;
+    uint64_t stride = HAS_SANITIZER ? 29989 : is_quick ? 2999 : getenv("EVBUS_SOAK") != NULL ? 29 : 251;
     for (uint64_t wanted = 1; STEP_WORKS; wanted += stride, n++)
         if (try_at(stepped, wanted, n * 6))
             break;
