@@ -6,7 +6,7 @@
  *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
  *              sleepers that slept through two looks although something came: ring [D5]     room: release [R6, R7]
  *              the journal: append, sync, ceilings (writer.c); rung by who waits for the disk, or when it is behind; indexes when
- *              nothing was to be appended for a look's time (indexer.c)
+ *              nothing was to be appended for a look's time, or four times a second (indexer.c)
  *            else it joins the sleepers of every log, for all topics, and sleeps on its bell, on the lock words of the others
  *            (a death wakes it) and on its stop word
  *   nobody   depends on it for more than speed: readers cancel and bury what blocks them, producers release what they
@@ -43,6 +43,8 @@
 #define BUSY_NS CLOCK_NS_PER_S          /* without an event for so long the bus is idle */
 #define IDLE_NS (250 * CLOCK_NS_PER_MS) /* the longest sleep */
 #define BURY_NS CLOCK_NS_PER_MS         /* between two walks through the slots, where looks come faster */
+#define INDEX_NS \
+    (250 * CLOCK_NS_PER_MS) /* a piece of an index is made so often though there is always something to append */
 #define ASK_NS  (250 * CLOCK_NS_PER_MS) /* between two rounds of the second witness */
 #define SEAT_NS (500 * CLOCK_NS_PER_MS) /* the longest sleep of a candidate */
 
@@ -74,7 +76,8 @@ struct keeper {
     bool is_late;          /* a later term keeps the files, though the seat is ours */
     struct writer *writer; /* NULL: the bus has no journal, or its folder fails */
     struct indexer indexer;
-    uint64_t wrote_ns; /* when something was appended or synced last */
+    uint64_t wrote_ns;   /* when something was appended or synced last */
+    uint64_t indexed_ns; /* when a piece of an index was made last */
     bool has_told_writer;
     char *saved;      /* the groups' states as they are on disk; NULL: not of this term */
     uint64_t digest;  /* of those; read before them */
@@ -191,8 +194,10 @@ static bool look_after_journal(struct keeper *keeper, uint64_t now, bool *inout_
     *inout_is_busy = *inout_is_busy || did == WRITER_WROTE;
     if (did == WRITER_WROTE)
         keeper->wrote_ns = now;
-    else if (did == WRITER_IDLE && now - keeper->wrote_ns >= LOOK_NS)
+    else if (did == WRITER_IDLE && (now - keeper->wrote_ns >= LOOK_NS || now - keeper->indexed_ns >= INDEX_NS)) {
         indexer_look(&keeper->indexer, keeper->memory);
+        keeper->indexed_ns = now;
+    }
     return did != WRITER_DEPOSED;
 }
 
@@ -210,8 +215,10 @@ static void bury(struct keeper *keeper, uint64_t now, uint64_t *out_due_ns)
         burial_ask_all(keeper->memory);
     }
     unsigned n_buried = burial_sweep(keeper->memory) + burial_bury_gone(keeper->memory);
-    if (n_buried > 0)
-        log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
+    if (n_buried == 0)
+        return;
+    log_line(keeper->log, LOG_BURIAL, EVBUS_LOG_INFO, "threads=%u", n_buried);
+    *out_due_ns = now; /* what stood behind their claims can be appended */
 }
 
 /* true: something was published since the last look. */
@@ -221,11 +228,12 @@ static bool look(struct keeper *keeper, uint64_t *out_due_ns)
     bool is_busy = false;
     uint64_t now = clock_mono_ns();
     atomic_fetch_add_explicit(&memory->control->progress, 1, memory_order_relaxed);
-    if (!look_after_journal(keeper, now, &is_busy, out_due_ns)) { /* first: somebody may wait for the disk */
+    bool goes_on = look_after_journal(keeper, now, &is_busy, out_due_ns); /* first: somebody may wait for the disk */
+    bury(keeper, now, out_due_ns);
+    if (!goes_on) {
         keeper->is_late = true;
         return true;
     }
-    bury(keeper, now, out_due_ns);
     for (uint32_t i = 0; i < keeper->n_logs; i++) {
         struct memory_log *log = &memory->logs[i];
         struct topic_set topics = {{0}};

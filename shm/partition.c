@@ -22,6 +22,7 @@
 #define BROKER_SLOW_NS (10 * CLOCK_NS_PER_S)
 #define DISK_FAILED_NS CLOCK_NS_PER_S /* when the last write has failed */
 #define DISK_ROUND_NS  (50 * CLOCK_NS_PER_MS)
+#define DISK_RUNG_NS   (2 * CLOCK_NS_PER_MS)  /* the first, where we have not rung for it ourselves */
 #define BEHIND_NS      (20 * CLOCK_NS_PER_MS) /* grace for the journal's writer, also without a timeout */
 
 static int full(struct ring *ring, uint64_t waited_ns, struct error *err)
@@ -173,8 +174,9 @@ int partition_await_disk(struct memory *memory, struct ring *ring, uint64_t pos,
                                now - start_ns, err);
         if (!is_rung) /* once is enough: rung while it syncs, it would look again for nothing while we publish the next */
             ring_keeper(memory);
+        uint64_t round_ns = is_rung ? DISK_RUNG_NS : DISK_ROUND_NS;
         is_rung = false;
-        futex_wait(&head->sync, seen, clock_left(DISK_ROUND_NS, 0, DISK_ROUND_NS));
+        futex_wait(&head->sync, seen, clock_left(round_ns, 0, round_ns));
     }
 }
 

@@ -485,6 +485,7 @@ static int send_one(struct evbus *bus, struct bus_thread *thread, struct parcel 
         ring_for(bus, unrung);
         parcel->wait = wait;
         rc = send(bus, thread, parcel, out_pos, err);
+        parcel->now_ns = 0; /* it has passed since */
     }
     if (rc == EVBUS_OK) {
         topic_set_add(&unrung->topics[parcel->place.log->index], parcel->place.id);
@@ -535,7 +536,7 @@ static int publish_all(struct evbus *bus, struct bus_thread *thread, const struc
         at = n_done;
         struct parcel *parcel = at < KEPT_MAX && is_kept[at] ? &kept[at] : &again;
         if (at % KEPT_MAX == 0)
-            now_ns = 0; /* one time for so many, not for a batch that may wait for room */
+            now_ns = 0;
         if (parcel != &again) {
             parcel->now_ns = now_ns;
             rc = send_one(bus, thread, parcel, &unrung, &pos, err);

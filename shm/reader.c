@@ -478,7 +478,9 @@ EVBUS_API int evbus_reader_next(struct evbus_reader *reader, struct evbus_delive
     uint64_t wait_ns;
     do {
         wait_ns = UINT64_MAX;
-        rc = poll_all(reader, timeout_ns == 0, out_delivery, &wait_ns, err);
+        /* The words, too, where the next partition has its turn: it may stand at one without a stamp, while others always have something. */
+        bool look = timeout_ns == 0 || (reader->n_cursors > 1 && reader->n_of_turn >= reader->turn_max);
+        rc = poll_all(reader, look, out_delivery, &wait_ns, err);
     } while (rc == EVBUS_EAGAIN && wait_ns == 0); /* much in files that we do not want: there is more to look at */
     if (rc == EVBUS_EAGAIN && timeout_ns != 0)
         rc = wait_and_poll(reader, thread, timeout_ns, out_delivery, err);

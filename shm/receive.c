@@ -15,6 +15,7 @@
 #define UNSETTLED_NS     (10 * CLOCK_NS_PER_MS) /* while a partition is still to be taken or given */
 #define ROUNDS_PER_LOOK  64
 #define EVENTS_PER_ROUND 64 /* after so many the members are looked at again */
+#define EVENTS_PER_TURN  16 /* of one share, before the next one is looked at first */
 
 /* The version that was chosen, raised where that is to be. As member_show(). */
 static int give_version(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out)
@@ -93,7 +94,8 @@ static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_n
             share_tell_low(share, true);
         if (step != SHARE_EVENT)
             continue;
-        sub->turn = sub->n_events % 16 == 15 && k + 1 < sub->n_shares ? k + 1 : sub->n_events % 16 == 15 ? 0 : k;
+        bool is_over = sub->n_events % EVENTS_PER_TURN == EVENTS_PER_TURN - 1;
+        sub->turn = is_over ? (k + 1 < sub->n_shares ? k + 1 : 0) : k;
         sub->n_events++;
         hand->payload_max = sub->payload_max;
         if (hand->item.probe != 0) /* of a group that pauses, every partition has its turn */
@@ -151,8 +153,9 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
     bool is_spinning = spin_until > now && timeout_ns != 0;
     for (unsigned round = 0;; round++) {
         uint64_t due_ns = UINT64_MAX;
-        bool look = !is_spinning ||
-                    round % ROUNDS_PER_LOOK == ROUNDS_PER_LOOK - 1; /* a look takes the producers' lines */
+        /* A look takes the producers' lines; but no share may be seen by its stamps alone while another one always has something. */
+        bool look = !is_spinning || round % ROUNDS_PER_LOOK == ROUNDS_PER_LOOK - 1 ||
+                    (round == 0 && sub->n_shares > 1 && sub->n_events % EVENTS_PER_TURN == 0);
         if (round == 0 || look) {
             now = round == 0 ? now : clock_mono_ns();
             if (sub->n_events >= EVENTS_PER_ROUND || round > 0 || !sub->is_settled ||

@@ -169,7 +169,7 @@ uint64_t saved_digest(const struct memory *memory)
             struct topic_set topics = group_topics(&memory->logs[l], g);
             if (topic_set_is_empty(&topics))
                 continue;
-            digest = XXH3_64bits_withSeed(&topics, sizeof topics, digest);
+            digest = XXH3_64bits_withSeed(&topics, sizeof topics, mix(digest, (uint64_t)g << 8 | l));
             for (uint32_t p = 0; p < memory->logs[l].n_partitions; p++)
                 digest = digest_part(digest, memory_part(&memory->logs[l], p, g));
         }

@@ -263,11 +263,9 @@ int topics_find(struct topics *topics, const char *topic, struct topics_recent *
     struct topics_recent none;
     bool is_brought = recent == NULL;
     uint32_t generation = atomic_load_explicit(&topics->memory->control->generation, memory_order_acquire);
-    if (is_brought) {
-        none.generation = 0;
+    if (is_brought)
         recent = &none;
-    }
-    if (recent->generation == generation && strcmp(recent->name, topic) == 0) {
+    if (!is_brought && recent->generation == generation && strcmp(recent->name, topic) == 0) {
         *out_place = recent->place; /* names a log, which is there as long as the bus */
         return EVBUS_OK;
     }

@@ -1656,6 +1656,53 @@ Test(subscribe, a_thread_that_ends_gives_its_partitions_and_nobody_has_taken_the
     fixture_end(&f);
 }
 
+/* A key whose events go to this partition. */
+static const char *key_of(struct evbus *bus, uint32_t partition)
+{
+    static char keys[100][8];
+    for (unsigned i = 0; i < N(keys); i++) {
+        struct evbus_receipt receipt = {.size = sizeof receipt};
+        snprintf(keys[i], sizeof keys[i], "k%u", i);
+        cr_assert_eq(
+            evbus_publish(bus, &(struct evbus_event){.topic = "test.a.one", .payload = "1", .key = keys[i]}, &receipt),
+            EVBUS_OK);
+        if (receipt.partition == partition)
+            return keys[i];
+    }
+    cr_assert_fail("no key of partition %u", partition);
+    return NULL;
+}
+
+/* Large events leave a pad of more than 32 cells at the ring's end, which has no stamp. */
+Test(subscribe, a_partition_that_stands_before_a_pad_has_its_turn_beside_a_busy_one)
+{
+    struct fixture f = bus_of(2, "256KiB", "");
+    struct evbus_subscription *sub = join(f.bus, "mailer");
+    static char large[10001];
+    memset(large, '1', sizeof large - 1);
+    const char *busy = key_of(f.bus, 0), *rare = key_of(f.bus, 1);
+    struct evbus_delivery got = {.size = sizeof got};
+    unsigned n_published = 0, n_got = 0;
+    for (int i = 0; i < 100; i++) {
+        for (int k = 0; k < 34; k++)
+            cr_assert_eq(
+                evbus_publish(f.bus, &(struct evbus_event){.topic = "test.a.one", .payload = "2", .key = busy}, NULL),
+                EVBUS_OK, "%s", evbus_message(f.bus));
+        cr_assert_eq(
+            evbus_publish(f.bus, &(struct evbus_event){.topic = "test.a.one", .payload = large, .key = rare}, NULL),
+            EVBUS_OK, "after %d large ones, of which %d were taken: %s", n_published, n_got, evbus_message(f.bus));
+        n_published++;
+        for (int k = 0; k < 34; k++) { /* so that there is always something in the busy one */
+            cr_assert_eq(evbus_receive(sub, &got, SOON), EVBUS_OK);
+            n_got += got.payload_len > 1;
+            cr_assert_eq(evbus_finish(sub, &got, EVBUS_DONE, NULL), EVBUS_OK);
+        }
+    }
+    cr_expect_gt(n_got, n_published - 5);
+    evbus_unsubscribe(sub);
+    fixture_end(&f);
+}
+
 /* --- cost ------------------------------------------------------------------------------------------------------------------- */
 
 static enum evbus_outcome count_it(void *context, const struct evbus_delivery *event, char *error)
