@@ -16,8 +16,8 @@
  *
  * What a takeover finds
  *   at or beyond the cursor     was never in a handler: dropped, it is taken again [P4]
- *   TAKEN                       likewise never in a handler: WAIT, uncharged
- *   RUN                         was in a handler, perhaps with others: WAIT, and it runs alone next time [P7]
+ *   TAKEN                       nobody may handle it, and it is not told yet: WAIT, uncharged
+ *   RUN                         was in a handler, or about to be, perhaps with others: WAIT, and it runs alone next time [P7]
  *   SOLO                        was in a handler alone: it counts; spent: DEAD, crashed
  * Checked by tests/model/lease.pml, tests/unit/test_lease.c, tests/crash/test_takeover.c, tests/crash/test_seek.c. */
 #include "lease.h"

@@ -7,8 +7,8 @@
 
 enum pending_state {
     PENDING_EMPTY = 0,
-    PENDING_TAKEN = 1, /* stored, the cursor perhaps not moved yet, no handler has begun */
-    PENDING_RUN = 2,   /* in a handler */
+    PENDING_TAKEN = 1, /* no handler may get it: stored, the cursor perhaps not moved yet */
+    PENDING_RUN = 2,   /* in a handler, or, at or beyond the cursor, about to be */
     PENDING_SOLO = 3,  /* in a handler, and nothing else of its group and partition is */
     PENDING_WAIT = 4,  /* to be tried (again) */
     PENDING_SCAN = 5,  /* done, its followers are still to be found */

@@ -59,6 +59,15 @@ static inline bool share_end_run(struct share *share, uint32_t i, uint64_t run)
                                                                      memory_order_acq_rel, memory_order_relaxed);
 }
 
+/* Likewise, of a handler that the lease thread runs itself: nobody else ends it then, so no locked operation is needed. */
+static inline bool share_end_own_run(struct share *share, uint32_t i, uint64_t run)
+{
+    if (atomic_load_explicit(&share->runs[i], memory_order_relaxed) != run)
+        return false;
+    atomic_store_explicit(&share->runs[i], run | 1, memory_order_release);
+    return true;
+}
+
 static inline bool share_end_any_run(struct share *share, uint32_t i)
 {
     return share_end_run(share, i, atomic_load_explicit(&share->runs[i], memory_order_acquire));

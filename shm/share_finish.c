@@ -10,17 +10,17 @@
 #include <evbus/evbus.h>
 
 /* Keeps the text of a bad attempt; returns the entry's new side note. */
-static uint64_t keep_note(const struct item *item, enum pending_cause cause, const char *error, struct claim *claim,
-                          uint64_t now_ns)
+static uint64_t keep_note(const struct item *item, enum pending_cause cause, const char *error, struct claim *claim)
 {
     const struct share *share = item->share;
     struct pending entry = item->running;
+    uint64_t now_ns = clock_coarse_ns(); /* as its beginning */
     if (cause == CAUSE_NO_VERSION)
         entry.attempts = 0; /* as of what no handler gets */
     struct report_attempt attempt = {.entry = &entry,
                                      .id = item->frame.id,
                                      .cause = cause,
-                                     .took_ns = now_ns - item->since_ns,
+                                     .took_ns = now_ns > item->since_ns ? now_ns - item->since_ns : 0,
                                      .slot = claim->slot,
                                      .member = share->of->member,
                                      .error = error};
@@ -37,7 +37,52 @@ static uint64_t wait_of(const struct item *item, bool is_charged, bool is_deferr
     return retry_wait_ns(item->retry, is_charged ? item->running.attempts : 1, random);
 }
 
-int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)
+static int refuse(const struct item *item, struct error *err)
+{
+    const struct ring *ring = item->share->ring;
+    share_end_probe(item->share, item->probe, true, clock_mono_ns());
+    return error_set(err, EVBUS_EFENCED,
+                     "%s/%u: the event is somebody else's now: its handler took too long, or its member was taken for "
+                     "hung",
+                     ring->name, ring->partition);
+}
+
+static struct pending entry_of(const struct item *item)
+{
+    return pending_load(item->share->part, item->index, item->running.pos);
+}
+
+/* Does the entry say what it said when its handler began? Others may have come to wait behind it. */
+static bool is_ours(const struct item *item, const struct pending *found)
+{
+    struct pending expected = item->running;
+    expected.followers = found->followers;
+    return pending_pack(found) == pending_pack(&expected);
+}
+
+static int finish_done(const struct item *item, struct pending found, struct error *err)
+{
+    struct share *share = item->share;
+    for (;;) {
+        struct pending next = share_emptied(&found);
+        if (found.followers) {
+            next = found;
+            next.state = PENDING_SCAN;
+        }
+        if (pending_step(share->part, item->index, &found, &next))
+            break;
+        found = entry_of(item);
+        if (!is_ours(item, &found))
+            return refuse(item, err);
+    }
+    point_pass(POINT_GROUP_FINISHED, NULL);
+    atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
+    share_tell_success(share);
+    return EVBUS_OK;
+}
+
+static int finish_undone(const struct item *item, struct pending found, int outcome, const char *error,
+                         struct claim *claim, struct error *err)
 {
     struct share *share = item->share;
     const struct retry *retry = item->retry;
@@ -47,75 +92,55 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
     enum pending_cause cause = outcome == EVBUS_REJECT       ? CAUSE_REJECTED
                                : outcome == SHARE_NO_VERSION ? CAUSE_NO_VERSION
                                                              : CAUSE_FAILED;
-    bool is_ended = false;
-    bool is_judged = false;
     bool is_held = false; /* failed, and the group pauses: due at once, when that is over */
-    uint64_t note = 0;
-    uint64_t now_ns = 0;
-    point_pass(POINT_GROUP_FINISHING, NULL);
+    if (outcome == EVBUS_RETRY) {
+        is_charged = is_told = share_is_own_fault(share, retry, found.pos, cause, error);
+        is_held = !is_charged;
+    }
+    uint64_t now_ns = clock_mono_ns();
+    uint64_t note = is_told ? keep_note(item, cause, error, claim)
+                            : share_note(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
+    share_set_side(share, item->index, is_held ? now_ns : now_ns + wait_of(item, is_charged, is_deferred, now_ns),
+                   note);
     for (;;) {
-        struct pending found = pending_load(share->part, item->index, item->running.pos);
-        struct pending expected = item->running;
-        expected.followers = found.followers;
-        if (pending_pack(&found) != pending_pack(&expected) ||
-            (!is_ended && !share_end_run(share, item->index, item->run))) {
-            share_end_probe(share, item->probe, true, clock_mono_ns());
-            return error_set(
-                err, EVBUS_EFENCED,
-                "%s/%u: the event is somebody else's now: its handler took too long, or its member was taken for "
-                "hung",
-                share->ring->name, share->ring->partition);
-        }
-        is_ended = true;
         struct pending next = found;
-        if (outcome == EVBUS_RETRY && !is_judged) {
-            is_charged = is_told = share_is_own_fault(share, retry, found.pos, cause, error);
-            is_held = !is_charged;
-            is_judged = true;
-        }
-        if (outcome == EVBUS_DONE) {
-            next.state = PENDING_SCAN;
-            if (!found.followers)
-                next = share_emptied(&found);
-        } else {
-            bool is_spent = is_charged && found.attempts >= retry_attempts(retry);
-            bool is_dead = outcome == EVBUS_REJECT || outcome == SHARE_NO_VERSION || is_spent;
-            next.state = is_dead ? PENDING_DEAD : PENDING_WAIT;
-            if (now_ns == 0) {
-                now_ns = clock_mono_ns();
-                if (is_told)
-                    note = keep_note(item, cause, error, claim, now_ns);
-                else
-                    note = share_note(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
-                share_set_side(share, item->index,
-                               is_held ? now_ns : now_ns + wait_of(item, is_charged, is_deferred, now_ns), note);
-            }
-            if (!is_charged)
-                next.attempts--;
-        }
+        bool is_spent = is_charged && found.attempts >= retry_attempts(retry);
+        bool is_dead = outcome == EVBUS_REJECT || outcome == SHARE_NO_VERSION || is_spent;
+        next.state = is_dead ? PENDING_DEAD : PENDING_WAIT;
+        if (!is_charged)
+            next.attempts--;
         if (pending_step(share->part, item->index, &found, &next))
             break;
+        found = entry_of(item);
+        if (!is_ours(item, &found))
+            return refuse(item, err);
     }
     point_pass(POINT_GROUP_FINISHED, NULL);
-    if (outcome == EVBUS_DONE) {
-        atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
-        share_tell_success(share);
-    } else {
-        share_end_probe(share, item->probe, outcome != EVBUS_REJECT && outcome != SHARE_NO_VERSION, now_ns);
-        if (is_told)
-            share_count(share, cause);
-    }
+    share_end_probe(share, item->probe, outcome != EVBUS_REJECT && outcome != SHARE_NO_VERSION, now_ns);
+    if (is_told)
+        share_count(share, cause);
     return EVBUS_OK;
+}
+
+int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)
+{
+    struct share *share = item->share;
+    bool is_lease_thread = claim == share->of->claim;
+    point_pass(POINT_GROUP_FINISHING, NULL);
+    struct pending found = entry_of(item);
+    if (!is_ours(item, &found) || !(is_lease_thread ? share_end_own_run(share, item->index, item->run)
+                                                    : share_end_run(share, item->index, item->run)))
+        return refuse(item, err);
+    return outcome == EVBUS_DONE ? finish_done(item, found, err)
+                                 : finish_undone(item, found, outcome, error, claim, err);
 }
 
 bool share_abandon(struct item *item)
 {
     struct share *share = item->share;
     uint64_t now_ns = clock_mono_ns();
-    struct pending found = pending_load(share->part, item->index, item->running.pos);
-    struct pending expected = item->running;
-    expected.followers = found.followers;
-    if (!share_end_run(share, item->index, item->run) || pending_pack(&found) != pending_pack(&expected))
+    struct pending found = entry_of(item);
+    if (!share_end_run(share, item->index, item->run) || !is_ours(item, &found))
         return false;
     struct pending next = found;
     next.state = PENDING_WAIT;

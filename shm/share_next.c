@@ -3,7 +3,8 @@
  *     take   the lease, and what was left (share_take.c)
  *     next   entries first: SCAN finds the key's next event, DEAD gets its letter, WAIT that is due runs
  *            then the cursor: an event whose key is held is skipped (followers bit, then the cursor); else it is taken:
- *            word TAKEN, cursor, word RUN with attempts + 1; or DEAD, where no handler may get it, and no attempt is begun
+ *            word RUN with attempt 1, then the cursor: nobody has begun it where the cursor has not moved, and a takeover drops it.
+ *            Where no handler may get it: word TAKEN, cursor, word DEAD, and no attempt is begun
  *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD. RELEASE and DEFER take the attempt back
  *            (share_finish.c); then the dead (share_dead.c)
  *
@@ -283,9 +284,14 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         uint32_t i = (uint32_t)__builtin_ctzll(~share->busy);
         if (holder >= 0)
             i = (uint32_t)holder; /* EMPTY by now */
+        item->n_replays = 0;
+        enum pending_cause cause = share_unfit(share, item, why, sizeof why);
+        bool is_fit = cause == CAUSE_NONE;
         struct pending empty = {.epoch = share->epoch};
-        struct pending taken = {.pos = pos, .epoch = share->epoch, .state = PENDING_TAKEN};
-        struct pending running = {.pos = pos, .epoch = share->epoch, .state = PENDING_RUN, .attempts = 1};
+        struct pending taken = {.pos = pos,
+                                .epoch = share->epoch,
+                                .state = is_fit ? PENDING_RUN : PENDING_TAKEN,
+                                .attempts = is_fit ? 1 : 0};
         share_set_side(share, i, now_ns, 0);
         atomic_store_explicit(&share->part->side[i].key, key, memory_order_relaxed);
         if (!pending_step(share->part, i, &empty, &taken))
@@ -295,20 +301,15 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
             return SHARE_LOST;
         share->busy |= UINT64_C(1) << i;
         share->keys[i] = key;
-        item->n_replays = 0;
-        enum pending_cause cause = share_unfit(share, item, why, sizeof why);
-        if (cause != CAUSE_NONE) {
-            if (!share_end_unhandled(share, i, &taken, item->frame.id, cause, why, now_ns))
-                return SHARE_LOST;
-            *out_due_ns = now_ns; /* its letter */
-            continue;
+        if (is_fit) {
+            point_pass(POINT_GROUP_RUNNING, NULL);
+            share_mark_gap(share, item);
+            begin_run(share, i, &taken, item, now_ns);
+            return SHARE_EVENT;
         }
-        if (!pending_step(share->part, i, &taken, &running))
+        if (!share_end_unhandled(share, i, &taken, item->frame.id, cause, why, now_ns))
             return SHARE_LOST;
-        point_pass(POINT_GROUP_RUNNING, NULL);
-        share_mark_gap(share, item);
-        begin_run(share, i, &running, item, now_ns);
-        return SHARE_EVENT;
+        *out_due_ns = now_ns; /* its letter */
     }
 }
 

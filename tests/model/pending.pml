@@ -2,7 +2,8 @@
  *
  * Modelled. NE events, event e has key e % KEYS. cursor = {position, epoch}; NP entries, each ONE word {state, position, epoch,
  * attempts, followers}; each store to them is a CAS that carries the lease epoch. A member is a process: a lease thread, which
- * alone takes, skips, scans, hands out, times out and publishes dead letters, and NH handler threads beside it, which only CAS
+ * alone takes (EMPTY -> RUN with attempt 1, then the cursor; or TAKEN, the cursor, DEAD: of what no handler may get, UNFITS),
+ * skips, scans, hands out, times out and publishes dead letters, and NH handler threads beside it, which only CAS
  * TAKEN or WAIT -> RUN (attempts + 1) and RUN -> EMPTY, SCAN, WAIT or DEAD. Outcomes: OK, RETRY, REJECT, RELEASE. The
  * holder's process may be killed at any step (CRASHES); its lease is then free at once. A hung holder may be fenced (FENCES):
  * it runs on as a zombie, and may take the lease again. An entry may be fenced by its own lease thread (TIMEOUTS).
@@ -72,13 +73,16 @@
 #ifndef RELEASES
 #define RELEASES 0
 #endif
+#ifndef UNFITS
+#define UNFITS 0
+#endif
 #define NP     2        /* entries */
 #define KEY(e) ((e) % KEYS)
 #define NONE   255
 
 #define EMPTY 0
-#define TAKEN 1         /* stored; the cursor has perhaps not moved yet */
-#define RUN   2         /* in a handler; found at a takeover: to be run alone */
+#define TAKEN 1         /* no handler may get it; the cursor has perhaps not moved yet */
+#define RUN   2         /* in a handler, or about to be, the cursor has perhaps not moved yet; found at a takeover: to be run alone */
 #define SOLO  3         /* in a handler, alone */
 #define WAIT  4         /* to be tried again, or a follower whose turn it is */
 #define SCAN  5         /* done; its followers are still to be found */
@@ -92,11 +96,11 @@ byte low;
 
 /* a member's private memory: what each handler thread has been given; job_epoch 0: it is idle */
 byte job_epoch[NM * NH], job_entry[NM * NH], job_pos[NM * NH], job_att[NM * NH];
-bool job_solo[NM * NH];
+bool job_solo[NM * NH], job_new[NM * NH];               /* new: its word is RUN already */
 
 /* ghosts: what really happened */
 bool dead[NM], started[NM];
-byte crashes, fences, timeouts, retries, rejects, releases;
+byte crashes, fences, timeouts, retries, rejects, releases, unfits;
 byte running[NM * NH];                                  /* event + 1 in the handler */
 bool timed_out[NM * NH];
 bool finished[NE];
@@ -117,7 +121,7 @@ byte letters[NE], failures[NE];
 inline job_ends()
 {
   d_step { running[H] = 0; job_epoch[H] = 0; job_entry[H] = 0; job_pos[H] = 0; job_att[H] = 0; job_solo[H] = false;
-           timed_out[H] = false; i = 0; a = 0; e = 0; k = 0; won = false }
+           job_new[H] = false; timed_out[H] = false; i = 0; a = 0; e = 0; k = 0; won = false }
 }
 
 proctype Handler(byte me; byte h) provided (!dead[me])
@@ -127,20 +131,25 @@ proctype Handler(byte me; byte h) provided (!dead[me])
   do
   :: atomic { job_epoch[H] != 0 && running[H] == 0 ->   /* begin */
        i = job_entry[H];
-       won = (ep[i] == job_epoch[H] && pos[i] == job_pos[H] && att[i] == job_att[H] &&
+       won = job_new[H] ||
+             (ep[i] == job_epoch[H] && pos[i] == job_pos[H] && att[i] == job_att[H] &&
               (job_solo[H] && st[i] == RUN || !job_solo[H] && (st[i] == TAKEN || st[i] == WAIT)));
        if
        :: !won -> job_ends()
        :: else ->
-            e = pos[i];
-#ifdef CHARGEALL
-            a = att[i] + 1;
-#else
-            a = (job_solo[H] -> att[i] : att[i] + 1);
-#endif
-            att[i] = a; st[i] = (job_solo[H] -> SOLO : RUN);
+            e = job_pos[H];
             if
-            :: job_epoch[H] == epoch ->
+            :: job_new[H] -> a = job_att[H]             /* it does not look again: a fence is found when it is finished */
+            :: else ->
+#ifdef CHARGEALL
+                 a = att[i] + 1;
+#else
+                 a = (job_solo[H] -> att[i] : att[i] + 1);
+#endif
+                 att[i] = a; st[i] = (job_solo[H] -> SOLO : RUN)
+            fi;
+            if
+            :: job_epoch[H] == epoch && !timed_out[H] ->
                  assert(!SETTLED(e));
                  k = 0;
                  do
@@ -241,11 +250,12 @@ proctype Handler(byte me; byte h) provided (!dead[me])
 #define IS(x, s)   (ep[x] == my && st[x] == s)
 #define WORKS(x)   (ep[x] == my && (st[x] == RUN || st[x] == SOLO) && HAS_JOB(x))
 
-inline give(x, alone)
+inline give(x, event, attempts, alone, is_new)
 {
   d_step {
     h = (IDLE(0) -> 0 : 1);
-    job_epoch[H] = my; job_entry[H] = x; job_pos[H] = pos[x]; job_att[H] = att[x]; job_solo[H] = alone; h = 0 }
+    job_epoch[H] = my; job_entry[H] = x; job_pos[H] = event; job_att[H] = attempts; job_solo[H] = alone;
+    job_new[H] = is_new; h = 0 }
 }
 
 inline any(x)           /* each of the entries is tried first */
@@ -259,7 +269,7 @@ inline any(x)           /* each of the entries is tried first */
 proctype Lease(byte me) provided (!dead[me])
 {
   byte my, i, e, k, h;
-  bool won, was_free;
+  bool won, was_free, is_unfit;
 start:
   atomic {
     (me == 0 || started[me - 1]) && (lease == 0 || lease != me + 1 && fences < FENCES) ->        /* the first time in order */
@@ -308,7 +318,7 @@ start:
   i = 0;
   do
   :: atomic { !HOLDS -> goto start }
-  :: atomic { CAN_TAKE ->                               /* look at the next event */
+  :: atomic { CAN_TAKE && MAY_RUN ->                    /* look at the next event */
        e = cursor; i = 0;
        do :: i < NP && (st[i] == EMPTY || KEY(pos[i]) != KEY(e) || pos[i] >= e) -> i++ :: else -> break od };
      if
@@ -339,14 +349,18 @@ start:
 #else
                won = true;
 #endif
+               if :: unfits < UNFITS -> unfits++; is_unfit = true :: true fi;
                if
                :: won ->
 #ifdef PLAINPEND
-                    atomic { st[i] = TAKEN; pos[i] = e; ep[i] = my; att[i] = 0; fol[i] = false };
+                    atomic { st[i] = (is_unfit -> TAKEN : RUN); pos[i] = e; ep[i] = my; att[i] = (is_unfit -> 0 : 1); fol[i] = false };
 #else
                     atomic {
                       won = (ep[i] == my && st[i] == EMPTY);
-                      if :: won -> st[i] = TAKEN; pos[i] = e; att[i] = 0; fol[i] = false :: else fi };
+                      if
+                      :: won -> st[i] = (is_unfit -> TAKEN : RUN); pos[i] = e; att[i] = (is_unfit -> 0 : 1); fol[i] = false
+                      :: else
+                      fi };
 #endif
 #ifndef CURSORFIRST
                     if
@@ -359,7 +373,7 @@ start:
                            :: cursor_epoch == my && cursor == e -> cursor = e + 1
                            :: else ->                   /* the lease is lost: what it has just stored is not its to run */
 #ifndef GOESON
-                                goto start
+                                is_unfit = false; goto start
 #else
                                 skip
 #endif
@@ -368,18 +382,24 @@ start:
                     :: else
                     fi
 #endif
+                    ;
+                    if
+                    :: won && !is_unfit -> give(i, e, 1, false, true)
+                    :: won && is_unfit -> atomic { if :: IS(i, TAKEN) && pos[i] == e -> st[i] = DEAD :: else fi }
+                    :: else
+                    fi
                :: else
                fi
           :: else
           fi
      fi;
-     atomic { i = 0; e = 0; won = false }
-  :: atomic { (READY(0) || READY(1)) && MAY_RUN -> any(i); if :: READY(i) :: else -> i = 1 - i fi; give(i, false); i = 0 }
+     atomic { i = 0; e = 0; won = false; is_unfit = false }
+  :: atomic { (READY(0) || READY(1)) && MAY_RUN -> any(i); if :: READY(i) :: else -> i = 1 - i fi; give(i, pos[i], att[i], false, false); i = 0 }
 #ifdef ONESOLO
   :: atomic { (IS(0, SOLO) && !HAS_JOB(0) || IS(1, SOLO) && !HAS_JOB(1)) && MAY_SOLO ->
-       i = (IS(0, SOLO) && !HAS_JOB(0) -> 0 : 1); st[i] = RUN; give(i, true); i = 0 }
+       i = (IS(0, SOLO) && !HAS_JOB(0) -> 0 : 1); st[i] = RUN; give(i, pos[i], att[i], true, false); i = 0 }
 #else
-  :: atomic { (MARKED(0) || MARKED(1)) && MAY_SOLO -> any(i); if :: MARKED(i) :: else -> i = 1 - i fi; give(i, true); i = 0 }
+  :: atomic { (MARKED(0) || MARKED(1)) && MAY_SOLO -> any(i); if :: MARKED(i) :: else -> i = 1 - i fi; give(i, pos[i], att[i], true, false); i = 0 }
 #endif
   :: atomic { IS(0, SCAN) || IS(1, SCAN) -> i = (IS(0, SCAN) -> 0 : 1); e = pos[i];
        k = e + 1; do :: k < cursor && KEY(k) != KEY(e) -> k++ :: else -> break od };
@@ -430,7 +450,7 @@ proctype Killer()
                  fi
             :: else
             fi;
-            running[m * NH + h] = 0; job_epoch[m * NH + h] = 0; h++
+            running[m * NH + h] = 0; job_epoch[m * NH + h] = 0; job_new[m * NH + h] = false; h++
        :: else -> break
        od;
        m = 0; h = 0; n = 0 }

@@ -65,6 +65,7 @@ pending  |-DFENCES=1 -DNE=2 -DNM=3 -DMAXA=1                        |-E|pass
 pending  |-DCRASHES=2 -DNM=3 -DMAXA=1 -DNE=2                       |-E|pass
 pending  |-DRETRIES=1 -DREJECTS=1                                  |-E|pass
 pending  |-DRETRIES=1 -DRELEASES=1                                 |-E|pass
+pending  |-DUNFITS=1 -DFENCES=1 -DNE=2                             |-E|pass
 pending  |-DTIMEOUTS=1                                             |-E|pass
 pending  |-DTIMEOUTS=1 -DREJECTS=1 -DFENCES=1 -DNE=2               |-E|pass
 pending  |-DLOW                                                    |-E|pass

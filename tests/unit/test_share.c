@@ -831,6 +831,7 @@ Test(share, a_successor_goes_on_from_wherever_it_died)
     } rows[] = {
         {"TAKEN, cursor not moved", PENDING_TAKEN, false, false, "a1", 1, false},
         {"TAKEN, cursor moved", PENDING_TAKEN, true, false, "a1", 1, false},
+        {"RUN, cursor not moved", PENDING_RUN, false, false, "a1", 1, false},
         {"RUN", PENDING_RUN, true, false, "a1", 2, false},
         {"RUN, a2 was skipped", PENDING_RUN, true, true, "a1", 2, false},
         {"SCAN, a2 was skipped", PENDING_SCAN, true, true, "a2", 1, false},
