@@ -275,7 +275,7 @@ enum evbus_dead_letter_state {
 struct evbus_dead_letter_attempt {
     uint32_t n;
     uint64_t at_ns;
-    uint64_t ms; /**< how long it took; 0 where nobody knows (crashed) */
+    uint64_t ms; /**< how long it took, to a tick of the kernel (10 ms at most); 0 where nobody knows (crashed) */
     const char *member;
     const char *cause;
     const char *error; /**< what its handler said, or "" */
