@@ -92,7 +92,9 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
     if (at > end)
         return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with a key of %u and a header area of %u bytes",
                          header->n_cells, header->key_len, header->area_len);
-    struct frame_version lowest = {0};
+    uint32_t lowest = 0; /* version, its major above its minor */
+    const char *payload = NULL;
+    uint32_t payload_len = 0;
     if (header->n_representations == 0)
         return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
     if (header->n_representations > FRAME_VERSIONS_MAX)
@@ -108,9 +110,12 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
         if (representation.len > end - at)
             return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len,
                              end - at);
-        if (i == 0 || representation.major < lowest.major ||
-            (representation.major == lowest.major && representation.minor < lowest.minor))
-            lowest = (struct frame_version){representation.major, representation.minor, representation.len, bytes + at};
+        uint32_t version = (uint32_t)representation.major << 16 | representation.minor;
+        if (i == 0 || version < lowest) {
+            lowest = version;
+            payload = bytes + at;
+            payload_len = representation.len;
+        }
         at += to8(representation.len);
         if (at > end)
             at = end;
@@ -130,10 +135,10 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
     out_frame->more = NULL;
     out_frame->representations = copy + (area_at + to8(header->area_len)) / 8;
     out_frame->n_versions = header->n_representations;
-    out_frame->major = lowest.major;
-    out_frame->minor = lowest.minor;
-    out_frame->payload = lowest.payload;
-    out_frame->payload_len = lowest.len;
+    out_frame->major = (uint16_t)(lowest >> 16);
+    out_frame->minor = (uint16_t)lowest;
+    out_frame->payload = payload;
+    out_frame->payload_len = payload_len;
     return EVBUS_OK;
 }
 

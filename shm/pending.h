@@ -89,6 +89,8 @@ static inline struct pending pending_load(const struct group_part *part, uint32_
     return pending_unpack(atomic_load_explicit(&part->pending[index], memory_order_acquire), cursor);
 }
 
+#define PENDING_FOLLOWERS UINT64_C(1) /* of a word */
+
 /* One step of an entry: from exactly this to that. false: somebody else has changed it, or fenced us. */
 static inline bool pending_step(struct group_part *part, uint32_t index, const struct pending *from,
                                 const struct pending *to)

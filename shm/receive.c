@@ -67,7 +67,8 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
     delivery_fill(frame, &hand->texts, &hand->shown);
     if (item->n_replays > 0)
         hand->shown.replayed = item->n_replays;
-    return give_version(sub, hand, &hand->shown);
+    bool is_as_published = frame->n_versions == 1 && item->choice.to_major == 0;
+    return is_as_published ? EVBUS_DONE : give_version(sub, hand, &hand->shown);
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */

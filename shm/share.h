@@ -68,7 +68,7 @@ struct item {
     uint32_t index;               /* of its entry */
     uint64_t run;                 /* its number there */
     uint64_t probe;               /* of the group's outage, that it is; 0: none */
-    struct pending running;       /* the entry's word as we made it, without followers */
+    struct pending running;       /* the entry as we made it; its followers bit says nothing */
     uint64_t since_ns;            /* monotonic, of the coarse clock */
     const struct retry *retry;    /* as it was when the event was handed over */
     uint32_t n_replays;           /* of what was parked: how often it has been replayed */

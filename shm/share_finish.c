@@ -47,32 +47,36 @@ static int refuse(const struct item *item, struct error *err)
                      ring->name, ring->partition);
 }
 
-static struct pending entry_of(const struct item *item)
+static _Atomic uint64_t *entry_of(const struct item *item)
 {
-    return pending_load(item->share->part, item->index, item->running.pos);
+    return &item->share->part->pending[item->index];
 }
 
 /* Does the entry say what it said when its handler began? Others may have come to wait behind it. */
-static bool is_ours(const struct item *item, const struct pending *found)
+static bool is_ours(const struct item *item, uint64_t word)
 {
-    struct pending expected = item->running;
-    expected.followers = found->followers;
-    return pending_pack(found) == pending_pack(&expected);
+    return (word | PENDING_FOLLOWERS) == (pending_pack(&item->running) | PENDING_FOLLOWERS);
 }
 
-static int finish_done(const struct item *item, struct pending found, struct error *err)
+/* From this word, which is ours, to that state. false: it has changed. */
+static bool step(const struct item *item, uint64_t *inout_word, struct pending next)
+{
+    next.followers = next.state != PENDING_EMPTY && (*inout_word & PENDING_FOLLOWERS) != 0;
+    return atomic_compare_exchange_strong_explicit(entry_of(item), inout_word, pending_pack(&next),
+                                                   memory_order_acq_rel, memory_order_acquire);
+}
+
+static int finish_done(const struct item *item, uint64_t word, struct error *err)
 {
     struct share *share = item->share;
     for (;;) {
-        struct pending next = share_emptied(&found);
-        if (found.followers) {
-            next = found;
-            next.state = PENDING_SCAN;
-        }
-        if (pending_step(share->part, item->index, &found, &next))
+        struct pending next = item->running;
+        next.state = PENDING_SCAN;
+        if ((word & PENDING_FOLLOWERS) == 0)
+            next = share_emptied(&next);
+        if (step(item, &word, next))
             break;
-        found = entry_of(item);
-        if (!is_ours(item, &found))
+        if (!is_ours(item, word))
             return refuse(item, err);
     }
     point_pass(POINT_GROUP_FINISHED, NULL);
@@ -81,8 +85,8 @@ static int finish_done(const struct item *item, struct pending found, struct err
     return EVBUS_OK;
 }
 
-static int finish_undone(const struct item *item, struct pending found, int outcome, const char *error,
-                         struct claim *claim, struct error *err)
+static int finish_undone(const struct item *item, uint64_t word, int outcome, const char *error, struct claim *claim,
+                         struct error *err)
 {
     struct share *share = item->share;
     const struct retry *retry = item->retry;
@@ -94,7 +98,7 @@ static int finish_undone(const struct item *item, struct pending found, int outc
                                                              : CAUSE_FAILED;
     bool is_held = false; /* failed, and the group pauses: due at once, when that is over */
     if (outcome == EVBUS_RETRY) {
-        is_charged = is_told = share_is_own_fault(share, retry, found.pos, cause, error);
+        is_charged = is_told = share_is_own_fault(share, retry, item->running.pos, cause, error);
         is_held = !is_charged;
     }
     uint64_t now_ns = clock_mono_ns();
@@ -102,19 +106,14 @@ static int finish_undone(const struct item *item, struct pending found, int outc
                             : share_note(share, item->index) | (is_deferred ? NOTE_DEFERRED : 0);
     share_set_side(share, item->index, is_held ? now_ns : now_ns + wait_of(item, is_charged, is_deferred, now_ns),
                    note);
-    for (;;) {
-        struct pending next = found;
-        bool is_spent = is_charged && found.attempts >= retry_attempts(retry);
-        bool is_dead = outcome == EVBUS_REJECT || outcome == SHARE_NO_VERSION || is_spent;
-        next.state = is_dead ? PENDING_DEAD : PENDING_WAIT;
-        if (!is_charged)
-            next.attempts--;
-        if (pending_step(share->part, item->index, &found, &next))
-            break;
-        found = entry_of(item);
-        if (!is_ours(item, &found))
+    bool is_spent = is_charged && item->running.attempts >= retry_attempts(retry);
+    bool is_dead = outcome == EVBUS_REJECT || outcome == SHARE_NO_VERSION || is_spent;
+    struct pending next = item->running;
+    next.state = is_dead ? PENDING_DEAD : PENDING_WAIT;
+    next.attempts -= !is_charged;
+    while (!step(item, &word, next))
+        if (!is_ours(item, word))
             return refuse(item, err);
-    }
     point_pass(POINT_GROUP_FINISHED, NULL);
     share_end_probe(share, item->probe, outcome != EVBUS_REJECT && outcome != SHARE_NO_VERSION, now_ns);
     if (is_told)
@@ -127,27 +126,26 @@ int share_finish(struct item *item, int outcome, const char *error, struct claim
     struct share *share = item->share;
     bool is_lease_thread = claim == share->of->claim;
     point_pass(POINT_GROUP_FINISHING, NULL);
-    struct pending found = entry_of(item);
-    if (!is_ours(item, &found) || !(is_lease_thread ? share_end_own_run(share, item->index, item->run)
-                                                    : share_end_run(share, item->index, item->run)))
+    uint64_t word = atomic_load_explicit(entry_of(item), memory_order_acquire);
+    if (!is_ours(item, word) || !(is_lease_thread ? share_end_own_run(share, item->index, item->run)
+                                                  : share_end_run(share, item->index, item->run)))
         return refuse(item, err);
-    return outcome == EVBUS_DONE ? finish_done(item, found, err)
-                                 : finish_undone(item, found, outcome, error, claim, err);
+    return outcome == EVBUS_DONE ? finish_done(item, word, err) : finish_undone(item, word, outcome, error, claim, err);
 }
 
 bool share_abandon(struct item *item)
 {
     struct share *share = item->share;
     uint64_t now_ns = clock_mono_ns();
-    struct pending found = entry_of(item);
-    if (!share_end_run(share, item->index, item->run) || !is_ours(item, &found))
+    uint64_t word = atomic_load_explicit(entry_of(item), memory_order_acquire);
+    if (!share_end_run(share, item->index, item->run) || !is_ours(item, word))
         return false;
-    struct pending next = found;
+    struct pending next = item->running;
     next.state = PENDING_WAIT;
     next.attempts--;
     share_set_side(share, item->index, now_ns + wait_of(item, false, false, now_ns), share_note(share, item->index));
     share_end_probe(share, item->probe, true, now_ns);
-    return pending_step(share->part, item->index, &found, &next);
+    return step(item, &word, next);
 }
 
 void share_put_back(struct item *item)

@@ -435,9 +435,9 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
     }
     if (is_solo_running || share->leaving)
         return SHARE_NOTHING;
+    if (due < 0 && !pauses)
+        return take(share, item, look, now_ns, out_due_ns, err);
     struct candidate candidate = {due, due_entry, is_running};
-    if (pauses)
-        return try_one(share, &candidate, item, look, now_ns, out_due_ns, err);
-    return due >= 0 ? run_due(share, &candidate, item, now_ns, out_due_ns)
-                    : take(share, item, look, now_ns, out_due_ns, err);
+    return pauses ? try_one(share, &candidate, item, look, now_ns, out_due_ns, err)
+                  : run_due(share, &candidate, item, now_ns, out_due_ns);
 }
