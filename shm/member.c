@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define LOOK_NS (250 * CLOCK_NS_PER_MS)
 
@@ -61,6 +62,44 @@ int member_read_settings(struct evbus_subscription *sub, struct error *err)
 
 /* --- shares ------------------------------------------------------------------------------------------------------------- */
 
+static size_t own_bytes(const struct memory_log *log)
+{
+    return (size_t)log->n_partitions * PENDING_MAX * sizeof(struct share_own);
+}
+
+/* Of all partitions of a log. What they know of entries is mapped: a page of it is there when it is written first, and a take asks for
+ * nothing. NULL: no memory. */
+static struct share *shares_new(const struct memory_log *log)
+{
+    struct share *shares = calloc(log->n_partitions, sizeof *shares);
+    struct share_own *own = shares != NULL
+                                ? mmap(NULL, own_bytes(log), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                : MAP_FAILED;
+    if (own == MAP_FAILED) {
+        free(shares);
+        return NULL;
+    }
+    for (uint32_t p = 0; p < log->n_partitions; p++) {
+        shares[p].own = &own[p];
+        shares[p].n_beside = log->n_partitions;
+    }
+    return shares;
+}
+
+void member_free_shares(struct evbus_subscription *sub)
+{
+    for (uint32_t l = 0; l < LOGS_MAX; l++) {
+        struct share *shares = sub->by_log[l];
+        const struct memory_log *log = &sub->bus->memory.logs[l];
+        for (uint32_t p = 0; shares != NULL && p < log->n_partitions; p++)
+            share_close(&shares[p]);
+        if (shares != NULL)
+            munmap(shares->own, own_bytes(log));
+        free(shares);
+    }
+    free(sub->shares);
+}
+
 /* Our shares of the group's logs, and of those that it has been given since. A share never moves: handlers point to it. */
 int member_make_shares(struct evbus_subscription *sub, struct error *err)
 {
@@ -73,7 +112,7 @@ int member_make_shares(struct evbus_subscription *sub, struct error *err)
         struct topic_set topics = group_topics(log, sub->of.group);
         if (topic_set_is_empty(&topics))
             continue;
-        if (sub->by_log[l] == NULL && (sub->by_log[l] = calloc(log->n_partitions, sizeof(struct share))) == NULL)
+        if (sub->by_log[l] == NULL && (sub->by_log[l] = shares_new(log)) == NULL)
             return error_no_memory(err, "the partitions of %s", log->name);
         if ((sub->takes >> l & 1) == 0)
             continue;

@@ -81,6 +81,7 @@ int member_read_settings(struct evbus_subscription *sub, struct error *err);
 
 /* The shares of the group's logs that we may take; again whenever the group has changed. */
 int member_make_shares(struct evbus_subscription *sub, struct error *err);
+void member_free_shares(struct evbus_subscription *sub);
 
 /* The thread that calls becomes the lease thread. EVBUS_EBUSY: another one has events in hand. */
 int member_check_thread(struct evbus_subscription *sub, struct error *err);

@@ -30,25 +30,29 @@ struct share_group {
     uint32_t place, owner;                 /* ours among its members */
 };
 
+/* What we know of an entry, in memory that nobody else writes [P3]. */
+struct share_own {
+    alignas(64) uint64_t key; /* of one that is not EMPTY */
+    uint8_t id[16];           /* of one in a handler; of one that is parked, of its letter */
+    _Atomic uint64_t time_ns; /* what side.time_ns and side.note say */
+    _Atomic uint64_t note;
+    _Atomic uint64_t run; /* its last run: a number, + 1 when it is ended */
+};
+
 struct share {
     const struct share_group *of;
     struct memory_log *log;
     struct ring *ring;
     struct group_part *part;
-    struct topic_set wanted;
     struct cursor cursor;        /* where we read; at or beyond the group's own cursor */
     struct partition_past *past; /* entries' events that the ring has no more; NULL: not needed yet */
     bool held;
     bool leaving; /* due to somebody else: takes no more */
     uint16_t epoch;
-    uint64_t moved_to;            /* the group's cursor, as we stored it last */
-    uint64_t busy;                /* entries that are not EMPTY, as we know */
-    uint64_t keys[PENDING_MAX];   /* of those */
-    uint8_t ids[PENDING_MAX][16]; /* of those in a handler; of those that are parked, of their letters */
-    _Atomic uint64_t
-        times[PENDING_MAX]; /* what side.time_ns and side.note say, in memory that nobody else writes [P3] */
-    _Atomic uint64_t notes[PENDING_MAX];
-    _Atomic uint64_t runs[PENDING_MAX]; /* their last runs: a number, + 1 when it is ended */
+    uint64_t moved_to;     /* the group's cursor, as we stored it last */
+    uint64_t busy;         /* entries that are not EMPTY, as we know */
+    struct share_own *own; /* entry 0; see share_own() */
+    uint32_t n_beside;     /* partitions of the log, whose entries stand beside ours */
     uint64_t n_runs;
     uint64_t probe; /* of the group's outage, that our entry `probe_index` is; 0: none */
     uint32_t probe_index;

@@ -85,7 +85,7 @@ bool share_bury_event(struct share *share, uint32_t i, const struct pending *dea
                       frame.key_len > 0; /* behind one without a key nobody waits */
     next.state = is_to_park ? PENDING_PARKED : PENDING_SCAN;
     if (is_to_park)
-        share_letter_id(share, &frame, dead->pos, share->ids[i]);
+        share_letter_id(share, &frame, dead->pos, share_own(share, i)->id);
     else if (!dead->followers)
         next = share_emptied(dead);
     return pending_step(share->part, i, dead, &next);
@@ -110,7 +110,7 @@ bool share_look_at_parked(struct share *share, uint32_t i, const struct pending 
         return true;
     /* Not there: it was settled, and who did was killed before the record said how (replay.c); or it is damaged. Nobody could settle it
      * any more, so it is tried again. */
-    const struct letters_row *row = letters_find(&gaps->letters, share->ids[i]);
+    const struct letters_row *row = letters_find(&gaps->letters, share_own(share, i)->id);
     bool is_discarded = row != NULL && row->is_discarded;
     if (row != NULL && row->is_open)
         return true;

@@ -7,23 +7,31 @@
 
 #define SHARE_RETRY_NS UINT64_C(1000000000) /* until files that cannot be read are tried again */
 
+/* Those of all partitions of a log stand together, entry 0 of each first, then entry 1: most have one in hand at a time, so one page
+ * has all that is ever touched. */
+static inline struct share_own *share_own(const struct share *share, uint32_t i)
+{
+    return &share->own[(size_t)i * share->n_beside];
+}
+
 /* A side field: private for us, shared for whoever takes over. */
 static inline void share_set_side(struct share *share, uint32_t i, uint64_t time_ns, uint64_t note)
 {
-    atomic_store_explicit(&share->times[i], time_ns, memory_order_relaxed);
-    atomic_store_explicit(&share->notes[i], note, memory_order_relaxed);
+    struct share_own *own = share_own(share, i);
+    atomic_store_explicit(&own->time_ns, time_ns, memory_order_relaxed);
+    atomic_store_explicit(&own->note, note, memory_order_relaxed);
     atomic_store_explicit(&share->part->side[i].time_ns, time_ns, memory_order_relaxed);
     atomic_store_explicit(&share->part->side[i].note, note, memory_order_relaxed);
 }
 
 static inline uint64_t share_time(const struct share *share, uint32_t i)
 {
-    return atomic_load_explicit(&share->times[i], memory_order_relaxed);
+    return atomic_load_explicit(&share_own(share, i)->time_ns, memory_order_relaxed);
 }
 
 static inline uint64_t share_note(const struct share *share, uint32_t i)
 {
-    return atomic_load_explicit(&share->notes[i], memory_order_relaxed);
+    return atomic_load_explicit(&share_own(share, i)->note, memory_order_relaxed);
 }
 
 static inline struct pending share_entry(const struct share *share, uint32_t i)
@@ -55,22 +63,23 @@ static inline void share_count(struct share *share, enum pending_cause cause)
  * memory that is ours alone, and is ended once: by its handler, or by the lease thread, too late for the handler [P8]. */
 static inline bool share_end_run(struct share *share, uint32_t i, uint64_t run)
 {
-    return (run & 1) == 0 && atomic_compare_exchange_strong_explicit(&share->runs[i], &run, run | 1,
+    return (run & 1) == 0 && atomic_compare_exchange_strong_explicit(&share_own(share, i)->run, &run, run | 1,
                                                                      memory_order_acq_rel, memory_order_relaxed);
 }
 
 /* Likewise, of a handler that the lease thread runs itself: nobody else ends it then, so no locked operation is needed. */
 static inline bool share_end_own_run(struct share *share, uint32_t i, uint64_t run)
 {
-    if (atomic_load_explicit(&share->runs[i], memory_order_relaxed) != run)
+    struct share_own *own = share_own(share, i);
+    if (atomic_load_explicit(&own->run, memory_order_relaxed) != run)
         return false;
-    atomic_store_explicit(&share->runs[i], run | 1, memory_order_release);
+    atomic_store_explicit(&own->run, run | 1, memory_order_release);
     return true;
 }
 
 static inline bool share_end_any_run(struct share *share, uint32_t i)
 {
-    return share_end_run(share, i, atomic_load_explicit(&share->runs[i], memory_order_acquire));
+    return share_end_run(share, i, atomic_load_explicit(&share_own(share, i)->run, memory_order_acquire));
 }
 
 /* --- share_read.c --------------------------------------------------------------------------------------------------------- */

@@ -77,8 +77,9 @@ static void begin_run(struct share *share, uint32_t i, const struct pending *run
                       uint64_t now_ns)
 {
     share->n_runs += 2;
-    atomic_store_explicit(&share->runs[i], share->n_runs, memory_order_release);
-    memcpy(share->ids[i], item->frame.id, sizeof share->ids[i]);
+    struct share_own *own = share_own(share, i);
+    atomic_store_explicit(&own->run, share->n_runs, memory_order_release);
+    memcpy(own->id, item->frame.id, sizeof own->id);
     item->share = share;
     item->index = i;
     item->run = share->n_runs;
@@ -118,7 +119,7 @@ static bool scan(struct share *share, uint32_t i, const struct pending *done, ui
         if (found == PARTITION_NOTHING)
             break;
         if (found == PARTITION_FRAME && pos != done->pos && share_is_ours(share, (const struct frame_header *)buffer) &&
-            frame_parse(buffer, &frame, NULL) == EVBUS_OK && share_key(&frame) == share->keys[i]) {
+            frame_parse(buffer, &frame, NULL) == EVBUS_OK && share_key(&frame) == share_own(share, i)->key) {
             next = (struct pending){.pos = pos, .epoch = done->epoch, .state = PENDING_WAIT, .followers = true};
             break;
         }
@@ -184,7 +185,7 @@ static bool fence_entry(struct share *share, uint32_t i, const struct pending *r
         return pending_step(share->part, i, running, &next);
     }
     struct report_attempt late = {.entry = running,
-                                  .id = share->ids[i],
+                                  .id = share_own(share, i)->id,
                                   .cause = CAUSE_TIMEOUT,
                                   .took_ns = now_ns - share_time(share, i),
                                   .slot = share->of->slot,
@@ -217,7 +218,7 @@ static int holder_of(const struct share *share, uint64_t key)
 {
     for (uint64_t bits = share->busy; bits != 0; bits &= bits - 1) {
         int i = __builtin_ctzll(bits);
-        if (share->keys[i] == key)
+        if (share_own(share, (uint32_t)i)->key == key)
             return i;
     }
     return -1;
@@ -300,7 +301,7 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         if (!move_cursor(share, cursor_pos(&share->cursor)))
             return SHARE_LOST;
         share->busy |= UINT64_C(1) << i;
-        share->keys[i] = key;
+        share_own(share, i)->key = key;
         if (is_fit) {
             point_pass(POINT_GROUP_RUNNING, NULL);
             share_mark_gap(share, item);

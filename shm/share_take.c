@@ -120,12 +120,12 @@ bool share_take(struct share *share, uint32_t from, uint64_t *buffer)
             leave_unread(share);
             return false;
         }
-        share->keys[i] = read == SHARE_READ_EVENT
-                             ? share_key(&frame)
-                             : atomic_load_explicit(&share->part->side[i].key, memory_order_relaxed);
-        memset(share->ids[i], 0, sizeof share->ids[i]); /* of what is lost: no letter, so it does not stay parked */
+        struct share_own *own = share_own(share, i);
+        own->key = read == SHARE_READ_EVENT ? share_key(&frame)
+                                            : atomic_load_explicit(&share->part->side[i].key, memory_order_relaxed);
+        memset(own->id, 0, sizeof own->id); /* of what is lost: no letter, so it does not stay parked */
         if (found.state == PENDING_PARKED && read == SHARE_READ_EVENT)
-            share_letter_id(share, &frame, found.pos, share->ids[i]);
+            share_letter_id(share, &frame, found.pos, own->id);
         uint64_t note = atomic_load_explicit(&share->part->side[i].note, memory_order_relaxed);
         share_set_side(share, i,
                        retry_bound_ns(of->retry, (note & NOTE_DEFERRED) != 0,

@@ -338,12 +338,7 @@ EVBUS_API void evbus_unsubscribe(struct evbus_subscription *sub)
         free(sub->settings);
         sub->settings = next;
     }
-    for (uint32_t l = 0; l < LOGS_MAX; l++) {
-        for (uint32_t p = 0; sub->by_log[l] != NULL && p < sub->bus->memory.logs[l].n_partitions; p++)
-            share_close(&sub->by_log[l][p]);
-        free(sub->by_log[l]);
-    }
+    member_free_shares(sub);
     upcasters_free(sub->upcasters);
-    free(sub->shares);
     free(sub);
 }

@@ -71,7 +71,9 @@ static struct desk *member_make(struct bed *bed, const char *name)
     member->share = (struct share){.of = &member->of,
                                    .log = &memory->logs[0],
                                    .ring = &memory->logs[0].rings[0],
-                                   .part = memory_part(&memory->logs[0], 0, bed->group)};
+                                   .part = memory_part(&memory->logs[0], 0, bed->group),
+                                   .own = aligned_alloc(64, PENDING_MAX * sizeof(struct share_own)),
+                                   .n_beside = 1};
     for (int i = 0; i < ITEMS; i++)
         member->items[i].buffer = malloc(((size_t)FRAME_CELLS_MAX + 1) * CELL_BYTES);
     return member;
@@ -93,6 +95,7 @@ static void member_end(struct desk *member)
 {
     for (int i = 0; i < ITEMS; i++)
         free(member->items[i].buffer);
+    free(member->share.own);
     evbus_close(member->bus);
     free(member);
 }
