@@ -100,12 +100,26 @@ void member_free_shares(struct evbus_subscription *sub)
     free(sub->shares);
 }
 
+/* Room for all of them in sub->shares. false: no memory. */
+static bool has_places(struct evbus_subscription *sub)
+{
+    size_t n = 0;
+    for (uint32_t l = 0; l < sub->n_logs; l++)
+        n += sub->bus->memory.logs[l].n_partitions;
+    struct share **places = realloc(sub->shares, n * sizeof *places);
+    if (places != NULL)
+        sub->shares = places;
+    return places != NULL;
+}
+
 /* Our shares of the group's logs, and of those that it has been given since. A share never moves: handlers point to it. */
 int member_make_shares(struct evbus_subscription *sub, struct error *err)
 {
     struct memory *memory = &sub->bus->memory;
     sub->n_shares = 0;
     sub->n_logs = memory_n_logs(memory);
+    if (!has_places(sub))
+        return error_no_memory(err, "shares");
     for (uint32_t l = 0; l < sub->n_logs; l++) {
         struct memory_log *log = &memory->logs[l];
         sub->wanted[l] = (struct topic_set){{0}};

@@ -39,8 +39,8 @@ struct worker {
     struct hand *hand;
     _Atomic bool is_left; /* its handler took longer than its evbus_run(): still to be joined */
     _Atomic bool is_over;
-    int rc; /* has it its place on the bus? Set before it is idle */
-    struct error err;
+    int rc;            /* has it its place on the bus? Set before it is idle */
+    struct error *err; /* who waits for that has it */
 };
 
 struct evbus_subscription {

@@ -65,7 +65,7 @@ static void *worker_of(void *context)
     struct error *err = error_of_thread();
     struct bus_thread *thread = NULL;
     prctl(PR_SET_NAME, "evbus-handler");
-    worker->rc = bus_thread(sub->bus, &thread, &worker->err);
+    worker->rc = bus_thread(sub->bus, &thread, worker->err);
     atomic_store_explicit(&worker->state, WORKER_IDLE, memory_order_release);
     futex_wake(&worker->state, 1);
     for (;;) {
@@ -137,6 +137,7 @@ static int hand_out(struct evbus_subscription *sub, unsigned n, struct error *er
 static int start_worker(struct worker *worker, struct evbus_subscription *sub, struct error *err)
 {
     worker->of = sub;
+    worker->err = err;
     atomic_store_explicit(&worker->is_over, false, memory_order_relaxed);
     atomic_store_explicit(&worker->state, WORKER_BEGINS, memory_order_relaxed);
     int number = pthread_create(&worker->thread, NULL, worker_of, worker);
@@ -146,7 +147,6 @@ static int start_worker(struct worker *worker, struct evbus_subscription *sub, s
         futex_wait(&worker->state, WORKER_BEGINS, (struct timespec){.tv_sec = 1});
     if (worker->rc == EVBUS_OK)
         return EVBUS_OK;
-    *err = worker->err;
     atomic_store_explicit(&worker->state, WORKER_STOP, memory_order_release);
     futex_wake(&worker->state, 1);
     pthread_join(worker->thread, NULL);

@@ -258,8 +258,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
     memcpy(sub->of.name, name, strlen(name) + 1);
     memcpy(sub->of.member, bus->service, sizeof sub->of.member);
     sub->takes = UINT64_MAX;
-    sub->shares = calloc((size_t)LOGS_MAX * PARTITIONS_MAX, sizeof(struct share *));
-    rc = sub->shares != NULL ? memory_map_new_logs(&bus->memory, err) : error_no_memory(err, "shares");
+    rc = memory_map_new_logs(&bus->memory, err);
     if (rc == EVBUS_OK)
         rc = take_versions(sub, &options, err);
     if (rc == EVBUS_OK)
