@@ -4,7 +4,6 @@
 #include "peers.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { DEPTH = 1024 };
 
@@ -13,51 +12,31 @@ struct queues {
     char buffer[PAYLOAD_MAX];
 };
 
-/* Of what is sent to side `to`. state: the parent's pid. */
-static void queue_name(char *out, size_t size, const struct peer_job *job, int to)
-{
-    snprintf(out, size, "evbus-bench-boost-%d-%d", *(const pid_t *)job->state, to);
-}
-
 static int begin(struct peer_job *job)
 {
-    pid_t *pid = malloc(sizeof *pid);
-    if (pid == NULL)
-        return fails("no memory");
-    *pid = getpid();
-    job->state = pid;
-    for (int to = 0; to < 2; to++) {
-        char name[64];
-        queue_name(name, sizeof name, job, to);
-        if (!boost_queue_create(name, DEPTH, job->len))
-            return fails("message_queue %s: cannot make it", name);
-    }
+    for (int to = 0; to < 2; to++)
+        if (!boost_queue_create(job->names[to], DEPTH, job->len))
+            return fails("message_queue %s: cannot make it", job->names[to]);
     return 0;
 }
 
 static int end(struct peer_job *job)
 {
-    for (int to = 0; job->state != NULL && to < 2; to++) {
-        char name[64];
-        queue_name(name, sizeof name, job, to);
-        boost_queue_remove(name);
-    }
-    free(job->state);
+    for (int to = 0; to < 2; to++)
+        boost_queue_remove(job->names[to]);
     return 0;
 }
 
 static int open_side(struct peer_side *side)
 {
-    char name[64];
+    const struct peer_job *job = side->job;
     struct queues *queues = calloc(1, sizeof *queues);
     if (queues == NULL)
         return fails("no memory");
-    queue_name(name, sizeof name, side->job, side->index);
-    queues->reads = boost_queue_open(name);
-    queue_name(name, sizeof name, side->job, 1 - side->index);
-    queues->writes = boost_queue_open(name);
+    queues->reads = boost_queue_open(job->names[side->index]);
+    queues->writes = boost_queue_open(job->names[1 - side->index]);
     side->state = queues;
-    return queues->reads != NULL && queues->writes != NULL ? 0 : fails("message_queue %s: cannot open it", name);
+    return queues->reads != NULL && queues->writes != NULL ? 0 : fails("message_queue: cannot open it");
 }
 
 static int send_one(struct peer_side *side, const void *event, size_t len)

@@ -166,12 +166,6 @@ struct queues {
     char buffer[PAYLOAD_MAX];
 };
 
-/* Of what is sent to side `to`. state: the parent's pid. */
-static void queue_name(char *out, size_t size, const struct peer_job *job, int to)
-{
-    snprintf(out, size, "/evbus-bench-%d-%d", *(const pid_t *)job->state, to);
-}
-
 static int mq_begin(struct peer_job *job)
 {
     long depth = MQ_DEPTH;
@@ -180,18 +174,11 @@ static int mq_begin(struct peer_job *job)
         depth = MQ_DEPTH;
     if (in != NULL)
         fclose(in);
-    pid_t *pid = malloc(sizeof *pid);
-    if (pid == NULL)
-        return fails("no memory");
-    *pid = getpid();
-    job->state = pid;
     for (int to = 0; to < 2; to++) {
-        char name[64];
         struct mq_attr attributes = {.mq_maxmsg = depth, .mq_msgsize = (long)job->len};
-        queue_name(name, sizeof name, job, to);
-        mqd_t queue = mq_open(name, O_CREAT | O_EXCL | O_RDWR, 0600, &attributes);
+        mqd_t queue = mq_open(job->names[to], O_CREAT | O_EXCL | O_RDWR, 0600, &attributes);
         if (queue == (mqd_t)-1)
-            return fails("mq_open %s: %s", name, strerror(errno));
+            return fails("mq_open %s: %s", job->names[to], strerror(errno));
         mq_close(queue);
     }
     return 0;
@@ -199,29 +186,19 @@ static int mq_begin(struct peer_job *job)
 
 static int mq_end(struct peer_job *job)
 {
-    for (int to = 0; job->state != NULL && to < 2; to++) {
-        char name[64];
-        queue_name(name, sizeof name, job, to);
-        mq_unlink(name);
-    }
-    free(job->state);
+    for (int to = 0; to < 2; to++)
+        mq_unlink(job->names[to]);
     return 0;
-}
-
-static mqd_t queue_open(const struct peer_job *job, int to, int flags)
-{
-    char name[64];
-    queue_name(name, sizeof name, job, to);
-    return mq_open(name, flags);
 }
 
 static int mq_open_side(struct peer_side *side)
 {
+    const struct peer_job *job = side->job;
     struct queues *queues = calloc(1, sizeof *queues);
     if (queues == NULL)
         return fails("no memory");
-    queues->reads = queue_open(side->job, side->index, O_RDONLY | (side->job->spins ? O_NONBLOCK : 0));
-    queues->writes = queue_open(side->job, 1 - side->index, O_WRONLY);
+    queues->reads = mq_open(job->names[side->index], O_RDONLY | (job->spins ? O_NONBLOCK : 0));
+    queues->writes = mq_open(job->names[1 - side->index], O_WRONLY);
     side->state = queues;
     return queues->reads != (mqd_t)-1 && queues->writes != (mqd_t)-1 ? 0 : fails("mq_open: %s", strerror(errno));
 }

@@ -223,6 +223,8 @@ static int job_run(struct peer_job *job, struct samples *samples)
 {
     const struct peer *peer = job->peer;
     struct task task = {job, samples};
+    for (int to = 0; to < 2; to++)
+        snprintf(job->names[to], sizeof job->names[to], "/evbus-bench-%d-%d", (int)getpid(), to);
     int rc = peer->begin != NULL ? peer->begin(job) : 0;
     if (rc == 0)
         rc = children_run((int)n_sides(job), role, &task);

@@ -29,6 +29,7 @@ struct peer_job {
     uint64_t budget_ns; /* ends it earlier where it is slow; streams: 0 */
     uint64_t took_ns;   /* streams: for all but the warm-up */
     void *state;        /* of begin() */
+    char names[2][32];  /* "/...", this run's own: for a peer's queue to each side, where it has one */
 };
 
 struct peer_side;
