@@ -79,7 +79,7 @@ EVBUS_API int evbus_init(const struct evbus_init_options *given)
         for (uint32_t i = 0; i < memory_n_logs(&memory) && rc == EVBUS_OK; i++)
             rc = provide_names(&memory.logs[i], 0, slot, err);
         if (rc == EVBUS_OK) /* behind the names: nobody has to skip them */
-            rc = provide_groups(&memory, catalogue, GROUP_LATEST, NULL, err);
+            rc = provide_groups(&memory, catalogue, EVBUS_FROM_LATEST, NULL, err);
         if (rc == EVBUS_OK)
             rc = provide_dead_letter_names(&memory, 0, slot, err);
         if (slot != 0)

@@ -172,7 +172,7 @@ static int apply(struct memory *memory, const struct catalogue *new, const char 
         rc = add_topics(memory, new, slot, out_n, err);
     uint32_t n_before = provide_n_dead_letter_topics(memory);
     if (rc == EVBUS_OK)
-        rc = provide_groups(memory, new, GROUP_LATEST, out_n, err);
+        rc = provide_groups(memory, new, EVBUS_FROM_LATEST, out_n, err);
     if (rc == EVBUS_OK)
         rc = provide_dead_letter_names(memory, n_before, slot, err);
     if (rc == EVBUS_OK)

@@ -107,21 +107,21 @@ uint32_t group_find(const struct memory *memory, const char *name)
 }
 
 /* The group's place in every partition of one log. */
-static int make_parts(const struct memory *memory, struct memory_log *log, uint32_t group, enum group_from from,
+static int make_parts(const struct memory *memory, struct memory_log *log, uint32_t group, enum evbus_from from,
                       uint64_t position, struct error *err)
 {
     int rc = EVBUS_OK;
     for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
         struct group_part *part = memory_part(log, p, group);
         struct ring *ring = &log->rings[p];
-        uint64_t wish = from == GROUP_LATEST ? ring_tail(ring) : 0;
+        uint64_t wish = from == EVBUS_FROM_LATEST ? ring_tail(ring) : 0;
         uint64_t start = ring_pin(ring, group_low_index(group), wish);
         uint64_t tail = ring_tail(ring);
         if (start > tail)
             start = tail;
-        if (from == GROUP_TIME)
+        if (from == EVBUS_FROM_TIME)
             rc = partition_first(memory, ring, start, position, UINT64_MAX, &start, err);
-        if (from == GROUP_POSITION) /* it may point into a frame */
+        if (from == EVBUS_FROM_POSITION) /* it may point into a frame */
             rc = partition_first(memory, ring, start, UINT64_MAX, position, &start, err);
         ring_pin_move(ring, group_low_index(group), start, false);
         /* Epochs go on over a group's lives in a place: whoever held it in the last one stays fenced. */
@@ -185,7 +185,7 @@ static int hear_replays(struct memory *memory, uint32_t group, struct error *err
     struct topic_set wanted = {{0}};
     bool is_back = atomic_load_explicit(&memory->control->ready, memory_order_relaxed) == 0;
     topic_set_add(&wanted, entry_of(memory, group)->replay_topic);
-    int rc = make_parts(memory, replay, group, is_back ? GROUP_EARLIEST : GROUP_LATEST, 0, err);
+    int rc = make_parts(memory, replay, group, is_back ? EVBUS_FROM_EARLIEST : EVBUS_FROM_LATEST, 0, err);
     if (rc == EVBUS_OK)
         set_topics(replay, group, &wanted);
     return rc;
@@ -202,7 +202,7 @@ static int hold_saves(struct memory *memory, uint32_t group, struct error *err)
         return rc;
     struct memory_log *notes = memory_internal_log(memory, MEMORY_NOTES_LOG);
     topic_set_add(&wanted, id);
-    rc = make_parts(memory, notes, group, is_back ? GROUP_EARLIEST : GROUP_LATEST, 0, err);
+    rc = make_parts(memory, notes, group, is_back ? EVBUS_FROM_EARLIEST : EVBUS_FROM_LATEST, 0, err);
     if (rc == EVBUS_OK)
         set_topics(notes, group, &wanted);
     return rc;
@@ -282,7 +282,7 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
 }
 
 uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs,
-                          enum group_from from)
+                          enum evbus_from from)
 {
     bool has_changed = false;
     for (uint32_t l = 0; l < n_logs && l < memory_n_logs(memory); l++) {

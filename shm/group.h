@@ -7,16 +7,14 @@
 
 #define GROUP_NONE UINT32_MAX
 
-enum group_from { GROUP_LATEST, GROUP_EARLIEST, GROUP_POSITION, GROUP_TIME };
-
 /* A group to be made. */
 struct group_plan {
     const char *name;
     uint32_t flags;                 /* GROUP_AD_HOC, GROUP_EPHEMERAL, GROUP_MIRROR */
     const struct topic_set *wanted; /* by log index; n_logs of them */
     uint32_t n_logs;
-    enum group_from from;
-    uint64_t position; /* for GROUP_POSITION: in every partition; for GROUP_TIME: ns since 1970 */
+    enum evbus_from from;
+    uint64_t position; /* for EVBUS_FROM_POSITION: in every partition; for EVBUS_FROM_TIME: ns since 1970 */
 };
 
 /* Makes the group's number and its place in every partition of its logs; from here on they hold their events for it. One maker
@@ -25,7 +23,7 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
 
 /* Gives a group that is there the topics that it lacks: in logs that are new to it from the latest position on. 1: it has changed. */
 uint32_t group_add_topics(struct memory *memory, uint32_t group, const struct topic_set *wanted, uint32_t n_logs,
-                          enum group_from from);
+                          enum evbus_from from);
 
 /* The topic of a group's dead letters stays when the group is gone. Has one of this name had it, and what is said when no more
  * fit: EVBUS_ELIMIT. */

@@ -282,15 +282,6 @@ static int check_seek(const struct evbus_seek_options *options, struct error *er
     return EVBUS_OK;
 }
 
-static enum group_from place_of(enum evbus_from from)
-{
-    static const enum group_from places[] = {[EVBUS_FROM_LATEST] = GROUP_LATEST,
-                                             [EVBUS_FROM_EARLIEST] = GROUP_EARLIEST,
-                                             [EVBUS_FROM_TIME] = GROUP_TIME,
-                                             [EVBUS_FROM_POSITION] = GROUP_POSITION};
-    return places[from];
-}
-
 static int show_part(const struct seek_part *part, int (*each)(void *context, const struct evbus_seek_part *part),
                      void *context)
 {
@@ -334,7 +325,7 @@ EVBUS_API int evbus_group_seek(struct evbus *bus, const struct evbus_seek_option
         return rc;
     struct seek_plan plan = {
         .group = group_find(&bus->memory, options.group),
-        .to = place_of(options.from),
+        .to = options.from,
         .value = options.from == EVBUS_FROM_POSITION ? options.from_position : options.from_time_ns,
         .log = options.log,
         .has_partition = options.has_partition,

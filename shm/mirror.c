@@ -120,18 +120,6 @@ static struct topic_set cover(const struct evbus_mirror *mirror, const struct me
     return covered;
 }
 
-static enum group_from from_of(enum evbus_from from)
-{
-    switch (from) {
-    case EVBUS_FROM_EARLIEST:
-        return GROUP_EARLIEST;
-    case EVBUS_FROM_TIME:
-        return GROUP_TIME;
-    default:
-        return GROUP_LATEST;
-    }
-}
-
 /* The group is there, and has all topics that the catalogue has by now. from: where it begins, if it is made; and in logs that are new. */
 static int find_or_make(struct evbus_mirror *mirror, enum evbus_from from, uint64_t from_time_ns, struct error *err)
 {
@@ -154,7 +142,7 @@ static int find_or_make(struct evbus_mirror *mirror, enum evbus_from from, uint6
         .flags = GROUP_AD_HOC | GROUP_MIRROR,
         .wanted = covered,
         .n_logs = n_logs,
-        .from = from_of(from),
+        .from = from,
         .position = from_time_ns,
     };
     mirror->group = group_find(memory, mirror->group_name);
@@ -168,7 +156,7 @@ static int find_or_make(struct evbus_mirror *mirror, enum evbus_from from, uint6
                        mirror->group_name);
     } else if (rc == EVBUS_OK) {
         group_add_topics(memory, mirror->group, covered, n_logs,
-                         from == EVBUS_FROM_LATEST ? GROUP_LATEST : GROUP_EARLIEST);
+                         from == EVBUS_FROM_LATEST ? EVBUS_FROM_LATEST : EVBUS_FROM_EARLIEST);
     }
     group_unlock(memory, mirror->slot);
     return rc;

@@ -78,7 +78,7 @@ static void wanted_by(const struct memory *memory, const struct catalogue *catal
     }
 }
 
-int provide_groups(struct memory *memory, const struct catalogue *catalogue, enum group_from from, uint32_t *inout_n,
+int provide_groups(struct memory *memory, const struct catalogue *catalogue, enum evbus_from from, uint32_t *inout_n,
                    struct error *err)
 {
     struct topic_set wanted[LOGS_MAX];
@@ -98,7 +98,7 @@ int provide_groups(struct memory *memory, const struct catalogue *catalogue, enu
         if (group == GROUP_NONE)
             rc = group_make(memory, &plan, &group, err);
         else
-            n = group_add_topics(memory, group, wanted, plan.n_logs, GROUP_LATEST);
+            n = group_add_topics(memory, group, wanted, plan.n_logs, EVBUS_FROM_LATEST);
         if (inout_n != NULL)
             *inout_n += n;
     }

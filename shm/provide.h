@@ -16,7 +16,7 @@ uint32_t provide_n_dead_letter_topics(struct memory *memory);
 
 /* Makes the catalogue's groups that are not there, and gives those that are the topics that they lack. Whoever is made starts at
  * `from`. inout_n (may be NULL): + 1 for each change. */
-int provide_groups(struct memory *memory, const struct catalogue *catalogue, enum group_from from, uint32_t *inout_n,
+int provide_groups(struct memory *memory, const struct catalogue *catalogue, enum evbus_from from, uint32_t *inout_n,
                    struct error *err);
 
 /* Does a group live on this host? */

@@ -236,7 +236,7 @@ static int bring_back(struct memory *memory, const struct catalogue *catalogue, 
     if (rc == EVBUS_OK)
         rc = saved_restore(memory, tell_damage, log, &report, err);
     if (rc == EVBUS_OK || rc == EVBUS_ENOTFOUND) /* who is not in the file misses nothing */
-        rc = provide_groups(memory, catalogue, GROUP_EARLIEST, NULL, err);
+        rc = provide_groups(memory, catalogue, EVBUS_FROM_EARLIEST, NULL, err);
     if (rc == EVBUS_OK)
         log_line(log, LOG_JOURNAL, EVBUS_LOG_INFO,
                  "state=recovered bus=%s life=%" PRIu64 " groups=%u pending=%u dropped=%u scanned_bytes=%" PRIu64

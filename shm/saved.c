@@ -359,7 +359,7 @@ static int restore_group(struct memory *memory, const json_t *saved, struct save
                                        (json_is_true(json_object_get(saved, "mirror")) ? GROUP_MIRROR : 0),
                               .wanted = wanted,
                               .n_logs = memory_n_logs(memory),
-                              .from = GROUP_EARLIEST};
+                              .from = EVBUS_FROM_EARLIEST};
     int rc = group_make(memory, &plan, &group, err);
     if (rc != EVBUS_OK)
         return rc;

@@ -86,15 +86,15 @@ static int find(const struct memory *memory, const struct seek_plan *plan, struc
     struct pending_view view;
     pending_look(part_of(part, plan->group), &view);
     uint64_t tail = ring_tail(ring);
-    uint64_t to = plan->to == GROUP_LATEST || oldest > tail ? tail : oldest;
+    uint64_t to = plan->to == EVBUS_FROM_LATEST || oldest > tail ? tail : oldest;
     int rc = EVBUS_OK;
-    if (plan->to == GROUP_POSITION && plan->value > tail)
+    if (plan->to == EVBUS_FROM_POSITION && plan->value > tail)
         return error_set(err, EVBUS_EINVAL, "%s/%u@%" PRIu64 " is beyond its tail, which is %" PRIu64, ring->name,
                          ring->partition, plan->value, tail);
-    part->is_oldest = plan->to == GROUP_POSITION && plan->value < oldest;
-    if (plan->to == GROUP_TIME)
+    part->is_oldest = plan->to == EVBUS_FROM_POSITION && plan->value < oldest;
+    if (plan->to == EVBUS_FROM_TIME)
         rc = partition_first(memory, ring, to, plan->value, UINT64_MAX, &to, err);
-    if (plan->to == GROUP_POSITION && plan->value > to) /* it may point into a frame */
+    if (plan->to == EVBUS_FROM_POSITION && plan->value > to) /* it may point into a frame */
         rc = partition_first(memory, ring, to, UINT64_MAX, plan->value, &to, err);
     part->from = view.cursor;
     part->to = to;

@@ -8,8 +8,8 @@
 /* Where to. */
 struct seek_plan {
     uint32_t group;
-    enum group_from to;
-    uint64_t value;  /* for GROUP_POSITION; for GROUP_TIME: ns since 1970 */
+    enum evbus_from to;
+    uint64_t value;  /* for EVBUS_FROM_POSITION; for EVBUS_FROM_TIME: ns since 1970 */
     const char *log; /* this one alone; NULL: all that the group reads */
     bool has_partition;
     uint32_t partition; /* of that log alone */

@@ -87,20 +87,6 @@ static int may_take(struct evbus_subscription *sub, const struct topic_set *cove
     return EVBUS_OK;
 }
 
-static enum group_from from_of(enum evbus_from from)
-{
-    switch (from) {
-    case EVBUS_FROM_EARLIEST:
-        return GROUP_EARLIEST;
-    case EVBUS_FROM_TIME:
-        return GROUP_TIME;
-    case EVBUS_FROM_POSITION:
-        return GROUP_POSITION;
-    default:
-        return GROUP_LATEST;
-    }
-}
-
 static int find_or_make(struct evbus_subscription *sub, const struct evbus_subscribe_options *options,
                         bool *out_is_made, struct error *err)
 {
@@ -135,7 +121,7 @@ static int find_or_make(struct evbus_subscription *sub, const struct evbus_subsc
         .flags = GROUP_AD_HOC | (options->ephemeral ? GROUP_EPHEMERAL : 0),
         .wanted = covered,
         .n_logs = n_logs,
-        .from = from_of(options->from),
+        .from = options->from,
         .position = options->from == EVBUS_FROM_POSITION ? options->from_position : options->from_time_ns,
     };
     if ((rc = group_lock(memory, thread->claim.slot, true, err)) != EVBUS_OK)

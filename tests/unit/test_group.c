@@ -35,7 +35,7 @@ static struct topic_set topics_of(uint32_t first, uint32_t second)
 }
 
 /* A group of topic 1 of log 0 (test.a.one). */
-static int try_make(struct memory *memory, const char *name, enum group_from from, uint64_t position, uint32_t *out,
+static int try_make(struct memory *memory, const char *name, enum evbus_from from, uint64_t position, uint32_t *out,
                     struct error *err)
 {
     struct topic_set wanted = topics_of(1, 0);
@@ -51,7 +51,7 @@ static uint32_t make(struct memory *memory, const char *name)
 {
     struct error err = {""};
     uint32_t group;
-    cr_assert_eq(try_make(memory, name, GROUP_LATEST, 0, &group, &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(try_make(memory, name, EVBUS_FROM_LATEST, 0, &group, &err), EVBUS_OK, "%s", err.text);
     return group;
 }
 
@@ -115,7 +115,7 @@ Test(group, one_that_is_there_is_not_made_twice)
     struct error err = {""};
     uint32_t again = GROUP_NONE;
     uint32_t group = make(&f.bus->memory, "mailer");
-    cr_expect_eq(try_make(&f.bus->memory, "mailer", GROUP_LATEST, 0, &again, &err), EVBUS_EDUPLICATE);
+    cr_expect_eq(try_make(&f.bus->memory, "mailer", EVBUS_FROM_LATEST, 0, &again, &err), EVBUS_EDUPLICATE);
     cr_expect_eq(again, group);
     cr_expect_not_null(strstr(err.text, "mailer"));
     fixture_end(&f);
@@ -132,7 +132,7 @@ Test(group, a_bus_has_64_and_a_place_that_was_freed_is_used_again)
         snprintf(name, sizeof name, "group-%d", i);
         make(memory, name);
     }
-    cr_expect_eq(try_make(memory, "one-more", GROUP_LATEST, 0, &group, &err), EVBUS_ELIMIT);
+    cr_expect_eq(try_make(memory, "one-more", EVBUS_FROM_LATEST, 0, &group, &err), EVBUS_ELIMIT);
     cr_expect_not_null(strstr(err.text, "64"), "%s", err.text);
     uint32_t freed = group_find(memory, "group-17");
     remove_it(memory, freed);
@@ -175,19 +175,19 @@ Test(group, it_starts_where_it_is_asked_to)
     uint64_t tail = ring_tail(&memory->logs[0].rings[0]);
     const struct {
         const char *label;
-        enum group_from from;
+        enum evbus_from from;
         uint64_t position;
         uint64_t expected;
     } rows[] = {
-        {"latest", GROUP_LATEST, 0, tail},
-        {"latest, whatever the position", GROUP_LATEST, 7, tail},
-        {"earliest", GROUP_EARLIEST, 0, 0},
-        {"a position", GROUP_POSITION, positions[2], positions[2]},
-        {"a position beyond the tail", GROUP_POSITION, tail + 1000, tail},
-        {"before all times", GROUP_TIME, 0, positions[0]},
-        {"an event's time", GROUP_TIME, 200, positions[1]},
-        {"between two", GROUP_TIME, 201, positions[2]},
-        {"after all", GROUP_TIME, 500, tail},
+        {"latest", EVBUS_FROM_LATEST, 0, tail},
+        {"latest, whatever the position", EVBUS_FROM_LATEST, 7, tail},
+        {"earliest", EVBUS_FROM_EARLIEST, 0, 0},
+        {"a position", EVBUS_FROM_POSITION, positions[2], positions[2]},
+        {"a position beyond the tail", EVBUS_FROM_POSITION, tail + 1000, tail},
+        {"before all times", EVBUS_FROM_TIME, 0, positions[0]},
+        {"an event's time", EVBUS_FROM_TIME, 200, positions[1]},
+        {"between two", EVBUS_FROM_TIME, 201, positions[2]},
+        {"after all", EVBUS_FROM_TIME, 500, tail},
     };
     for (size_t i = 0; i < N(rows); i++) {
         struct error err = {""};
@@ -250,12 +250,12 @@ Test(group, topics_that_it_lacks_are_added_and_counted_once)
         cr_assert_eq(evbus_publish(f.bus, &(struct evbus_event){.topic = "test.b.one", .payload = "1"}, NULL), 0);
     struct topic_set wanted[2] = {topics_of(1, 0), {{0}}};
     uint32_t changes = group_changes(memory, group);
-    cr_expect_eq(group_add_topics(memory, group, wanted, 2, GROUP_LATEST), 0u, "it has them");
+    cr_expect_eq(group_add_topics(memory, group, wanted, 2, EVBUS_FROM_LATEST), 0u, "it has them");
     cr_expect_eq(group_changes(memory, group), changes);
     uint64_t cursor = pending_cursor(memory_part(&memory->logs[0], 0, group));
     wanted[0] = topics_of(2, 0);
     wanted[1] = topics_of(1, 0);
-    cr_expect_eq(group_add_topics(memory, group, wanted, 2, GROUP_LATEST), 1u);
+    cr_expect_eq(group_add_topics(memory, group, wanted, 2, EVBUS_FROM_LATEST), 1u);
     cr_expect_neq(group_changes(memory, group), changes, "its members hear it");
     struct topic_set topics = group_topics(&memory->logs[0], group);
     cr_expect(topic_set_has(&topics, 1) && topic_set_has(&topics, 2));
@@ -263,7 +263,7 @@ Test(group, topics_that_it_lacks_are_added_and_counted_once)
     cr_expect_eq(pending_cursor(memory_part(&memory->logs[1], 0, group)), ring_tail(&memory->logs[1].rings[0]),
                  "a log that is new to it: from the latest on");
     cr_expect_neq(atomic_load(&memory->logs[1].rings[0].head->lows[group_low_index(group)]), 0u);
-    cr_expect_eq(group_add_topics(memory, group, wanted, 2, GROUP_LATEST), 0u);
+    cr_expect_eq(group_add_topics(memory, group, wanted, 2, EVBUS_FROM_LATEST), 0u);
     fixture_end(&f);
 }
 

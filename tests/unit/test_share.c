@@ -42,7 +42,7 @@ static struct bed bed_make(const char *ring)
     struct topic_set wanted = {{0}};
     bed.memory = &bed.f.bus->memory;
     topic_set_add(&wanted, 1);
-    struct group_plan plan = {.name = "mailer", .wanted = &wanted, .n_logs = 1, .from = GROUP_EARLIEST};
+    struct group_plan plan = {.name = "mailer", .wanted = &wanted, .n_logs = 1, .from = EVBUS_FROM_EARLIEST};
     cr_assert_eq(group_lock(bed.memory, ADMIN, true, NULL), EVBUS_OK);
     cr_assert_eq(group_make(bed.memory, &plan, &bed.group, NULL), EVBUS_OK);
     group_unlock(bed.memory, ADMIN);
