@@ -20,6 +20,7 @@
 #include "partition.h"
 #include "pending.h"
 #include "slot.h"
+#include "topic.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -278,6 +279,39 @@ int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *o
     }
     atomic_store_explicit(&entry->state, GROUP_LIVE, memory_order_release); /* edge GROUP, from: its places */
     *out_group = group;
+    return EVBUS_OK;
+}
+
+/* Adds the topics that fit; NULL: all. false: none does. */
+static bool cover(const struct memory *memory, const char *pattern, struct topic_set *covered)
+{
+    bool has_match = false;
+    for (uint32_t l = 0; l < memory_n_logs(memory); l++) {
+        const struct memory_log *log = &memory->logs[l];
+        uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
+        for (uint32_t t = 0; t < n && t < TOPICS_MAX && !memory_is_internal(log); t++) {
+            char name[NAME_BYTES] = "";
+            memcpy(name, log->head->topics[t], sizeof name - 1);
+            if (pattern != NULL && !topic_matches(pattern, name))
+                continue;
+            topic_set_add(&covered[l], t + 1);
+            has_match = true;
+        }
+    }
+    return has_match;
+}
+
+int group_cover(const struct memory *memory, const char *const *patterns, size_t n_patterns,
+                struct topic_set out_covered[LOGS_MAX], struct error *err)
+{
+    memset(out_covered, 0, LOGS_MAX * sizeof *out_covered);
+    if (n_patterns == 0)
+        cover(memory, NULL, out_covered);
+    for (size_t i = 0; i < n_patterns; i++)
+        if (!cover(memory, patterns[i], out_covered))
+            return error_set(err, EVBUS_ENOTFOUND,
+                             "pattern %s fits no topic of bus %s; `evbus catalogue show` lists them", patterns[i],
+                             memory->bus);
     return EVBUS_OK;
 }
 

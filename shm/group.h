@@ -17,6 +17,10 @@ struct group_plan {
     uint64_t position; /* for EVBUS_FROM_POSITION: in every partition; for EVBUS_FROM_TIME: ns since 1970 */
 };
 
+/* The topics that the patterns cover, by log; of no patterns: all but the bus's own. EVBUS_ENOTFOUND: one fits none. */
+int group_cover(const struct memory *memory, const char *const *patterns, size_t n_patterns,
+                struct topic_set out_covered[LOGS_MAX], struct error *err);
+
 /* Makes the group's number and its place in every partition of its logs; from here on they hold their events for it. One maker
  * at a time. EVBUS_OK; EVBUS_EDUPLICATE (out_group is it); EVBUS_ELIMIT; EVBUS_EBUSY (somebody else is at it). */
 int group_make(struct memory *memory, const struct group_plan *plan, uint32_t *out_group, struct error *err);

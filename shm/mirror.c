@@ -102,41 +102,16 @@ static int fenced(const struct evbus_mirror *mirror, struct error *err)
 
 /* --- its group and what it reads ------------------------------------------------------------------------------------------ */
 
-/* The topics of a log that are mirrored. */
-static struct topic_set cover(const struct evbus_mirror *mirror, const struct memory_log *log, bool *has_match)
-{
-    struct topic_set covered = {{0}};
-    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
-    for (uint32_t t = 0; t < n && t < TOPICS_MAX && !memory_is_internal(log); t++) {
-        char name[NAME_BYTES] = "";
-        memcpy(name, log->head->topics[t], sizeof name - 1);
-        bool is_covered = mirror->n_patterns == 0;
-        for (size_t i = 0; i < mirror->n_patterns; i++)
-            if (topic_matches(mirror->patterns[i], name))
-                is_covered = has_match[i] = true;
-        if (is_covered)
-            topic_set_add(&covered, t + 1);
-    }
-    return covered;
-}
-
 /* The group is there, and has all topics that the catalogue has by now. from: where it begins, if it is made; and in logs that are new. */
 static int find_or_make(struct evbus_mirror *mirror, enum evbus_from from, uint64_t from_time_ns, struct error *err)
 {
     struct memory *memory = &mirror->bus->memory;
     struct topic_set covered[LOGS_MAX];
-    bool has_match[64] = {false};
     int rc = group_lock(memory, mirror->slot, true, err);
     if (rc != EVBUS_OK)
         return rc;
     uint32_t n_logs = memory_n_logs(memory); /* all are mapped now */
-    for (uint32_t l = 0; l < n_logs; l++)
-        covered[l] = cover(mirror, &memory->logs[l], has_match);
-    for (size_t i = 0; i < mirror->n_patterns && rc == EVBUS_OK; i++)
-        if (!has_match[i])
-            rc = error_set(err, EVBUS_ENOTFOUND,
-                           "pattern %s fits no topic of bus %s; `evbus catalogue show` lists them", mirror->patterns[i],
-                           memory->bus);
+    rc = group_cover(memory, (const char *const *)mirror->patterns, mirror->n_patterns, covered, err);
     struct group_plan plan = {
         .name = mirror->group_name,
         .flags = GROUP_AD_HOC | GROUP_MIRROR,

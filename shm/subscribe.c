@@ -14,24 +14,6 @@
 
 #define PATTERNS_MAX 64
 
-/* The topics of a log that the patterns cover. */
-static struct topic_set cover(const struct memory_log *log, const struct evbus_subscribe_options *options,
-                              bool *has_match)
-{
-    struct topic_set covered = {{0}};
-    uint32_t n = atomic_load_explicit(&log->head->n_topics, memory_order_acquire);
-    for (uint32_t t = 0; t < n && t < TOPICS_MAX; t++) {
-        char name[NAME_BYTES] = "";
-        memcpy(name, log->head->topics[t], sizeof name - 1);
-        for (size_t i = 0; i < options->n_patterns && !memory_is_internal(log); i++)
-            if (topic_matches(options->patterns[i], name)) {
-                topic_set_add(&covered, t + 1);
-                has_match[i] = true;
-            }
-    }
-    return covered;
-}
-
 static int check_patterns(const struct evbus_subscribe_options *options, struct error *err)
 {
     if (options->n_patterns > PATTERNS_MAX)
@@ -93,20 +75,13 @@ static int find_or_make(struct evbus_subscription *sub, const struct evbus_subsc
     struct memory *memory = &sub->bus->memory;
     struct topic_set covered[LOGS_MAX];
     struct bus_thread *thread;
-    bool has_match[PATTERNS_MAX] = {false};
-    uint32_t n_logs = memory_n_logs(memory);
     int rc = check_patterns(options, err);
     if (rc == EVBUS_OK)
         rc = bus_thread(sub->bus, &thread, err);
+    if (rc == EVBUS_OK)
+        rc = group_cover(memory, options->patterns, options->n_patterns, covered, err);
     if (rc != EVBUS_OK)
         return rc;
-    for (uint32_t l = 0; l < n_logs; l++)
-        covered[l] = cover(&memory->logs[l], options, has_match);
-    for (size_t i = 0; i < options->n_patterns; i++)
-        if (!has_match[i])
-            return error_set(err, EVBUS_ENOTFOUND,
-                             "pattern %s fits no topic of bus %s; `evbus catalogue show` lists them",
-                             options->patterns[i], memory->bus);
     sub->of.group = group_find(memory, sub->of.name);
     if (sub->of.group != GROUP_NONE && (memory->control->groups[sub->of.group].flags & GROUP_MIRROR) != 0)
         return error_set(err, EVBUS_EINVAL, "group %s is a mirror's: what it receives goes to a broker", sub->of.name);
@@ -120,7 +95,7 @@ static int find_or_make(struct evbus_subscription *sub, const struct evbus_subsc
         .name = sub->of.name,
         .flags = GROUP_AD_HOC | (options->ephemeral ? GROUP_EPHEMERAL : 0),
         .wanted = covered,
-        .n_logs = n_logs,
+        .n_logs = memory_n_logs(memory),
         .from = options->from,
         .position = options->from == EVBUS_FROM_POSITION ? options->from_position : options->from_time_ns,
     };
