@@ -71,13 +71,19 @@ static int stale(struct evbus *bus, struct error *err)
                      bus->memory.bus);
 }
 
-int bus_check(struct evbus *bus, struct error *err)
+/* Apart from bus_check(), as begin_thread() from bus_thread(): what each call comes through is so short that the compiler puts it there. */
+static __attribute__((noinline)) int refuse(struct evbus *bus, struct error *err)
 {
     if (bus == NULL)
         return error_set(err, EVBUS_EINVAL, "the bus is NULL: evbus_open() makes it");
     if (!is_alive(bus))
         return error_set(err, EVBUS_EFORKED, "this handle was opened by the parent process: open one after fork()");
-    return memory_is_retired(&bus->memory) ? stale(bus, err) : EVBUS_OK;
+    return stale(bus, err);
+}
+
+int bus_check(struct evbus *bus, struct error *err)
+{
+    return bus != NULL && is_alive(bus) && !memory_is_retired(&bus->memory) ? EVBUS_OK : refuse(bus, err);
 }
 
 int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err)
@@ -147,14 +153,9 @@ EVBUS_API void evbus_close(struct evbus *bus)
 
 /* --- a thread ------------------------------------------------------------------------------------------------------ */
 
-int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *err)
+static __attribute__((noinline)) int begin_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *err)
 {
-    struct bus_thread *thread = pthread_getspecific(bus->key);
-    if (thread != NULL) {
-        *out_thread = thread;
-        return EVBUS_OK;
-    }
-    thread = calloc(1, sizeof *thread);
+    struct bus_thread *thread = calloc(1, sizeof *thread);
     if (thread == NULL)
         return error_no_memory(err, "a thread's record");
     thread->bus = bus;
@@ -179,6 +180,15 @@ int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *
     }
     atomic_fetch_add_explicit(&bus->refs, 1, memory_order_relaxed);
     thread->number = atomic_fetch_add_explicit(&bus->n_threads, 1, memory_order_relaxed) + 1;
+    *out_thread = thread;
+    return EVBUS_OK;
+}
+
+int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *err)
+{
+    struct bus_thread *thread = pthread_getspecific(bus->key);
+    if (thread == NULL)
+        return begin_thread(bus, out_thread, err);
     *out_thread = thread;
     return EVBUS_OK;
 }

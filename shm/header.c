@@ -103,7 +103,8 @@ static int put_origin(struct area *area, const struct evbus_origin *origin, stru
     return rc == EVBUS_OK && len != 0 ? put(area, AREA_BROKER, id, len, err) : rc;
 }
 
-int header_build(const struct evbus_event *event, struct bus_thread *thread, struct error *err)
+__attribute__((noinline)) int header_build(const struct evbus_event *event, struct bus_thread *thread,
+                                           struct error *err)
 {
     const struct evbus_delivery *cause = event->cause != NULL ? event->cause : thread->handling;
     char cause_id[37] = "";

@@ -7,9 +7,10 @@
 /* Has the event anything for it? Most have not. */
 static inline bool header_is_wanted(const struct evbus_event *event, const struct bus_thread *thread)
 {
-    return thread->handling != NULL || event->cause != NULL || event->traceparent != NULL ||
-           event->tracestate != NULL || event->correlation_id != NULL || event->causation_id != NULL ||
-           event->expires_at_ns != 0 || event->origin != NULL;
+    /* one branch */
+    return (thread->handling != NULL) | (event->cause != NULL) | (event->traceparent != NULL) |
+           (event->tracestate != NULL) | (event->correlation_id != NULL) | (event->causation_id != NULL) |
+           (event->expires_at_ns != 0) | (event->origin != NULL);
 }
 
 /* Into thread->area. EVBUS_OK; EVBUS_EINVAL: the message names the field; EVBUS_EIO: the kernel gives no randomness. */

@@ -284,10 +284,33 @@ bool json_check_wrapped(const void *text, size_t len_bytes)
     return check(text, len_bytes, JSON_DEPTH_MAX + JSON_WRAP_MAX, NULL);
 }
 
+/* Any length, without a loop over single bytes: a text shorter than a word is read by two halves that overlap. */
+static bool is_ascii(const uint8_t *text, size_t len)
+{
+    uint64_t bits = 0, last;
+    if (len >= 8) {
+        for (size_t at = 0; at < len - 8; at += 8) {
+            memcpy(&last, text + at, 8);
+            bits |= last;
+        }
+        memcpy(&last, text + len - 8, 8);
+        bits |= last;
+    } else if (len >= 4) {
+        uint32_t first, second;
+        memcpy(&first, text, 4);
+        memcpy(&second, text + len - 4, 4);
+        bits = first | second;
+    } else if (len > 0) {
+        bits = text[0] | text[len / 2] | text[len - 1];
+    }
+    return (bits & 0x8080808080808080u) == 0;
+}
+
 bool json_is_utf8(const void *text, size_t len_bytes)
 {
-    static const uint8_t nothing[1];
-    const uint8_t *pos = len_bytes > 0 ? text : nothing;
+    if (is_ascii(text, len_bytes))
+        return true;
+    const uint8_t *pos = text;
     struct walk walk = {.end = pos + len_bytes};
     while (pos != NULL && pos < walk.end) {
         for (uint64_t bytes; walk.end - pos >= 8; pos += 8) {

@@ -571,6 +571,22 @@ static const char sample[] =
     "\"flags\":[true,false,null]},\n\t\"freight\":-11.610e+00,\"lines\":[{},[],[[0.5]],"
     "{\"product\":\"\\\"Tofu\\\" \xe2\x82\xac \xf0\x9f\x98\x80\",\"n\":40}],\"total\":0}";
 
+/* A key's check: texts shorter than a word, of a word and of some, with the byte at each place. */
+Test(json, one_byte_that_is_no_utf8_is_found_at_any_place_of_a_text)
+{
+    cr_expect(json_is_utf8(NULL, 0));
+    for (size_t len = 1; len <= 40; len++)
+        for (size_t at = 0; at <= len; at++) {
+            char *text = malloc(len); /* of its length, for the sanitizer */
+            memset(text, 'a', len);
+            if (at < len)
+                text[at] = '\xff';
+            cr_expect_eq(json_is_utf8(text, len), at == len, "byte %zu of %zu", at, len);
+            cr_expect_eq(portable_is_utf8(text, len), at == len, "byte %zu of %zu", at, len);
+            free(text);
+        }
+}
+
 Test(json, every_prefix_of_a_document_is_refused)
 {
     cr_assert(is_json("the whole", TEXT(sample)));
