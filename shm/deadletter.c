@@ -260,7 +260,7 @@ int deadletter_publish(struct memory *memory, struct claim *claim, const struct 
         rc = error_set(err, EVBUS_EINVAL, "a dead letter of %zu bytes fits no frame of %s", text.len, log->name);
     } else {
         frame_build(&frame, buffer);
-        rc = partition_append(&log->rings[0], claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);
+        rc = partition_append(&log->rings[0], claim, buffer, n_cells, &(struct partition_wait){0}, &pos, err);
     }
     if (rc == EVBUS_OK)
         partition_wake(memory, log, &log->rings[0], letter->topic_id, pos);

@@ -778,7 +778,7 @@ EVBUS_API int evbus_mirror_save(struct evbus_mirror *mirror, const char *text, s
     if (rc != EVBUS_OK)
         return rc;
     frame_build(&frame, thread->frame);
-    rc = partition_append(saves->ring, &thread->claim, thread->frame, n_cells, wait, &pos, err);
+    rc = partition_append(saves->ring, &thread->claim, thread->frame, n_cells, &wait, &pos, err);
     if (rc == EVBUS_OK && saves->ring->has_journal)
         rc = partition_await_disk(&mirror->bus->memory, saves->ring, pos, pos + n_cells, false, err);
     if (rc != EVBUS_OK)

@@ -64,7 +64,7 @@ uint64_t notes_add(struct memory *memory, struct claim *claim, const struct note
     if (n_cells > log->rings[0].frame_cells_max)
         return before;
     frame_build(&frame, buffer);
-    int rc = partition_append(&log->rings[0], claim, buffer, n_cells, (struct partition_wait){0}, &pos, NULL);
+    int rc = partition_append(&log->rings[0], claim, buffer, n_cells, &(struct partition_wait){0}, &pos, NULL);
     return rc == EVBUS_OK ? pos + 1 : before;
 }
 

@@ -59,53 +59,65 @@ static bool holds(const struct partition_fence *fence)
     return atomic_load_explicit(fence->word, memory_order_relaxed) == fence->value;
 }
 
-int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
-                     struct partition_wait wait, uint64_t *out_pos, struct error *err)
+/* What an append has waited for room. */
+struct waited {
+    uint64_t start_ns; /* 0: not yet */
+    struct ring_blocked blocked;
+};
+
+/* EVBUS_EAGAIN: claim again. Apart from partition_append(), which seldom waits. */
+static __attribute__((noinline)) int wait_for_room(struct ring *ring, const struct partition_wait *wait,
+                                                   struct waited *waited, struct error *err)
 {
-    uint64_t start_ns = 0; /* 0: we have not waited yet */
-    struct ring_blocked blocked = {0};
-    for (;;) {
-        int rc = ring_claim(ring, n_cells, claim, err);
-        if (rc == EVBUS_OK && wait.has_points && (rc = point_pass(POINT_PUBLISH_CLAIMED, err)) != EVBUS_OK) {
+    uint64_t now = wait->timeout_ns == 0 && waited->start_ns == 0 && !ring->has_journal ? 0 : clock_mono_ns();
+    if (waited->start_ns == 0)
+        waited->start_ns = now;
+    if (wait->memory != NULL && retire_is_gone(wait->memory, now))
+        return error_set(err, EVBUS_ESTALE, "the bus was removed while we waited for room in %s/%u: open again",
+                         ring->name, ring->partition);
+    bool is_behind = wait->memory != NULL && is_writer_behind(ring);
+    uint64_t timeout_ns = is_behind && wait->timeout_ns < BEHIND_NS ? BEHIND_NS : wait->timeout_ns;
+    if (now - waited->start_ns >= timeout_ns)
+        return full(ring, now - waited->start_ns, err);
+    if (is_behind)
+        ring_keeper(wait->memory);
+    if (now - waited->start_ns < wait->spin_ns)
+        clock_relax();
+    else
+        ring_wait_for_room(ring, timeout_ns - (now - waited->start_ns), &waited->blocked);
+    return EVBUS_EAGAIN;
+}
+
+int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
+                     const struct partition_wait *wait, uint64_t *out_pos, struct error *err)
+{
+    struct waited waited = {0};
+    int rc;
+    do {
+        rc = ring_claim(ring, n_cells, claim, err);
+        if (rc == EVBUS_OK && wait->has_points && (rc = point_pass(POINT_PUBLISH_CLAIMED, err)) != EVBUS_OK) {
             ring_abandon(claim);
             return rc;
         }
         if (rc == EVBUS_OK) {
             uint64_t pos = claim->pos;
             ring_write(claim, frame);
-            if (wait.has_points)
+            if (wait->has_points)
                 point_pass(POINT_PUBLISH_WRITTEN, NULL);
-            if (wait.fence != NULL && !holds(wait.fence)) {
+            if (wait->fence != NULL && !holds(wait->fence)) {
                 ring_abandon(claim);
                 return error_set(err, EVBUS_EFENCED, "%s/%u: another one has taken over", ring->name, ring->partition);
             }
             rc = ring_commit(claim, err);
-            if (wait.has_points)
+            if (wait->has_points)
                 point_pass(POINT_PUBLISH_COMMITTED, NULL);
             if (rc == EVBUS_OK)
                 *out_pos = pos;
+        } else if (rc == EVBUS_EFULL) {
+            rc = wait_for_room(ring, wait, &waited, err);
         }
-        if (rc != EVBUS_EFULL && rc != EVBUS_EAGAIN)
-            return rc;
-        if (rc == EVBUS_EAGAIN)
-            continue;
-        uint64_t now = wait.timeout_ns == 0 && start_ns == 0 && !ring->has_journal ? 0 : clock_mono_ns();
-        if (start_ns == 0)
-            start_ns = now;
-        if (wait.memory != NULL && retire_is_gone(wait.memory, now))
-            return error_set(err, EVBUS_ESTALE, "the bus was removed while we waited for room in %s/%u: open again",
-                             ring->name, ring->partition);
-        bool is_behind = wait.memory != NULL && is_writer_behind(ring);
-        uint64_t timeout_ns = is_behind && wait.timeout_ns < BEHIND_NS ? BEHIND_NS : wait.timeout_ns;
-        if (now - start_ns >= timeout_ns)
-            return full(ring, now - start_ns, err);
-        if (is_behind)
-            ring_keeper(wait.memory);
-        if (now - start_ns < wait.spin_ns)
-            clock_relax();
-        else
-            ring_wait_for_room(ring, timeout_ns - (now - start_ns), &blocked);
-    }
+    } while (rc == EVBUS_EAGAIN);
+    return rc;
 }
 
 void partition_make_room(struct memory *memory, struct ring *ring, uint64_t pos)

@@ -26,7 +26,7 @@ struct partition_wait {
  * EVBUS_OK; EVBUS_EFULL; EVBUS_ESTALE; EVBUS_EEXHAUSTED; EVBUS_ECORRUPT; EVBUS_EFENCED: its fence is another's, and it is published
  * neither now nor later. */
 int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
-                     struct partition_wait wait, uint64_t *out_pos, struct error *err);
+                     const struct partition_wait *wait, uint64_t *out_pos, struct error *err);
 
 /* Wakes who sleeps on this topic of the log, then makes room where it gets scarce. */
 void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, uint32_t topic, uint64_t pos);

@@ -34,7 +34,7 @@ int provide_names(struct memory_log *log, uint32_t from, uint32_t slot, struct e
         frame_build(&frame, buffer);
         for (uint32_t p = 0; p < log->n_partitions && rc == EVBUS_OK; p++) {
             uint64_t pos;
-            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, (struct partition_wait){0}, &pos, err);
+            rc = partition_append(&log->rings[p], &claim, buffer, n_cells, &(struct partition_wait){0}, &pos, err);
         }
     }
     return rc;

@@ -298,7 +298,7 @@ static int announce(struct evbus *bus, struct bus_thread *thread, const struct p
         frame_build(&frame, thread->frame);
         struct partition_wait wait = parcel->wait;
         wait.has_points = false;
-        int rc = partition_append(parcel->ring, &thread->claim, thread->frame, n_cells, wait, &pos, err);
+        int rc = partition_append(parcel->ring, &thread->claim, thread->frame, n_cells, &wait, &pos, err);
         if (rc != EVBUS_OK)
             return rc;
     }
@@ -332,7 +332,7 @@ static int send(struct evbus *bus, struct bus_thread *thread, struct parcel *par
         (rc = announce(bus, thread, parcel, err)) != EVBUS_OK)
         return rc;
     frame_build(frame, thread->frame);
-    rc = partition_append(parcel->ring, &thread->claim, thread->frame, parcel->n_cells, parcel->wait, out_pos, err);
+    rc = partition_append(parcel->ring, &thread->claim, thread->frame, parcel->n_cells, &parcel->wait, out_pos, err);
 #if !defined(__x86_64__)
     atomic_thread_fence(memory_order_seq_cst); /* where the commit's CAS is no full fence */
 #endif

@@ -354,7 +354,7 @@ static int append(struct run *run, uint32_t n_cells, uint64_t *out_pos)
     uint64_t until = clock_deadline(clock_real_ns(), run->options.timeout_ns);
     for (bool is_first = true;; is_first = false) {
         struct partition_wait wait = {.timeout_ns = is_first ? 0 : SLICE_NS, .memory = run->memory};
-        int rc = partition_append(ring, run->claim, run->buffer, n_cells, wait, out_pos, run->err);
+        int rc = partition_append(ring, run->claim, run->buffer, n_cells, &wait, out_pos, run->err);
         if (rc != EVBUS_EFULL)
             return rc;
         if (is_first) {

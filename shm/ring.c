@@ -97,7 +97,8 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
 {
     for (;;) {
         uint64_t p = atomic_load_explicit(&ring->head->tail, memory_order_acquire);
-        uint64_t word = atomic_load_explicit(ring_word(ring, p), memory_order_acquire);
+        _Atomic uint64_t *word_at = ring_word(ring, p);
+        uint64_t word = atomic_load_explicit(word_at, memory_order_acquire);
         uint64_t lap = ring_lap(ring, p);
         if (word_lap(word) == lap) {
             if (!help_tail(ring, p, word))
@@ -133,13 +134,16 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
                 return EVBUS_EFULL;
             continue;
         }
-        claim->pos = p;
-        claim->n_cells = need;
-        claim->ring = is_pad ? NULL : ring; /* before the claim: a longjmp out of here must find it [R11] */
-        atomic_signal_fence(memory_order_seq_cst);
         uint64_t mine = is_pad ? word_make(lap, WORD_PAD, pads_slot, need)
                                : word_make(lap, WORD_CLAIMED, claim->slot, need);
-        if (!atomic_compare_exchange_strong_explicit(ring_word(ring, p), &word, mine, memory_order_acq_rel,
+        claim->pos = p;
+        claim->n_cells = need;
+        claim->word_at = word_at;
+        claim->word = mine;
+        claim->cells = ring->cells + ring_index(ring, p) * CELL_WORDS;
+        claim->ring = is_pad ? NULL : ring; /* before the claim: a longjmp out of here must find it [R11] */
+        atomic_signal_fence(memory_order_seq_cst);
+        if (!atomic_compare_exchange_strong_explicit(word_at, &word, mine, memory_order_acq_rel,
                                                      memory_order_relaxed)) {
             claim->ring = NULL;
             continue;
@@ -156,14 +160,13 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
  * outside is given a claim's cells to let it [B11]. */
 void ring_write(const struct claim *claim, const uint64_t *frame)
 {
-    const struct ring *ring = claim->ring;
-    _Atomic uint64_t *to = ring->cells + ring_index(ring, claim->pos) * CELL_WORDS;
+    _Atomic uint64_t *to = claim->cells;
     atomic_thread_fence(memory_order_release); /* edge GATE: no byte before `released` was read [R14] */
-    uint32_t n_cells = claim->n_cells;
-    for (uint32_t cell = 1; cell < n_cells; cell++)
-        cell_store(to + cell * CELL_WORDS, frame + cell * CELL_WORDS);
+    size_t n_words = claim->n_cells * (size_t)CELL_WORDS;
+    for (size_t i = CELL_WORDS; i < n_words; i += CELL_WORDS)
+        cell_store(to + i, frame + i);
     const uint64_t header[CELL_WORDS] = {
-        ring_pre(ring, claim->pos), frame[1], claim->pos, frame[3], frame[4], frame[5], frame[6], frame[7]};
+        ring_pre(claim->ring, claim->pos), frame[1], claim->pos, frame[3], frame[4], frame[5], frame[6], frame[7]};
     cell_store(to, header);
 }
 
@@ -192,11 +195,9 @@ static bool say_pad(struct claim *claim, uint64_t found)
 int ring_commit(struct claim *claim, struct error *err)
 {
     struct ring *ring = claim->ring;
-    uint64_t lap = ring_lap(ring, claim->pos);
-    uint64_t word = word_make(lap, WORD_CLAIMED, claim->slot, claim->n_cells);
     struct slot *slot = &ring->slots[claim->slot];
-    if (!atomic_compare_exchange_strong_explicit(ring_word(ring, claim->pos), &word,
-                                                 word_make(lap, WORD_COMMITTED, claim->slot, claim->n_cells),
+    uint64_t word = claim->word;
+    if (!atomic_compare_exchange_strong_explicit(claim->word_at, &word, word_committed(claim->word),
                                                  memory_order_release, memory_order_relaxed)) { /* edge COMMIT, from */
         if (!say_pad(claim, word))
             return corrupt(ring, claim->pos, word, "the word of a claim has changed", err);
@@ -205,8 +206,7 @@ int ring_commit(struct claim *claim, struct error *err)
         return EVBUS_EAGAIN;
     }
     uint64_t pre = ring_pre(ring, claim->pos);
-    _Atomic uint64_t *cell = ring->cells + ring_index(ring, claim->pos) * CELL_WORDS;
-    atomic_compare_exchange_strong_explicit(cell, &pre, ring_stamp(ring, claim->pos), memory_order_release,
+    atomic_compare_exchange_strong_explicit(claim->cells, &pre, ring_stamp(ring, claim->pos), memory_order_release,
                                             memory_order_relaxed); /* edge COMMIT, from: the frame's bytes */
     claim->ring = NULL;
     if (atomic_load_explicit(&slot->cancels_in_row, memory_order_relaxed) != 0)

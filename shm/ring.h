@@ -23,6 +23,10 @@ struct claim {
     uint64_t pos;
     uint32_t n_cells;
     uint32_t slot; /* ours */
+    /* what follows from that, by ring_claim() */
+    _Atomic uint64_t *word_at;
+    uint64_t word;           /* as claimed */
+    _Atomic uint64_t *cells; /* from pos on */
 };
 
 /* Claims n_cells (1..frame_cells_max) for the thread whose slot is claim->slot. EVBUS_OK; EVBUS_EFULL (no message);

@@ -90,7 +90,7 @@ int settled_publish(struct memory *memory, struct claim *claim, const struct dea
         rc = error_set(err, EVBUS_EINVAL, "the resolution of a dead letter fits no frame of %s", log->name);
     else {
         frame_build(&frame, buffer);
-        rc = partition_append(&log->rings[0], claim, buffer, n_cells, (struct partition_wait){.memory = memory},
+        rc = partition_append(&log->rings[0], claim, buffer, n_cells, &(struct partition_wait){.memory = memory},
                               out_pos, err);
     }
     if (rc == EVBUS_OK) {

@@ -31,6 +31,11 @@ static inline uint64_t word_make(uint64_t lap, enum word_state state, uint32_t s
     return lap << (64 - WORD_LAP_BITS) | (uint64_t)state << (WORD_SLOT_BITS + WORD_LEN_BITS) |
            (uint64_t)slot << WORD_LEN_BITS | n_cells;
 }
+/* A claimed word, committed. */
+static inline uint64_t word_committed(uint64_t claimed)
+{
+    return claimed + ((uint64_t)(WORD_COMMITTED - WORD_CLAIMED) << (WORD_SLOT_BITS + WORD_LEN_BITS));
+}
 static inline uint64_t word_lap(uint64_t word)
 {
     return word >> (64 - WORD_LAP_BITS);

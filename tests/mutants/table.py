@@ -4,10 +4,9 @@ A name is the rule of ARCHITECTURE.md or the invariant, and what is left out. Th
 
 MUTANTS = [
     ("WHOLE the commit is a store", "shm/ring.c",
-     """    if (!atomic_compare_exchange_strong_explicit(ring_word(ring, claim->pos), &word,
-                                                 word_make(lap, WORD_COMMITTED, claim->slot, claim->n_cells),
+     """    if (!atomic_compare_exchange_strong_explicit(claim->word_at, &word, word_committed(claim->word),
                                                  memory_order_release, memory_order_relaxed)) {""",
-     """    atomic_store(ring_word(ring, claim->pos), word_make(lap, WORD_COMMITTED, claim->slot, claim->n_cells));
+     """    atomic_store(claim->word_at, word_committed(claim->word));
     if (word == 0) {""",
      [("unit-ring", "ring/*cancel*"), ("unit-fence", "fence/*")]),
     ("WHOLE the word before the bytes", "shm/partition.c",
@@ -67,12 +66,12 @@ MUTANTS = [
      "        if (p >= ring->limit + FRAME_CELLS_MAX * 4) {", [("unit-ring", "ring/*")]),
     ("R15 a sparse object", "shm/region.c", "posix_fallocate(", "0 * posix_fallocate(",
      [("unit-region", "region/*"), ("unit-memory", "memory/*")]),
-    ("R19 the stamp before the commit", "shm/ring.c", "        ring_pre(ring, claim->pos), frame[1]",
-     "        ring_stamp(ring, claim->pos), frame[1]", [("unit-ring", "ring/a_cancelled_frame*")]),
+    ("R19 the stamp before the commit", "shm/ring.c", "        ring_pre(claim->ring, claim->pos), frame[1]",
+     "        ring_stamp(claim->ring, claim->pos), frame[1]", [("unit-ring", "ring/a_cancelled_frame*")]),
     ("R19 the stamp by a store", "shm/ring.c",
-     """    atomic_compare_exchange_strong_explicit(cell, &pre, ring_stamp(ring, claim->pos), memory_order_release,
+     """    atomic_compare_exchange_strong_explicit(claim->cells, &pre, ring_stamp(ring, claim->pos), memory_order_release,
                                             memory_order_relaxed); /* edge COMMIT, from: the frame's bytes */""",
-     "    atomic_store(cell, ring_stamp(ring, claim->pos) + 0 * pre);", [("unit-ring", "ring/a_stamp*")]),
+     "    atomic_store(claim->cells, ring_stamp(ring, claim->pos) + 0 * pre);", [("unit-ring", "ring/a_stamp*")]),
     ("D1 no fence between bit and look", "shm/doorbell.c",
      "    atomic_fetch_add_explicit(&slot->bell, 1, memory_order_release);\n", "", [("unit-doorbell", "doorbell/*")]),
     ("D4 the waker clears the bit", "shm/doorbell.c", "            doorbell_ring_slot(&slots[slot]);\n",

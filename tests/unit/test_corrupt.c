@@ -61,7 +61,7 @@ static int append(struct bed *bed, const char *payload, uint64_t *out_pos, struc
     frame.payload_len = (uint32_t)strlen(payload);
     frame_build(&frame, bytes);
     int rc = partition_append(&bed->ring, &claim, bytes, frame_cells(1, 0, frame.payload_len),
-                              (struct partition_wait){0}, out_pos, err);
+                              &(struct partition_wait){0}, out_pos, err);
     cr_assert_null(claim.ring);
     return rc;
 }

@@ -72,7 +72,7 @@ static uint64_t append(struct desk *desk)
     struct error err = {""};
     uint64_t pos;
     memcpy(frame, &header, sizeof header);
-    int rc = partition_append(ring_of(&desk->f), &claim, frame, 2, (struct partition_wait){0}, &pos, &err);
+    int rc = partition_append(ring_of(&desk->f), &claim, frame, 2, &(struct partition_wait){0}, &pos, &err);
     cr_assert_eq(rc, EVBUS_OK, "%d %s", rc, err.text);
     return pos;
 }

@@ -853,7 +853,7 @@ static void put(struct evbus *bus, const char *text, bool has_area)
     cr_assert_eq(bus_thread(bus, &thread, NULL), EVBUS_OK);
     frame_build(&frame, buffer);
     cr_assert_eq(partition_append(&log->rings[0], &thread->claim, buffer, frame_cells_of(&frame),
-                                  (struct partition_wait){0}, &pos, NULL),
+                                  &(struct partition_wait){0}, &pos, NULL),
                  EVBUS_OK);
 }
 

@@ -167,7 +167,7 @@ Test(notes, a_frame_that_is_no_note_is_none)
         uint64_t pos;
         frame_build(&frame, buffer);
         cr_assert_eq(partition_append(&log->rings[0], own_claim(f.bus), buffer, frame_cells(0, 0, rows[i].len),
-                                      (struct partition_wait){0}, &pos, NULL),
+                                      &(struct partition_wait){0}, &pos, NULL),
                      EVBUS_OK);
         cr_expect_eq(notes_read(&f.bus->memory, pos + 1, event_id, notes, 1), 0u, "%s", rows[i].label);
     }

@@ -45,7 +45,7 @@ static int append(struct bed *bed, uint32_t n_cells, struct partition_wait wait,
     struct frame_header header = {.format = 1, .kind = 1, .n_cells = (uint16_t)n_cells};
     struct claim claim = {.slot = 1};
     memcpy(frame, &header, sizeof header);
-    int rc = partition_append(&bed->ring, &claim, frame, n_cells, wait, out_pos, err);
+    int rc = partition_append(&bed->ring, &claim, frame, n_cells, &wait, out_pos, err);
     cr_assert_null(claim.ring, "no claim is left open");
     return rc;
 }

@@ -1071,7 +1071,7 @@ static void *produce(void *context)
         bed_fill(frame, n_cells, self->slot, number);
         uint64_t pos;
         struct partition_wait wait = {.timeout_ns = UINT64_C(60000000000), .spin_ns = 0};
-        if (partition_append(&race->bed.ring, &claim, frame, n_cells, wait, &pos, &err) != EVBUS_OK) {
+        if (partition_append(&race->bed.ring, &claim, frame, n_cells, &wait, &pos, &err) != EVBUS_OK) {
             fprintf(stderr, "producer %u: %s\n", self->slot, err.text);
             atomic_fetch_add(&race->n_failures, 1);
             break;

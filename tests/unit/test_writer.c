@@ -324,7 +324,7 @@ static int act(void *context)
         uint64_t due_ns = UINT64_MAX;
         uint64_t now_ns = (round + 1) * UINT64_C(10) * CLOCK_NS_PER_S; /* pauses after a failure are over */
         if (round < 20 &&
-            partition_append(ring, &thread->claim, frame, 2, (struct partition_wait){0}, &pos, &err) != EVBUS_OK)
+            partition_append(ring, &thread->claim, frame, 2, &(struct partition_wait){0}, &pos, &err) != EVBUS_OK)
             return 92;
         if (writer == NULL && writer_open(&writer, &bus->memory, &bus->log, 1 + round, &err) != EVBUS_OK)
             continue;
