@@ -45,6 +45,7 @@ struct bus_thread {
     const struct evbus_delivery *handling; /* what the thread's handler is at; NULL: nothing */
     uint64_t span;                         /* of trace: the last span id's state; 0: none was made */
     struct area area;                      /* the header area of the event that is published */
+    struct frame_version more[FRAME_VERSIONS_MAX - 1]; /* its versions beside the first */
 };
 
 /* May this process use the handle, and is the bus still there? Where it is not, somebody else may bring it back from here on.

@@ -15,68 +15,9 @@
 #include <isa-l/crc.h>
 #include <string.h>
 
-static size_t to8(size_t n)
-{
-    return (n + 7) & ~(size_t)7;
-}
-
-uint32_t frame_cells(size_t key_len, size_t area_len, size_t payload_len)
-{
-    if (payload_len > (size_t)FRAME_CELLS_MAX * CELL_BYTES)
-        return 0;
-    size_t n_bytes = sizeof(struct frame_header) + to8(key_len) + to8(area_len) + sizeof(struct representation_header) +
-                     to8(payload_len);
-    size_t n_cells = (n_bytes + CELL_BYTES - 1) / CELL_BYTES;
-    return n_cells <= FRAME_CELLS_MAX ? (uint32_t)n_cells : 0;
-}
-
-uint32_t frame_cells_of(const struct frame *frame)
-{
-    size_t more_len = 0; /* with their headers, to 8: as if the first payload were so much longer */
-    for (unsigned i = 1; i < frame->n_versions; i++)
-        more_len += sizeof(struct representation_header) + to8(frame->more[i - 1].len);
-    return frame_cells(frame->key_len, frame->area_len, to8(frame->payload_len) + more_len);
-}
-
-/* Copies len bytes and zeroes the padding behind them; returns where the next part starts. */
-static uint64_t *put(uint64_t *to, const void *from, size_t len)
-{
-    if (len == 0)
-        return to;
-    to[(len - 1) / 8] = 0;
-    memcpy(to, from, len);
-    return to + (len + 7) / 8;
-}
-
-static uint64_t *put_version(uint64_t *to, uint16_t major, uint16_t minor, const void *payload, uint32_t len)
-{
-    *to++ = major | (uint64_t)minor << 16 | (uint64_t)len << 32;
-    return put(to, payload, len);
-}
-
 void frame_build(const struct frame *frame, uint64_t *out)
 {
-    uint32_t n_cells = frame_cells_of(frame);
-    uint64_t n_versions = frame->n_versions > 1 ? frame->n_versions : 1;
-    uint64_t *end = out + (size_t)n_cells * CELL_WORDS;
-    /* The header as 8 words (see struct frame_header): it is read as words at once, and a read of what has just been written
-     * in smaller pieces stalls the processor. */
-    out[0] = 0;
-    out[1] = FRAME_FORMAT | (uint64_t)(uint8_t)frame->kind << 8 | (uint64_t)frame->flags << 16 |
-             (uint64_t)n_cells << 32 | (uint64_t)frame->area_len << 48;
-    out[2] = 0;
-    memcpy(&out[3], frame->id, sizeof frame->id);
-    out[5] = frame->timestamp_ns;
-    out[6] = frame->publisher | (uint64_t)frame->topic << 32 | (uint64_t)frame->key_len << 48 | n_versions << 56;
-    out[7] = frame->key_hash;
-    uint64_t *to = put(out + CELL_WORDS, frame->key, frame->key_len);
-    to = put(to, frame->area, frame->area_len);
-    to = put_version(to, frame->major, frame->minor, frame->payload, frame->payload_len);
-    for (unsigned i = 1; i < n_versions; i++)
-        to = put_version(to, frame->more[i - 1].major, frame->more[i - 1].minor, frame->more[i - 1].payload,
-                         frame->more[i - 1].len);
-    while (to < end)
-        *to++ = 0;
+    frame_put(frame, frame_cells_of(frame), out);
 }
 
 int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err)
@@ -87,8 +28,8 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
     if (header->format != FRAME_FORMAT)
         return error_set(err, EVBUS_ECORRUPT, "frame format %u, this build reads %u", header->format, FRAME_FORMAT);
     size_t key_at = sizeof *header;
-    size_t area_at = key_at + to8(header->key_len);
-    size_t at = area_at + to8(header->area_len);
+    size_t area_at = key_at + frame_to8(header->key_len);
+    size_t at = area_at + frame_to8(header->area_len);
     if (at > end)
         return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with a key of %u and a header area of %u bytes",
                          header->n_cells, header->key_len, header->area_len);
@@ -116,7 +57,7 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
             payload = bytes + at;
             payload_len = representation.len;
         }
-        at += to8(representation.len);
+        at += frame_to8(representation.len);
         if (at > end)
             at = end;
     }
@@ -133,7 +74,7 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
     out_frame->area = (const uint8_t *)bytes + area_at;
     out_frame->area_len = header->area_len;
     out_frame->more = NULL;
-    out_frame->representations = copy + (area_at + to8(header->area_len)) / 8;
+    out_frame->representations = copy + (area_at + frame_to8(header->area_len)) / 8;
     out_frame->n_versions = header->n_representations;
     out_frame->major = (uint16_t)(lowest >> 16);
     out_frame->minor = (uint16_t)lowest;
@@ -150,7 +91,7 @@ unsigned frame_versions(const struct frame *frame, struct frame_version out_vers
         memcpy(&representation, at++, sizeof representation);
         out_versions[i] = (struct frame_version){
             .major = representation.major, .minor = representation.minor, .len = representation.len, .payload = at};
-        at += to8(representation.len) / 8;
+        at += frame_to8(representation.len) / 8;
     }
     return frame->n_versions;
 }

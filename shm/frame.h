@@ -5,6 +5,8 @@
 #include "error.h"
 #include "layout.h"
 
+#include <string.h>
+
 #define FRAME_FORMAT       1
 #define FRAME_KEY_MAX      255  /* bytes */
 #define FRAME_AREA_MAX     4096 /* bytes */
@@ -52,17 +54,77 @@ struct frame {
     uint8_t n_versions;               /* built: 0 or 1 + those in `more`; parsed: all, at least 1 */
 };
 
+static inline size_t frame_to8(size_t n)
+{
+    return (n + 7) & ~(size_t)7;
+}
+
 /* Cells that it takes with one representation; 0: more than any ring has. */
-uint32_t frame_cells(size_t key_len, size_t area_len, size_t payload_len);
+static inline uint32_t frame_cells(size_t key_len, size_t area_len, size_t payload_len)
+{
+    if (payload_len > (size_t)FRAME_CELLS_MAX * CELL_BYTES)
+        return 0;
+    size_t n_bytes = sizeof(struct frame_header) + frame_to8(key_len) + frame_to8(area_len) +
+                     sizeof(struct representation_header) + frame_to8(payload_len);
+    size_t n_cells = (n_bytes + CELL_BYTES - 1) / CELL_BYTES;
+    return n_cells <= FRAME_CELLS_MAX ? (uint32_t)n_cells : 0;
+}
 
 /* Likewise, with all that it has. */
-uint32_t frame_cells_of(const struct frame *frame);
+static inline uint32_t frame_cells_of(const struct frame *frame)
+{
+    size_t more_len = 0; /* with their headers, to 8: as if the first payload were so much longer */
+    for (unsigned i = 1; i < frame->n_versions; i++)
+        more_len += sizeof(struct representation_header) + frame_to8(frame->more[i - 1].len);
+    return frame_cells(frame->key_len, frame->area_len, frame_to8(frame->payload_len) + more_len);
+}
 
 /* All versions of a parsed frame, in its order. Returns how many. */
 unsigned frame_versions(const struct frame *frame, struct frame_version out_versions[FRAME_VERSIONS_MAX]);
 
 /* Writes frame_cells_of() cells to out. Stamp and position are left 0: ring_write() sets them. */
 void frame_build(const struct frame *frame, uint64_t *out);
+
+/* Copies len bytes and zeroes the padding behind them; returns where the next part starts. */
+static inline uint64_t *frame_put_bytes(uint64_t *to, const void *from, size_t len)
+{
+    if (len == 0)
+        return to;
+    to[(len - 1) / 8] = 0;
+    memcpy(to, from, len);
+    return to + (len + 7) / 8;
+}
+
+static inline uint64_t *frame_put_version(uint64_t *to, uint16_t major, uint16_t minor, const void *payload,
+                                          uint32_t len)
+{
+    *to++ = major | (uint64_t)minor << 16 | (uint64_t)len << 32;
+    return frame_put_bytes(to, payload, len);
+}
+
+/* As frame_build(), inline, for who knows n_cells = frame_cells_of(frame): a publish, which so makes no struct of its event first. */
+static inline void frame_put(const struct frame *frame, uint32_t n_cells, uint64_t *out)
+{
+    uint64_t n_versions = frame->n_versions > 1 ? frame->n_versions : 1;
+    uint64_t *end = out + (size_t)n_cells * CELL_WORDS;
+    /* The header as 8 words (see struct frame_header): it is read as words at once, and a read of what has just been written
+     * in smaller pieces stalls the processor. */
+    out[0] = 0;
+    out[1] = FRAME_FORMAT | (uint64_t)(uint8_t)frame->kind << 8 | (uint64_t)frame->flags << 16 |
+             (uint64_t)n_cells << 32 | (uint64_t)frame->area_len << 48;
+    out[2] = 0;
+    memcpy(&out[3], frame->id, sizeof frame->id);
+    out[5] = frame->timestamp_ns;
+    out[6] = frame->publisher | (uint64_t)frame->topic << 32 | (uint64_t)frame->key_len << 48 | n_versions << 56;
+    out[7] = frame->key_hash;
+    memset(end - CELL_WORDS, 0, CELL_BYTES); /* what its parts leave of its last cell, which is never its first */
+    uint64_t *to = frame_put_bytes(out + CELL_WORDS, frame->key, frame->key_len);
+    to = frame_put_bytes(to, frame->area, frame->area_len);
+    to = frame_put_version(to, frame->major, frame->minor, frame->payload, frame->payload_len);
+    for (unsigned i = 1; i < n_versions; i++)
+        to = frame_put_version(to, frame->more[i - 1].major, frame->more[i - 1].minor, frame->more[i - 1].payload,
+                               frame->more[i - 1].len);
+}
 
 /* Reads a private copy, whose header's n_cells has been bounded by its ring. EVBUS_OK or EVBUS_ECORRUPT with a message about what does not fit. */
 int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err);

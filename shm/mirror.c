@@ -31,7 +31,7 @@
 #include "notes.h"
 #include "partition.h"
 #include "provide.h"
-#include "publish.h"
+#include "publish_batch.h"
 #include "reader.h"
 #include "slot.h"
 #include "topic.h"

@@ -78,8 +78,6 @@ const struct evbus_event *span_publish(struct evbus *bus, const struct bus_threa
                                        const struct evbus_event *event, struct span_of_publish *span)
 {
     struct attributes attributes;
-    if (bus->hook == NULL)
-        return event;
     const struct evbus_delivery *cause = event->cause != NULL ? event->cause : thread->handling;
     bool is_given = event->traceparent != NULL;
     span->start_ns = clock_wall_ns();
@@ -106,12 +104,13 @@ const struct evbus_event *span_publish(struct evbus *bus, const struct bus_threa
     return &span->event;
 }
 
-/* The field of a frame that is built, in memory of its length and a NUL; NULL: it has none. */
-static const char *text_of(const struct frame *frame, enum area_tag tag, char *to, size_t size)
+/* The field of a frame that was built, in memory of its length and a NUL; NULL: it has none. */
+static const char *text_of(const struct span_end *end, enum area_tag tag, char *to, size_t size)
 {
+    const struct frame frame = {.area = end->area, .area_len = end->area_len};
     const uint8_t *bytes;
     size_t len;
-    if (frame->area_len == 0 || !area_find(frame, tag, &bytes, &len) || len >= size)
+    if (end->area_len == 0 || !area_find(&frame, tag, &bytes, &len) || len >= size)
         return NULL;
     memcpy(to, bytes, len);
     to[len] = '\0';
@@ -125,8 +124,6 @@ void span_published(struct evbus *bus, const struct evbus_event *event, const st
     char parent[TRACE_PARENT_MAX + 1];
     char state[TRACE_STATE_MAX + 1];
     bool is_there = end->rc == EVBUS_OK;
-    if (bus->hook == NULL)
-        return;
     begin(&attributes, bus, EVBUS_OPERATION_PUBLISH, event->topic);
     add_event(&attributes, event);
     if (is_there)
@@ -134,15 +131,14 @@ void span_published(struct evbus *bus, const struct evbus_event *event, const st
     else
         add_text(&attributes, "error.type", evbus_strerror(end->rc));
     tell(bus, &attributes,
-         (struct evbus_span){.operation = EVBUS_OPERATION_PUBLISH,
-                             .is_end = true,
-                             .start_ns = span->start_ns,
-                             .end_ns = clock_wall_ns(),
-                             .code = end->rc,
-                             .traceparent = is_there ? text_of(end->frame, AREA_TRACEPARENT, parent, sizeof parent)
-                                                     : event->traceparent,
-                             .tracestate = is_there ? text_of(end->frame, AREA_TRACESTATE, state, sizeof state)
-                                                    : event->tracestate});
+         (struct evbus_span){
+             .operation = EVBUS_OPERATION_PUBLISH,
+             .is_end = true,
+             .start_ns = span->start_ns,
+             .end_ns = clock_wall_ns(),
+             .code = end->rc,
+             .traceparent = is_there ? text_of(end, AREA_TRACEPARENT, parent, sizeof parent) : event->traceparent,
+             .tracestate = is_there ? text_of(end, AREA_TRACESTATE, state, sizeof state) : event->tracestate});
 }
 
 /* --- a group's ---------------------------------------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@ struct span_of_publish {
     char inject[EVBUS_TRACEPARENT_SIZE];
 };
 
-/* It begins, where there is a hook; returns the event to be published: the caller's, or ours with what was injected. */
+/* It begins, and there is a hook, as its caller has seen; returns the event to be published: the caller's, or ours with what was injected. */
 const struct evbus_event *span_publish(struct evbus *bus, const struct bus_thread *thread,
                                        const struct evbus_event *event, struct span_of_publish *span);
 
@@ -21,7 +21,8 @@ struct span_end {
     const uint8_t *id;
     const struct ring *ring;
     uint64_t pos;
-    const struct frame *frame;
+    const uint8_t *area; /* of its frame */
+    uint16_t area_len;
     int rc;
 };
 void span_published(struct evbus *bus, const struct evbus_event *event, const struct span_of_publish *span,

@@ -516,6 +516,36 @@ Test(publish, what_is_refused_alone_is_refused_in_a_batch_with_its_number)
     fixture_end(&f);
 }
 
+/* A batch checks less of an event that differs from the one before in key and payload alone. */
+Test(publish, what_is_wrong_is_refused_behind_an_event_that_is_the_same_but_for_its_key_and_payload)
+{
+    struct fixture f = fixture_make((struct fixture_options){0});
+    unsigned n_tried = 0;
+    for (size_t i = 0; i < N(refusals); i++) {
+        const struct refusal *row = &refusals[i];
+        struct evbus_event events[2] = {row->event, row->event};
+        events[0].payload = "1";
+        events[0].payload_len = 0;
+        events[0].key = "k";
+        events[0].key_len = 0;
+        if (row->event.size != 0 || evbus_publish(f.bus, &events[0], NULL) != EVBUS_OK)
+            continue; /* something else of it is wrong */
+        struct evbus_reader *reader = reader_open(f.bus, EVBUS_FROM_LATEST, false);
+        size_t n_published = 77;
+        int rc = evbus_publish_batch(f.bus, events, 2, NULL, &n_published);
+        cr_expect_eq(rc, row->code, "%s: %d", row->label, rc);
+        cr_expect_eq(n_published, 0, "%s: %zu were published", row->label, n_published);
+        has(row->label, evbus_message(f.bus), "event 2 of 2");
+        for (size_t k = 0; k < N(row->says); k++)
+            has(row->label, evbus_message(f.bus), row->says[k]);
+        nothing_more(reader);
+        evbus_reader_close(reader);
+        n_tried++;
+    }
+    cr_expect_geq(n_tried, 14u, "only %u of the refusals are about a key or a payload", n_tried);
+    fixture_end(&f);
+}
+
 Test(publish, null_arguments_are_refused)
 {
     struct fixture f = fixture_make((struct fixture_options){0});
@@ -659,6 +689,57 @@ Test(publish, a_batch_is_published_in_order_with_a_receipt_each)
             cr_expect_gt(memcmp(receipts[i].id, receipts[i - 1].id, 16), 0, "ids grow");
     }
     nothing_more(reader);
+    evbus_reader_close(reader);
+    fixture_end(&f);
+}
+
+/* More than a batch keeps of its checks; some like the one before, some not; keys by pointer, by length, by content. */
+Test(publish, each_event_of_a_batch_goes_where_it_would_go_alone)
+{
+    enum { COUNT = 600 };
+    static struct evbus_event events[COUNT];
+    static struct evbus_receipt receipts[COUNT];
+    static char payloads[COUNT][16], keys[COUNT][16];
+    struct fixture f = fixture_make((struct fixture_options){.partitions = 4, .ring = "1MiB"});
+    struct evbus_reader *reader = reader_open(f.bus, EVBUS_FROM_LATEST, false);
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(payloads[i], sizeof payloads[i], "%d", i);
+        snprintf(keys[i], sizeof keys[i], "key-%d", i % 50);
+        events[i] = event(i % 100 < 90 ? "test.a.one" : "test.b.one", i % 3 == 0 ? keys[i] : "abcdefgh", payloads[i]);
+        events[i].key_len = i % 3 == 1 ? 1 + (size_t)i / 3 % 8 : 0;
+        events[i].id[15] = (uint8_t)(i + 1);
+        events[i].id[14] = (uint8_t)((i + 1) >> 8);
+        events[i].version_major = i % 200 < 100 ? 1 : 2;
+        if (i % 7 == 0)
+            events[i].key = NULL;
+        if (i % 11 == 0)
+            events[i].correlation_id = payloads[i];
+    }
+    receipts[0].size = sizeof receipts[0];
+    cr_assert_eq(evbus_publish_batch(f.bus, events, COUNT, receipts, NULL), EVBUS_OK, "%s", evbus_message(f.bus));
+    for (int i = 0; i < COUNT; i++) {
+        struct evbus_delivery got = next(reader);
+        int n = got.id[15] + 256 * got.id[14] - 1;
+        cr_assert(n >= 0 && n < COUNT);
+        const struct evbus_event *given = &events[n];
+        size_t key_len = given->key == NULL ? 0 : given->key_len != 0 ? given->key_len : strlen(given->key);
+        cr_expect_str_eq(got.topic, given->topic, "event %d", n);
+        cr_expect_str_eq(got.payload, payloads[n], "event %d", n);
+        cr_expect_eq(got.key_len, key_len, "event %d", n);
+        cr_expect(key_len == 0 || memcmp(got.key, given->key, key_len) == 0, "event %d", n);
+        cr_expect_eq(got.version_major, given->version_major, "event %d", n);
+        cr_expect_eq(got.correlation_id == NULL || *got.correlation_id == '\0', given->correlation_id == NULL,
+                     "event %d", n);
+        cr_expect_eq(got.partition, receipts[n].partition, "event %d", n);
+        cr_expect_eq(got.position, receipts[n].position, "event %d", n);
+    }
+    nothing_more(reader);
+    for (int i = 0; i < COUNT; i++) {
+        struct evbus_receipt alone = {.size = sizeof alone};
+        cr_assert_eq(evbus_publish(f.bus, &events[i], &alone), EVBUS_OK, "%s", evbus_message(f.bus));
+        cr_expect_eq(receipts[i].partition, alone.partition, "event %d", i);
+        cr_expect_str_eq(receipts[i].log, alone.log, "event %d", i);
+    }
     evbus_reader_close(reader);
     fixture_end(&f);
 }
