@@ -251,7 +251,8 @@ static int prepare(struct evbus *bus, const struct evbus_options *options, struc
     burial_ask_all(&bus->memory); /* all who knew this bus may have died [B10] */
     burial_sweep(&bus->memory);
     if (options->keeper == EVBUS_KEEPER_VOLUNTEER)
-        rc = keeper_start(&bus->keeper, &bus->memory, bus->service, &bus->log, err);
+        rc = keeper_start(&bus->keeper, &bus->memory, bus->service, bus->wait != EVBUS_WAIT_BLOCK ? bus->spin_ns : 0,
+                          &bus->log, err);
     return rc;
 }
 

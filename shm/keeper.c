@@ -6,7 +6,8 @@
  *              processes: ask the second witness, every 250 ms; bury the lost, retire their slots [B2, B3, B4]
  *              sleepers that slept through two looks although something came: ring [D5]     room: release [R6, R7]
  *              the journal: append, sync, ceilings (writer.c); rung by who waits for the disk, or when it is behind; indexes when
- *              nothing was to be appended for a look's time, or four times a second (indexer.c)
+ *              nothing was to be appended for a look's time, or four times a second (indexer.c); behind a sync that woke one alone it
+ *              stays awake for its next event
  *            else it joins the sleepers of every log, for all topics, and sleeps on its bell, on the lock words of the others
  *            (a death wakes it) and on its stop word
  *   nobody   depends on it for more than speed: readers cancel and bury what blocks them, producers release what they
@@ -45,6 +46,7 @@
 #define BURY_NS CLOCK_NS_PER_MS         /* between two walks through the slots, where looks come faster */
 #define INDEX_NS \
     (250 * CLOCK_NS_PER_MS) /* a piece of an index is made so often though there is always something to append */
+#define SPIN_NS (20 * CLOCK_NS_PER_US)  /* at most, behind a sync; a wake is 4 to 8 us */
 #define ASK_NS  (250 * CLOCK_NS_PER_MS) /* between two rounds of the second witness */
 #define SEAT_NS (500 * CLOCK_NS_PER_MS) /* the longest sleep of a candidate */
 
@@ -65,6 +67,7 @@ struct keeper {
     struct memory *memory;
     struct log *log;
     char service[SERVICE_BYTES];
+    uint64_t spin_ns;
     pthread_t thread;
     _Atomic uint32_t stop; /* private futex */
     struct seat seat;
@@ -290,6 +293,19 @@ static void sleep_until_something(struct keeper *keeper, bool is_idle, uint32_t 
         doorbell_clear(memory->logs[i].head, keeper->kept[i].place);
 }
 
+/* Who waited for the disk alone, and has just been woken, may publish the next event at once: so we need no wake for it. Several would
+ * lose by it: what is rung for first would be synced without what the others are about to publish. true: our bell was rung. */
+static bool is_rung_soon(const struct keeper *keeper, uint32_t bell)
+{
+    const struct slot *self = &keeper->memory->control->slots[keeper->seat.slot];
+    if (keeper->writer == NULL || writer_n_woken(keeper->writer) != 1)
+        return false;
+    uint64_t until = clock_deadline(clock_real_ns(), keeper->spin_ns);
+    while (doorbell_read(self) == bell && !is_stopped(keeper) && clock_real_ns() < until)
+        clock_relax();
+    return doorbell_read(self) != bell;
+}
+
 /* One more log: a place among its sleepers, and a cursor per partition. */
 static int keep_log(struct keeper *keeper, struct memory_log *log, struct error *err)
 {
@@ -454,7 +470,8 @@ static void keep(struct keeper *keeper)
         if (now >= save_ns) {
             save_ns = now + (save_groups(keeper) ? SAVE_NS : SAVE_AGAIN_NS);
         }
-        sleep_until_something(keeper, now >= busy_until, bell, due_ns);
+        if (!is_rung_soon(keeper, bell))
+            sleep_until_something(keeper, now >= busy_until, bell, due_ns);
     }
     if (!seat_is_ours(&keeper->seat))
         log_line(keeper->log, LOG_KEEPER, EVBUS_LOG_WARNING,
@@ -505,14 +522,15 @@ static void free_keeper(struct keeper *keeper)
     free(keeper);
 }
 
-int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *service, struct log *log,
-                 struct error *err)
+int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *service, uint64_t spin_ns,
+                 struct log *log, struct error *err)
 {
     struct keeper *keeper = calloc(1, sizeof *keeper);
     if (keeper == NULL)
         return error_no_memory(err, "the keeper");
     keeper->memory = memory;
     keeper->log = log;
+    keeper->spin_ns = spin_ns < SPIN_NS ? spin_ns : SPIN_NS;
     keeper->seat = (struct seat){.memory = memory, .log = log};
     strncpy(keeper->service, service != NULL ? service : "", sizeof keeper->service - 1);
     if ((keeper->kept = calloc(LOGS_MAX, sizeof *keeper->kept)) == NULL) {

@@ -7,9 +7,10 @@
 
 struct keeper;
 
-/* Starts this process's candidate, the thread `evbus-keeper`. memory and log must outlive it. */
-int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *service, struct log *log,
-                 struct error *err);
+/* Starts this process's candidate, the thread `evbus-keeper`. memory and log must outlive it. spin_ns: how long it
+ * stays awake, 20 us at most, for the next event of who waited for the disk alone. */
+int keeper_start(struct keeper **out_keeper, struct memory *memory, const char *service, uint64_t spin_ns,
+                 struct log *log, struct error *err);
 
 /* Ends it within milliseconds; another process's candidate takes over. NULL is fine. */
 void keeper_stop(struct keeper *keeper);

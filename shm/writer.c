@@ -69,6 +69,7 @@ struct writer {
     struct marks marks;
     bool has_new_marks; /* written, not synced */
     uint64_t mark_ns;   /* when they are */
+    unsigned n_woken;   /* by the last look: who waited for the disk */
     struct part *parts[LOGS_MAX];
     uint32_t n_logs;
     uint32_t n_marks;
@@ -78,6 +79,11 @@ struct writer {
 struct term writer_term(const struct writer *writer)
 {
     return writer->term;
+}
+
+unsigned writer_n_woken(const struct writer *writer)
+{
+    return writer->n_woken;
 }
 
 static uint16_t tag_of(const struct writer *writer)
@@ -119,15 +125,16 @@ static bool stamp(const struct writer *writer, _Atomic uint64_t *word, uint64_t 
 
 /* --- failures ----------------------------------------------------------------------------------------------------------------- */
 
-static void wake_waiters(const struct part *part)
+/* How many slept. */
+static unsigned wake_waiters(const struct part *part)
 {
     struct ring_head *head = part->ring->head;
     atomic_thread_fence(memory_order_seq_cst); /* edge SYNC, from: `synced`, or a failure */
     if (atomic_load_explicit(&head->sync_wanted, memory_order_relaxed) == 0)
-        return;
+        return 0;
     atomic_store_explicit(&head->sync_wanted, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&head->sync, 1, memory_order_release);
-    futex_wake(&head->sync, INT_MAX);
+    return futex_wake(&head->sync, INT_MAX);
 }
 
 /* Told when it begins, and when it is over. */
@@ -348,7 +355,7 @@ static enum writer_did sync_part(struct writer *writer, struct part *part, uint6
     if (!move(writer, &ring->head->synced, part->pos)) /* edge SYNC, from: what is on disk */
         return WRITER_DEPOSED;
     went_well(writer, part);
-    wake_waiters(part);
+    writer->n_woken += wake_waiters(part);
     if (ring->is_visible_synced)
         doorbell_ring(part->head, writer->memory->control->slots, &part->copier.unseen);
     memset(&part->copier.unseen, 0, sizeof part->copier.unseen);
@@ -421,6 +428,7 @@ static enum writer_did look_at(struct writer *writer, struct part *part, uint64_
 enum writer_did writer_look(struct writer *writer, uint64_t now_ns, uint64_t *out_due_ns)
 {
     enum writer_did did = WRITER_IDLE;
+    writer->n_woken = 0;
     if (add_logs(writer, NULL) ==
         EVBUS_EFENCED) /* else the next look tries again: nothing of a log is released before */
         return WRITER_DEPOSED;

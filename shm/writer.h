@@ -30,6 +30,9 @@ enum writer_did writer_sync_all(struct writer *writer);
 /* The same, and the marks say so: whoever brings the bus back has nothing to look for. */
 void writer_end(struct writer *writer);
 
+/* How many slept whom the last look has woken, as what they waited for is on disk. */
+unsigned writer_n_woken(const struct writer *writer);
+
 /* The term whose files it writes. */
 struct term writer_term(const struct writer *writer);
 

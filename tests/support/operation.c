@@ -190,7 +190,7 @@ static bool keep(struct actor *actor)
 {
     struct keeper *keeper;
     struct error err;
-    if (keeper_start(&keeper, &actor->bus->memory, "keeper", &actor->bus->log, &err) != EVBUS_OK)
+    if (keeper_start(&keeper, &actor->bus->memory, "keeper", 0, &actor->bus->log, &err) != EVBUS_OK)
         return false;
     uint64_t until = clock_mono_ns() + 10 * CLOCK_NS_PER_S; /* each instruction is a step */
     while (has_claim(&actor->bus->memory.logs[0].rings[0]) && clock_mono_ns() < until)

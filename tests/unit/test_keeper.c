@@ -58,7 +58,7 @@ static struct keeper *started(struct desk *desk, struct log *log)
 {
     struct keeper *keeper = NULL;
     struct error err = {""};
-    cr_assert_eq(keeper_start(&keeper, &desk->f.bus->memory, "keeper", log, &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(keeper_start(&keeper, &desk->f.bus->memory, "keeper", 0, log, &err), EVBUS_OK, "%s", err.text);
     cr_assert(await_that(keeper_of(&desk->f) != 0));
     return keeper;
 }

@@ -1,6 +1,7 @@
 /* test_writer.c: what is committed is appended to the journal, and brought to disk; terms; what fails. The test is the keeper: it calls
  * writer_look() itself. [no tsan] Children are forked and traced. */
 #include "archive.h"
+#include "await.h"
 #include "clock.h"
 #include "fault.h"
 #include "partition.h"
@@ -8,6 +9,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -125,6 +127,35 @@ Test(writer, writes_damaged_cells_as_a_gap)
     cr_expect_eq(ring_journaled(ring), ring_tail(ring));
     cr_expect_eq(see(archive.bus, "test.a", pos, &header, &next), JOURNAL_SKIP);
     cr_expect_eq(header.kind, FRAME_GAP);
+    end(&archive, writer);
+}
+
+static void *publish_to_disk(void *context)
+{
+    struct evbus_event event = {
+        .size = sizeof event, .topic = "test.a.one", .payload = "1", .ack = EVBUS_ACK_DISK, .timeout_ns = UINT64_MAX};
+    cr_assert_eq(evbus_publish(context, &event, NULL), EVBUS_OK, "%s", evbus_message(context));
+    return NULL;
+}
+
+Test(writer, tells_how_many_it_has_woken_who_waited_for_the_disk)
+{
+    struct archive archive = archive_make((struct archive_options){0});
+    struct ring *ring = archive_ring(archive.bus, "test.a");
+    struct writer *writer = archive_writer(archive.bus, 1);
+    unsigned n_woken = 0;
+    for (int i = 0; i < 1000 && n_woken == 0; i++) { /* the disk may be faster than who is about to sleep */
+        pthread_t publisher;
+        cr_assert_eq(pthread_create(&publisher, NULL, publish_to_disk, archive.bus), 0);
+        cr_assert(await_that(atomic_load(&ring->head->sync_wanted) != 0));
+        while (archive_look(writer) != WRITER_WROTE || ring_synced(ring) < ring_tail(ring)) {
+        }
+        n_woken = writer_n_woken(writer);
+        pthread_join(publisher, NULL);
+    }
+    cr_expect_eq(n_woken, 1u);
+    archive_look(writer);
+    cr_expect_eq(writer_n_woken(writer), 0u, "the last look woke nobody");
     end(&archive, writer);
 }
 
