@@ -20,6 +20,16 @@
 #endif
 #endif
 
+/* Asks for a line that we are about to write: it comes while we do something else. */
+static inline void cell_expect(const volatile void *line)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const volatile char *)line)); /* gcc's builtin asks for it to read only */
+#else
+    __builtin_prefetch((const void *)(uintptr_t)line, 1);
+#endif
+}
+
 static inline void cell_store(_Atomic uint64_t *to, const uint64_t *from)
 {
     atomic_store_explicit(&to[0], from[0], memory_order_relaxed);

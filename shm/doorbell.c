@@ -21,6 +21,7 @@
  * A producer that finds the line empty makes no system call. */
 #include "doorbell.h"
 
+#include "cell.h"
 #include "futex.h"
 
 #include <limits.h>
@@ -91,14 +92,16 @@ static bool wants(const struct sleeper *sleeper, const struct topic_set *topics)
     return false;
 }
 
-void doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_set *topics)
+uint32_t doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_set *topics)
 {
+    uint32_t woken = 0;
     if (!doorbell_is_wanted(log))
-        return;
+        return 0;
     for (uint32_t i = 0; i < SLEEPERS_MAX / 64; i++) {
         uint64_t bits = atomic_load_explicit(&log->sleeping[i], memory_order_acquire);
         for (; bits != 0; bits &= bits - 1) {
-            struct sleeper *sleeper = &log->sleepers[i * 64 + (uint32_t)__builtin_ctzll(bits)];
+            uint32_t place = i * 64 + (uint32_t)__builtin_ctzll(bits);
+            struct sleeper *sleeper = &log->sleepers[place];
             uint32_t slot = atomic_load_explicit(&sleeper->slot, memory_order_relaxed);
             uint32_t sleeps = atomic_load_explicit(&sleeper->sleeps, memory_order_relaxed);
             if (slot < 1 || slot > SLOTS_MAX || !wants(sleeper, topics) ||
@@ -106,8 +109,17 @@ void doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_
                 continue;
             doorbell_ring_slot(&slots[slot]);
             atomic_store_explicit(&sleeper->rung, sleeps, memory_order_release); /* after the wake, never before */
+            woken = (place + 1) << 16 | slot;
         }
     }
+    return woken;
+}
+
+void doorbell_expect(const struct log_head *log, const struct slot *slots, uint32_t woken)
+{
+    cell_expect(log->sleeping);
+    cell_expect(&log->sleepers[(woken >> 16) - 1]);
+    cell_expect(&slots[woken & 0xffff].bell);
 }
 
 void doorbell_bury(struct log_head *log, uint32_t slot)

@@ -68,8 +68,12 @@ static inline bool doorbell_is_wanted(const struct log_head *log)
 }
 static_assert(SLEEPERS_MAX / 64 == 8, "written out");
 
-/* Wakes the log's sleepers that want one of these topics. The commit stands before it. */
-void doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_set *topics);
+/* Wakes the log's sleepers that want one of these topics. The commit stands before it. Returns whom it has woken last: {place + 1:16,
+ * slot:16}; 0: nobody. */
+uint32_t doorbell_ring(struct log_head *log, struct slot *slots, const struct topic_set *topics);
+
+/* Asks for the lines that it takes to wake him again. */
+void doorbell_expect(const struct log_head *log, const struct slot *slots, uint32_t woken);
 
 /* Rings one slot's bell. */
 void doorbell_ring_slot(struct slot *slot);

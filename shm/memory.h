@@ -21,6 +21,7 @@ struct memory_log {
     enum evbus_ack ack; /* what a publish waits for, at least */
     uint32_t index;     /* in struct memory */
     _Atomic bool prefaulted;
+    _Atomic uint32_t woken; /* by our last publish here, as doorbell_ring() tells it; a hint */
 };
 
 /* A bus as this process sees it. */

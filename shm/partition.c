@@ -133,12 +133,27 @@ void partition_make_room(struct memory *memory, struct ring *ring, uint64_t pos)
     ring_make_room(ring, pos);
 }
 
+static void note_woken(struct memory_log *log, uint32_t woken)
+{
+    if (atomic_load_explicit(&log->woken, memory_order_relaxed) != woken) /* other threads read its line */
+        atomic_store_explicit(&log->woken, woken, memory_order_relaxed);
+}
+
+void partition_expect(const struct memory_log *log, const struct ring *ring)
+{
+    uint32_t woken = atomic_load_explicit(&log->woken, memory_order_relaxed);
+    if (woken == 0)
+        return;
+    ring_expect(ring);
+    doorbell_expect(log->head, ring->slots, woken);
+}
+
 void partition_ring(struct memory *memory, struct memory_log *log, const struct topic_set *topics)
 {
     if (log->rings[0].is_visible_synced) /* its readers are woken when it is on disk */
         ring_keeper(memory);
     else
-        doorbell_ring(log->head, log->rings[0].slots, topics);
+        note_woken(log, doorbell_ring(log->head, log->rings[0].slots, topics));
 }
 
 void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, uint32_t topic, uint64_t pos)
@@ -147,6 +162,8 @@ void partition_wake(struct memory *memory, struct memory_log *log, struct ring *
         struct topic_set topics = {{0}};
         topic_set_add(&topics, topic);
         partition_ring(memory, log, &topics);
+    } else {
+        note_woken(log, 0);
     }
     partition_make_room(memory, ring, pos);
 }

@@ -22,6 +22,10 @@ struct partition_wait {
     const struct partition_fence *fence; /* NULL: nobody can take anything from it */
 };
 
+/* Before a frame is built: where our last publish had to wake somebody, the lines that this one writes set out at once; one by one they are
+ * waited for, 100 to 300 ns each from a processor that sleeps. Elsewhere who polls these lines would be robbed of them. */
+void partition_expect(const struct memory_log *log, const struct ring *ring);
+
 /* Claims, writes and commits a frame of n_cells for the thread that owns `claim`. Nobody is woken: partition_wake().
  * EVBUS_OK; EVBUS_EFULL; EVBUS_ESTALE; EVBUS_EEXHAUSTED; EVBUS_ECORRUPT; EVBUS_EFENCED: its fence is another's, and it is published
  * neither now nor later. */

@@ -377,6 +377,7 @@ int publish_send(struct publish *publish, const struct evbus_event *event, const
     memcpy(frame.id, out->id, sizeof frame.id);
     frame.timestamp_ns = out->timestamp_ns;
     frame.key_hash = (uint32_t)hash;
+    partition_expect(log, ring);
     frame_put(&frame, parcel->n_cells, thread->frame);
     rc = partition_append(ring, &thread->claim, thread->frame, parcel->n_cells, &publish->wait, &out->pos,
                           publish->err);

@@ -2,6 +2,7 @@
 #ifndef EVBUS_RING_H
 #define EVBUS_RING_H
 
+#include "cell.h"
 #include "error.h"
 #include "word.h"
 
@@ -32,6 +33,17 @@ struct claim {
 /* Claims n_cells (1..frame_cells_max) for the thread whose slot is claim->slot. EVBUS_OK; EVBUS_EFULL (no message);
  * EVBUS_EEXHAUSTED; EVBUS_ECORRUPT. */
 int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct error *err);
+
+/* Asks for the lines that the next claim and its frame's head are written to. */
+static inline void ring_expect(const struct ring *ring)
+{
+    uint64_t pos = atomic_load_explicit(&ring->head->tail, memory_order_relaxed);
+    const _Atomic uint64_t *cell = ring->cells + ring_index(ring, pos) * CELL_WORDS;
+    cell_expect(&ring->head->tail);
+    cell_expect(ring_word(ring, pos));
+    cell_expect(cell);
+    cell_expect(cell + CELL_WORDS);
+}
 
 /* Puts the frame into the claimed cells: n_cells * CELL_WORDS words. Stamp and position of its header are set here. */
 void ring_write(const struct claim *claim, const uint64_t *frame);

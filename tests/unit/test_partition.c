@@ -222,9 +222,15 @@ Test(partition, waking_rings_who_wants_it_and_makes_room)
     for (int i = 0; i < 4; i++)
         cr_assert_eq(append(&bed, 16, (struct partition_wait){0}, &pos, &err), EVBUS_OK);
     cr_expect_eq(doorbell_read(&bed.slots[9]), 0, "append alone wakes nobody");
-    partition_wake(NULL, &(struct memory_log){.head = bed.log, .rings = &bed.ring}, &bed.ring, 3, pos);
+    struct memory_log log = {.head = bed.log, .rings = &bed.ring};
+    partition_wake(NULL, &log, &bed.ring, 3, pos);
+    cr_expect_eq(doorbell_read(&bed.slots[9]), 1);
+    cr_expect_eq(log.woken, (place + 1) << 16 | 9, "the next publish asks for his lines");
+    partition_expect(&log, &bed.ring);
     cr_expect_eq(doorbell_read(&bed.slots[9]), 1);
     cr_expect_eq(ring_released(&bed.ring), 16, "a step ends with a whole frame");
     cr_assert_eq(append(&bed, 1, (struct partition_wait){0}, &pos, &err), EVBUS_OK, "%s", err.text);
+    partition_wake(NULL, &log, &bed.ring, 3, pos);
+    cr_expect_eq(log.woken, 0, "this one had nobody to wake");
     bed_end(&bed);
 }
