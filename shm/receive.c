@@ -146,9 +146,9 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
     int rc = member_check_thread(sub, err);
     if (rc != EVBUS_OK)
         return rc;
-    /* The exact time takes as long as all the rest of a look: it is for who finds nothing, and for handlers that have less than 100 ticks. */
+    /* The exact time takes as long as all the rest of a look: it is for who finds nothing, and where a handler's time is limited. */
     uint64_t handler_ns = sub->of.retry->handler_timeout_ns;
-    uint64_t now = handler_ns != 0 && handler_ns < CLOCK_NS_PER_S ? clock_mono_ns() : clock_coarse_ns();
+    uint64_t now = handler_ns != 0 ? clock_mono_ns() : clock_coarse_ns();
     if (handler_ns != 0) /* or a backlog of slow events would look like a hung handler */
         member_say_alive(sub, now);
     uint64_t deadline = UINT64_MAX;

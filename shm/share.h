@@ -73,7 +73,7 @@ struct item {
     uint64_t run;                 /* its number there */
     uint64_t probe;               /* of the group's outage, that it is; 0: none */
     struct pending running;       /* the entry as we made it; its followers bit says nothing */
-    uint64_t since_ns;            /* monotonic, of the coarse clock */
+    uint64_t since_ns;            /* monotonic, at most a tick early */
     const struct retry *retry;    /* as it was when the event was handed over */
     uint32_t n_replays;           /* of what was parked: how often it has been replayed */
     uint64_t defer_ns;            /* its handler: how long EVBUS_DEFER is; 0: it has not said */
