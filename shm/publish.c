@@ -354,9 +354,7 @@ static bool is_nil(const uint8_t id[16])
 int publish_send(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
                  struct sent *out)
 {
-    struct evbus *bus = publish->bus;
     struct bus_thread *thread = publish->thread;
-    struct memory_log *log = parcel->log;
     bool is_id_given = !is_nil(event->id);
     int rc = EVBUS_OK;
     if (publish->now_ns == 0 && (!is_id_given || event->timestamp_ns == 0))
@@ -367,6 +365,16 @@ int publish_send(struct publish *publish, const struct evbus_event *event, const
         memcpy(out->id, event->id, sizeof out->id);
     else if ((rc = uuid7_make(&thread->uuid, publish->now_ns, out->id, publish->err)) != EVBUS_OK)
         return rc;
+    return publish_append(publish, event, parcel, out);
+}
+
+int publish_append(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
+                   struct sent *out)
+{
+    struct evbus *bus = publish->bus;
+    struct bus_thread *thread = publish->thread;
+    struct memory_log *log = parcel->log;
+    int rc = EVBUS_OK;
     uint64_t hash = topic_key_hash(event->key, parcel->key_len, out->id);
     struct ring *ring = out->ring = &log->rings[topic_partition(hash, log->n_partitions)];
     memory_prefault(log);

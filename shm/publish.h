@@ -58,6 +58,10 @@ int publish_check_like(const struct publish *publish, const struct evbus_event *
 int publish_send(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
                  struct sent *out);
 
+/* Likewise, with the id and time that *out has: for one that found its ring full. */
+int publish_append(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
+                   struct sent *out);
+
 /* size: of the receipt's struct as the caller has it; 0: ours. */
 void publish_write_receipt(const struct parcel *parcel, const struct sent *sent, size_t size,
                            struct evbus_receipt *out);

@@ -64,9 +64,14 @@ static int take(const struct batch *batch, size_t i, struct evbus_event *copy, c
 /* Do they differ in id, time, key and payload alone? */
 static bool is_like(const struct evbus_event *event, const struct evbus_event *before)
 {
-    const size_t rest = offsetof(struct evbus_event, version_major);
-    return event->topic == before->topic &&
-           memcmp((const char *)event + rest, (const char *)before + rest, sizeof *event - rest) == 0;
+    enum { /* two stretches without padding */
+           VERSION = offsetof(struct evbus_event, version_major),
+           VERSION_END = offsetof(struct evbus_event, payload_is_checked) + sizeof event->payload_is_checked,
+           TIMEOUT = offsetof(struct evbus_event, timeout_ns),
+    };
+    const char *a = (const char *)event, *b = (const char *)before;
+    return event->topic == before->topic && memcmp(a + VERSION, b + VERSION, VERSION_END - VERSION) == 0 &&
+           memcmp(a + TIMEOUT, b + TIMEOUT, sizeof *event - TIMEOUT) == 0;
 }
 
 static int check_all(struct batch *batch, size_t *out_at)
@@ -144,7 +149,7 @@ static int send(struct batch *batch, const struct evbus_event *event, const stru
     if (rc == EVBUS_EFULL && event->timeout_ns > 0) {
         ring_for(bus, &batch->unrung);
         publish->wait.timeout_ns = event->timeout_ns;
-        rc = publish_send(publish, event, parcel, out_sent);
+        rc = publish_append(publish, event, parcel, out_sent);
         publish->wait.timeout_ns = 0;
         publish->now_ns = 0; /* it has passed since */
     }
