@@ -116,10 +116,10 @@ static bool has_places(struct evbus_subscription *sub)
 int member_make_shares(struct evbus_subscription *sub, struct error *err)
 {
     struct memory *memory = &sub->bus->memory;
-    sub->n_shares = 0;
     sub->n_logs = memory_n_logs(memory);
     if (!has_places(sub))
         return error_no_memory(err, "shares");
+    sub->n_shares = 0;
     for (uint32_t l = 0; l < sub->n_logs; l++) {
         struct memory_log *log = &memory->logs[l];
         sub->wanted[l] = (struct topic_set){{0}};
@@ -265,7 +265,7 @@ int member_round(struct evbus_subscription *sub, uint64_t now_ns, struct error *
     }
     sub->changes = changes;
     /* Without a keeper nobody buries the dead, which would tell us: so look anyway, now and then. */
-    if (!sub->is_settled || sub->of.retry->handler_timeout_ns != 0 || now_ns - sub->looked_ns >= LOOK_NS) {
+    if (!sub->is_settled || sub->of.retry->handler_timeout_ns != 0 || now_ns >= sub->looked_ns + LOOK_NS) {
         sub->looked_ns = now_ns;
         return share_fairly(sub, now_ns, err);
     }

@@ -251,7 +251,9 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
 /* By whichever thread: what it stores is stored for the slot that has the leases. */
 void member_leave(struct evbus_subscription *sub, struct bus_thread *thread)
 {
-    sub->of.claim = &thread->claim;
+    if (sub->of.claim !=
+        &thread->claim) /* handlers that evbus_run() has left may read it until the lease thread goes */
+        sub->of.claim = &thread->claim;
     struct memory *memory = &sub->bus->memory;
     struct error err = {""};
     for (size_t i = 0; i < sub->n_shares; i++) {
