@@ -50,6 +50,7 @@ value() { # KEY VALUE [PLACE]: as printed
 }
 
 start() { # ARGS...: the bridge in the background, until it serves; its pid in $bridge, its lines in log
+    : >log # of an earlier one: who is started empties it perhaps only when we have looked
     timeout --foreground 300 "$BRIDGE" --config "$PWD/evbus.conf" --set "metrics=unix:$PWD/m" "$@" >served 2>log &
     local waiter=$!
     await has_line log 'serves metrics and health'
