@@ -489,6 +489,20 @@ Test(publish, what_is_wrong_is_refused_by_name_and_nothing_is_published)
     fixture_end(&f);
 }
 
+/* Nothing of the batch is published, and the message says which event it is about, and what a single publish says. */
+static void refuses_batch(struct evbus *bus, struct evbus_reader *reader, const struct refusal *row,
+                          const struct evbus_event *events, size_t n, const char *which)
+{
+    size_t n_published = 77;
+    int rc = evbus_publish_batch(bus, events, n, NULL, &n_published);
+    cr_expect_eq(rc, row->code, "%s: %d", row->label, rc);
+    cr_expect_eq(n_published, 0, "%s: %zu were published", row->label, n_published);
+    has(row->label, evbus_message(bus), which);
+    for (size_t k = 0; k < N(row->says); k++)
+        has(row->label, evbus_message(bus), row->says[k]);
+    nothing_more(reader);
+}
+
 Test(publish, what_is_refused_alone_is_refused_in_a_batch_with_its_number)
 {
     struct fixture f = fixture_make((struct fixture_options){0});
@@ -503,14 +517,7 @@ Test(publish, what_is_refused_alone_is_refused_in_a_batch_with_its_number)
             row->event,
             event("test.a.one", NULL, "4"),
         };
-        size_t n_published = 77;
-        int rc = evbus_publish_batch(f.bus, events, 4, NULL, &n_published);
-        cr_expect_eq(rc, row->code, "%s: %d", row->label, rc);
-        cr_expect_eq(n_published, 0, "%s: %zu were published", row->label, n_published);
-        has(row->label, evbus_message(f.bus), "event 3 of 4");
-        for (size_t k = 0; k < N(row->says); k++)
-            has(row->label, evbus_message(f.bus), row->says[k]);
-        nothing_more(reader);
+        refuses_batch(f.bus, reader, row, events, 4, "event 3 of 4");
     }
     evbus_reader_close(reader);
     fixture_end(&f);
@@ -531,14 +538,7 @@ Test(publish, what_is_wrong_is_refused_behind_an_event_that_is_the_same_but_for_
         if (row->event.size != 0 || evbus_publish(f.bus, &events[0], NULL) != EVBUS_OK)
             continue; /* something else of it is wrong */
         struct evbus_reader *reader = reader_open(f.bus, EVBUS_FROM_LATEST, false);
-        size_t n_published = 77;
-        int rc = evbus_publish_batch(f.bus, events, 2, NULL, &n_published);
-        cr_expect_eq(rc, row->code, "%s: %d", row->label, rc);
-        cr_expect_eq(n_published, 0, "%s: %zu were published", row->label, n_published);
-        has(row->label, evbus_message(f.bus), "event 2 of 2");
-        for (size_t k = 0; k < N(row->says); k++)
-            has(row->label, evbus_message(f.bus), row->says[k]);
-        nothing_more(reader);
+        refuses_batch(f.bus, reader, row, events, 2, "event 2 of 2");
         evbus_reader_close(reader);
         n_tried++;
     }
