@@ -251,8 +251,7 @@ EVBUS_API int evbus_subscribe(struct evbus_subscription **out_subscription, stru
 /* By whichever thread: what it stores is stored for the slot that has the leases. */
 void member_leave(struct evbus_subscription *sub, struct bus_thread *thread)
 {
-    if (sub->of.claim !=
-        &thread->claim) /* handlers that evbus_run() has left may read it until the lease thread goes */
+    if (sub->of.claim != &thread->claim) /* handlers that evbus_run() has left may read it */
         sub->of.claim = &thread->claim;
     struct memory *memory = &sub->bus->memory;
     struct error err = {""};
