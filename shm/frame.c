@@ -20,6 +20,49 @@ void frame_build(const struct frame *frame, uint64_t *out)
     frame_put(frame, frame_cells_of(frame), out);
 }
 
+/* The lowest version of those that were parsed. */
+struct lowest {
+    uint32_t version; /* its major above its minor */
+    uint32_t len;
+    const char *payload; /* NULL: of none yet */
+};
+
+/* Representation i, which begins at byte *inout_at; moved to where the next one begins. */
+static inline int parse_version(const struct frame_header *header, unsigned i, size_t *inout_at,
+                                struct lowest *inout_lowest, struct error *err)
+{
+    struct representation_header representation;
+    const char *bytes = (const char *)header;
+    size_t end = (size_t)header->n_cells * CELL_BYTES;
+    size_t at = *inout_at;
+    if (end - at < sizeof representation)
+        return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells that ends in its representation %u of %u",
+                         header->n_cells, i + 1, header->n_representations);
+    memcpy(&representation, bytes + at, sizeof representation);
+    at += sizeof representation;
+    if (representation.len > end - at)
+        return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len, end - at);
+    uint32_t version = (uint32_t)representation.major << 16 | representation.minor;
+    if (inout_lowest->payload == NULL || version < inout_lowest->version)
+        *inout_lowest = (struct lowest){version, representation.len, bytes + at};
+    at += frame_to8(representation.len);
+    *inout_at = at < end ? at : end;
+    return EVBUS_OK;
+}
+
+/* Apart, as most events have one. */
+static __attribute__((noinline)) int parse_versions(const struct frame_header *header, size_t at,
+                                                    struct lowest *inout_lowest, struct error *err)
+{
+    int rc = EVBUS_OK;
+    if (header->n_representations > FRAME_VERSIONS_MAX)
+        return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with %u representations, at most %d are allowed",
+                         header->n_cells, header->n_representations, FRAME_VERSIONS_MAX);
+    for (unsigned i = 0; i < header->n_representations && rc == EVBUS_OK; i++)
+        rc = parse_version(header, i, &at, inout_lowest, err);
+    return rc;
+}
+
 int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err)
 {
     const struct frame_header *header = (const struct frame_header *)copy;
@@ -33,34 +76,13 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
     if (at > end)
         return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with a key of %u and a header area of %u bytes",
                          header->n_cells, header->key_len, header->area_len);
-    uint32_t lowest = 0; /* version, its major above its minor */
-    const char *payload = NULL;
-    uint32_t payload_len = 0;
     if (header->n_representations == 0)
         return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
-    if (header->n_representations > FRAME_VERSIONS_MAX)
-        return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with %u representations, at most %d are allowed",
-                         header->n_cells, header->n_representations, FRAME_VERSIONS_MAX);
-    for (unsigned i = 0; i < header->n_representations; i++) {
-        struct representation_header representation;
-        if (end - at < sizeof representation)
-            return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells that ends in its representation %u of %u",
-                             header->n_cells, i + 1, header->n_representations);
-        memcpy(&representation, bytes + at, sizeof representation);
-        at += sizeof representation;
-        if (representation.len > end - at)
-            return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len,
-                             end - at);
-        uint32_t version = (uint32_t)representation.major << 16 | representation.minor;
-        if (i == 0 || version < lowest) {
-            lowest = version;
-            payload = bytes + at;
-            payload_len = representation.len;
-        }
-        at += frame_to8(representation.len);
-        if (at > end)
-            at = end;
-    }
+    struct lowest lowest = {0};
+    int rc = header->n_representations == 1 ? parse_version(header, 0, &at, &lowest, err)
+                                            : parse_versions(header, at, &lowest, err);
+    if (rc != EVBUS_OK)
+        return rc;
     /* Field by field: a copy of the whole would wait for each of its stores. */
     out_frame->kind = (enum frame_kind)header->kind;
     out_frame->flags = header->flags;
@@ -76,10 +98,10 @@ int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err
     out_frame->more = NULL;
     out_frame->representations = copy + (area_at + frame_to8(header->area_len)) / 8;
     out_frame->n_versions = header->n_representations;
-    out_frame->major = (uint16_t)(lowest >> 16);
-    out_frame->minor = (uint16_t)lowest;
-    out_frame->payload = payload;
-    out_frame->payload_len = payload_len;
+    out_frame->major = (uint16_t)(lowest.version >> 16);
+    out_frame->minor = (uint16_t)lowest.version;
+    out_frame->payload = lowest.payload;
+    out_frame->payload_len = lowest.len;
     return EVBUS_OK;
 }
 
