@@ -13,6 +13,7 @@
 struct hand {
     struct item item;
     struct evbus_delivery shown; /* as the handler sees it */
+    bool is_plain;               /* that has nothing which only some events have */
     struct delivery_texts texts;
     char topic[NAME_BYTES];
     char service[SERVICE_BYTES]; /* of `publisher` */

@@ -47,17 +47,19 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
 {
     const struct item *item = &hand->item;
     const struct frame *frame = &item->frame;
-    hand->shown = (struct evbus_delivery){
-        .size = sizeof hand->shown,
-        .topic = hand->topic,
-        .service = hand->service,
-        .log = item->share->ring->name,
-        .partition = item->share->ring->partition,
-        .position = item->running.pos,
-        .attempt = item->running.attempts,
-        .token = hand,
-        .defer_ns = &hand->item.defer_ns,
-    };
+    if (!hand->is_plain) /* else it has what each event has, which is set below */
+        hand->shown = (struct evbus_delivery){
+            .size = sizeof hand->shown,
+            .topic = hand->topic,
+            .service = hand->service,
+            .token = hand,
+            .defer_ns = &hand->item.defer_ns,
+        };
+    hand->is_plain = frame->area_len == 0 && item->n_replays == 0;
+    hand->shown.log = item->share->ring->name;
+    hand->shown.partition = item->share->ring->partition;
+    hand->shown.position = item->running.pos;
+    hand->shown.attempt = item->running.attempts;
     hand->error[0] = '\0';
     hand->item.defer_ns = 0;
     if (frame->publisher != hand->publisher || hand->service[0] == '\0')
@@ -223,7 +225,8 @@ EVBUS_API int evbus_receive(struct evbus_subscription *sub, struct evbus_deliver
 
 static void set_free(struct hand *hand)
 {
-    free(hand->raised);
+    if (hand->raised != NULL)
+        free(hand->raised);
     hand->raised = NULL;
     atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
 }
