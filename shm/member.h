@@ -109,4 +109,8 @@ int member_refuse(struct hand *hand, int outcome, struct claim *claim, struct er
 int member_finish(struct evbus_subscription *sub, struct hand *hand, enum evbus_outcome outcome, const char *error,
                   struct claim *claim, struct error *err);
 
+/* The lease thread's, of an event that it has handled itself, and is done: as member_finish(); and *out is the next one, where that is
+ * there, and is its share's turn; NULL: none, member_receive() looks around. */
+int member_finish_and_receive(struct evbus_subscription *sub, struct hand *hand, struct hand **out, struct error *err);
+
 #endif

@@ -1,6 +1,7 @@
 /* receive.c: the next event of a group, and what became of it.
  *
  *     poll the shares by turns; nothing: spin for the bus's spin time, then sleep on the bell, at most until an entry falls due.
+ *     A finish may take the next event along, as the next look would: then nothing is polled.
  *     What the group still needs is told to the rings now and then, and before each sleep.
  * Checked by tests/unit/test_subscribe.c. */
 #include "member.h"
@@ -16,6 +17,7 @@
 #define ROUNDS_PER_LOOK  64
 #define EVENTS_PER_ROUND 64 /* after so many the members are looked at again */
 #define EVENTS_PER_TURN  16 /* of one share, before the next one is looked at first */
+static_assert(EVENTS_PER_ROUND % EVENTS_PER_TURN == 0, "who chains to the end of a turn is not late for a round");
 
 /* The version that was chosen, raised where that is to be. As member_show(). */
 static int give_version(struct evbus_subscription *sub, struct hand *hand, struct evbus_delivery *out)
@@ -75,6 +77,31 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */
 
+/* The k-th share was asked for an event. */
+static void note_step(struct evbus_subscription *sub, size_t k, enum share_step step, bool idle)
+{
+    struct share *share = sub->shares[k];
+    if (step == SHARE_LOST) {
+        share->held = false;
+        sub->is_settled = false;
+    }
+    share->n_since_low += step == SHARE_EVENT;
+    if (step != SHARE_LOST && share_has_news(share, idle))
+        share_tell_low(share, true);
+}
+
+/* It has given one into the hand. */
+static void note_event(struct evbus_subscription *sub, size_t k, struct hand *hand)
+{
+    bool is_over = sub->n_events % EVENTS_PER_TURN == EVENTS_PER_TURN - 1;
+    if (hand->item.probe != 0) /* of a group that pauses, every partition has its turn */
+        is_over = true;
+    sub->turn = is_over ? (k + 1 < sub->n_shares ? k + 1 : 0) : k;
+    sub->n_events++;
+    hand->payload_max = sub->payload_max;
+    atomic_store_explicit(&hand->item.is_used, true, memory_order_relaxed);
+}
+
 /* One look over the shares by turns. EVBUS_OK: *out is in a handler; EVBUS_EAGAIN. */
 static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_ns, uint64_t *out_due_ns,
                        struct hand **out, struct error *err)
@@ -88,22 +115,10 @@ static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_n
         if (!share->held)
             continue;
         enum share_step step = share_next(share, &hand->item, look, now_ns, out_due_ns, err);
-        if (step == SHARE_LOST) {
-            share->held = false;
-            sub->is_settled = false;
-        }
-        share->n_since_low += step == SHARE_EVENT;
-        if (step != SHARE_LOST && share_has_news(share, look && step == SHARE_NOTHING))
-            share_tell_low(share, true);
+        note_step(sub, k, step, look && step == SHARE_NOTHING);
         if (step != SHARE_EVENT)
             continue;
-        bool is_over = sub->n_events % EVENTS_PER_TURN == EVENTS_PER_TURN - 1;
-        sub->turn = is_over ? (k + 1 < sub->n_shares ? k + 1 : 0) : k;
-        sub->n_events++;
-        hand->payload_max = sub->payload_max;
-        if (hand->item.probe != 0) /* of a group that pauses, every partition has its turn */
-            sub->turn = k + 1 < sub->n_shares ? k + 1 : 0;
-        atomic_store_explicit(&hand->item.is_used, true, memory_order_relaxed);
+        note_event(sub, k, hand);
         *out = hand;
         return EVBUS_OK;
     }
@@ -143,16 +158,22 @@ static int sleep_on_bell(struct evbus_subscription *sub, uint64_t now_ns, uint64
     return rc;
 }
 
+/* Now. The exact time takes as long as all the rest of a look: it is for who finds nothing, and where a handler's time is limited. */
+static uint64_t begin_look(struct evbus_subscription *sub)
+{
+    if (sub->of.retry->handler_timeout_ns == 0)
+        return clock_coarse_ns();
+    uint64_t now = clock_mono_ns();
+    member_say_alive(sub, now); /* or a backlog of slow events would look like a hung handler */
+    return now;
+}
+
 int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct hand **out, struct error *err)
 {
     int rc = member_check_thread(sub, err);
     if (rc != EVBUS_OK)
         return rc;
-    /* The exact time takes as long as all the rest of a look: it is for who finds nothing, and where a handler's time is limited. */
-    uint64_t handler_ns = sub->of.retry->handler_timeout_ns;
-    uint64_t now = handler_ns != 0 ? clock_mono_ns() : clock_coarse_ns();
-    if (handler_ns != 0) /* or a backlog of slow events would look like a hung handler */
-        member_say_alive(sub, now);
+    uint64_t now = begin_look(sub);
     uint64_t deadline = UINT64_MAX;
     uint64_t spin_until = UINT64_MAX;
     bool is_spinning = bus_spin_ns(sub->bus) != 0 && timeout_ns != 0;
@@ -243,6 +264,33 @@ int member_finish(struct evbus_subscription *sub, struct hand *hand, enum evbus_
 {
     int rc = share_finish(&hand->item, (int)outcome, error, claim, err);
     span_settled(sub->bus, sub->of.name, &hand->shown, outcome, error, rc);
+    set_free(hand);
+    return rc;
+}
+
+/* Is the same share's next event what a look around would find, and nothing else to be done first? */
+static bool may_go_on(const struct evbus_subscription *sub, const struct share *share)
+{
+    return sub->n_events % EVENTS_PER_TURN != 0 && sub->shares[sub->turn] == share && sub->is_settled &&
+           group_changes(&sub->bus->memory, sub->of.group) == sub->changes && !memory_is_retired(&sub->bus->memory) &&
+           atomic_load_explicit(&sub->stop, memory_order_acquire) == 0;
+}
+
+int member_finish_and_receive(struct evbus_subscription *sub, struct hand *hand, struct hand **out, struct error *err)
+{
+    struct hand *next = may_go_on(sub, hand->item.share) ? member_free_hand(sub, err) : NULL;
+    *out = NULL;
+    if (next == NULL)
+        return member_finish(sub, hand, EVBUS_DONE, hand->error, &sub->thread->claim, err);
+    int rc;
+    size_t k = sub->turn;
+    enum share_step step = share_finish_and_next(&hand->item, &next->item, begin_look(sub), &rc, err);
+    note_step(sub, k, step, false);
+    if (step == SHARE_EVENT) {
+        note_event(sub, k, next);
+        *out = next;
+    }
+    span_settled(sub->bus, sub->of.name, &hand->shown, EVBUS_DONE, hand->error, rc);
     set_free(hand);
     return rc;
 }

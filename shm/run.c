@@ -1,7 +1,8 @@
 /* run.c: handle a group's events until it is stopped.
  *
- * One thread receives, handles, finishes. With threads = n the caller's thread (the lease thread) hands out and n - 1 threads of
- * the call handle, each finishes its own event by one CAS and rings the lease thread's bell; they end with the call.
+ * One thread receives, handles, finishes; where the next event of the same partition is there by then, its finish takes that along
+ * (share_next.c), until it is another partition's turn. With threads = n the caller's thread (the lease thread) hands out and n - 1
+ * threads of the call handle, each finishes its own event by one CAS and rings the lease thread's bell; they end with the call.
  * Stopped, it begins nothing more, waits for its handlers, and leaves those that take too long: each run that it abandons is ended
  * by the lease thread (share_finish.c), so that its handler's finish is too late; then the member leaves, and others have its partitions at
  * once. The threads that are left are joined by evbus_unsubscribe().
@@ -19,7 +20,9 @@
 
 #define STOP_TIMEOUT_NS (25 * CLOCK_NS_PER_S)
 
-static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_thread *thread, struct error *err)
+/* out_next: NULL; or the lease thread's, in evbus_run(): the event that was taken by this one's finish, NULL for none. */
+static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_thread *thread, struct hand **out_next,
+                  struct error *err)
 {
     const struct evbus_delivery *outer = thread->handling; /* a handler may run another subscription */
     struct span_of_group span = {.group = sub->of.name, .event = &hand->shown};
@@ -35,6 +38,8 @@ static int handle(struct evbus_subscription *sub, struct hand *hand, struct bus_
         outcome = EVBUS_RETRY;
     hand->error[EVBUS_ERROR_MAX] = '\0';
     span_end(sub->bus, &span, outcome, hand->error);
+    if (out_next != NULL && outcome == EVBUS_DONE)
+        return member_finish_and_receive(sub, hand, out_next, err);
     return member_finish(sub, hand, outcome, hand->error, &thread->claim, err);
 }
 
@@ -43,8 +48,22 @@ static int run_one(struct evbus_subscription *sub, uint64_t timeout_ns, struct e
     struct hand *hand;
     int rc = member_receive(sub, timeout_ns, &hand, err);
     if (rc == EVBUS_OK)
-        rc = handle(sub, hand, sub->thread, err);
+        rc = handle(sub, hand, sub->thread, NULL, err);
     return rc == EVBUS_EFENCED ? EVBUS_OK : rc; /* it is somebody else's: we go on */
+}
+
+/* Those that are there, one after the other, until the shares are to be looked at again. */
+static int run_some(struct evbus_subscription *sub, struct error *err)
+{
+    struct hand *hand;
+    int rc = member_receive(sub, UINT64_MAX, &hand, err);
+    while (rc == EVBUS_OK && hand != NULL) {
+        struct hand *next = NULL;
+        rc = handle(sub, hand, sub->thread, &next, err);
+        rc = rc == EVBUS_EFENCED ? EVBUS_OK : rc;
+        hand = next;
+    }
+    return rc;
 }
 
 EVBUS_API int evbus_run_once(struct evbus_subscription *sub, uint64_t timeout_ns)
@@ -78,7 +97,7 @@ static void *worker_of(void *context)
             atomic_store_explicit(&worker->is_over, true, memory_order_release);
             return NULL;
         }
-        handle(sub, worker->hand, thread, err);
+        handle(sub, worker->hand, thread, NULL, err);
         uint32_t has_hand = WORKER_HAS_HAND;
         atomic_compare_exchange_strong_explicit(&worker->state, &has_hand, WORKER_IDLE, memory_order_acq_rel,
                                                 memory_order_relaxed);
@@ -279,7 +298,7 @@ EVBUS_API int evbus_run(struct evbus_subscription *sub, const struct evbus_run_o
                               options.stop_timeout_ns != 0 ? options.stop_timeout_ns : STOP_TIMEOUT_NS, err);
     } else {
         while (rc == EVBUS_OK && atomic_load_explicit(&sub->stop, memory_order_acquire) == 0) {
-            rc = run_one(sub, UINT64_MAX, err);
+            rc = run_some(sub, err);
             if (rc == EVBUS_ETIMEOUT || rc == EVBUS_EAGAIN)
                 rc = EVBUS_OK;
         }

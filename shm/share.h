@@ -109,7 +109,12 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
 void share_topic(const struct share *share, const struct frame *frame, char out_topic[NAME_BYTES]);
 
 /* Any thread. outcome: enum evbus_outcome, or SHARE_NO_VERSION. EVBUS_OK; EVBUS_EFENCED: it is somebody else's now. */
-int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err);
+int share_finish(const struct item *item, int outcome, const char *error, struct claim *claim, struct error *err);
+
+/* The lease thread's, of an event that it has handled itself, and is done: finished, and what comes next of its share, if it is there
+ * already, is in `next` as by share_next(). Both by one CAS where that can be. *out_rc: as of share_finish(). */
+enum share_step share_finish_and_next(const struct item *done, struct item *next, uint64_t now_ns, int *out_rc,
+                                      struct error *err);
 
 /* Its handler is waited for no longer: fenced, and released. false: it has just been finished. */
 bool share_abandon(struct item *item);

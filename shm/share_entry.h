@@ -2,6 +2,7 @@
 #ifndef EVBUS_SHARE_ENTRY_H
 #define EVBUS_SHARE_ENTRY_H
 
+#include "point.h"
 #include "share.h"
 #include "topic.h"
 
@@ -101,6 +102,14 @@ bool share_is_paused(const struct share *share);
 bool share_is_own_fault(const struct share *share, const struct retry *retry, uint64_t pos, enum pending_cause cause,
                         const char *error);
 void share_tell_success(const struct share *share);
+
+/* An event is done, as its word says by now. */
+static inline void share_tell_done(struct share *share)
+{
+    point_pass(POINT_GROUP_FINISHED, NULL);
+    atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed); /* by any thread, and by who is fenced */
+    share_tell_success(share);
+}
 
 /* probe 0: none. */
 void share_end_probe(const struct share *share, uint64_t probe, bool has_failed, uint64_t now_ns);

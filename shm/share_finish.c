@@ -1,4 +1,5 @@
-/* share_finish.c: what became of an event, by whoever handled it: one CAS of its word, any thread.
+/* share_finish.c: what became of an event, by whoever handled it: one CAS of its word, any thread. (One that is done may be finished by the
+ * take of the next instead: share_finish_and_next().)
  *
  * An attempt that ends badly is first written down (notes.c), then the word says so [P10]. Checked by tests/unit/test_share.c,
  * tests/unit/test_outcomes.c, tests/crash/test_groups.c. */
@@ -79,9 +80,7 @@ static int finish_done(const struct item *item, uint64_t word, struct error *err
         if (!is_ours(item, word))
             return refuse(item, err);
     }
-    point_pass(POINT_GROUP_FINISHED, NULL);
-    atomic_fetch_add_explicit(&share->part->n_done, 1, memory_order_relaxed);
-    share_tell_success(share);
+    share_tell_done(share);
     return EVBUS_OK;
 }
 
@@ -121,7 +120,7 @@ static int finish_undone(const struct item *item, uint64_t word, int outcome, co
     return EVBUS_OK;
 }
 
-int share_finish(struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)
+int share_finish(const struct item *item, int outcome, const char *error, struct claim *claim, struct error *err)
 {
     struct share *share = item->share;
     bool is_lease_thread = claim == share->of->claim;

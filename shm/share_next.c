@@ -5,6 +5,8 @@
  *            then the cursor: an event whose key is held is skipped (followers bit, then the cursor); else it is taken:
  *            word RUN with attempt 1, then the cursor: nobody has begun it where the cursor has not moved, and a takeover drops it.
  *            Where no handler may get it: word TAKEN, cursor, word DEAD, and no attempt is begun
+ *     chain  what the lease thread has handled itself, and is done, alone in flight and at its first attempt, is finished by the CAS that
+ *            takes the next event: the same word goes from one to the other, then the cursor. Else finish, and next
  *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD. RELEASE and DEFER take the attempt back
  *            (share_finish.c); then the dead (share_dead.c)
  *
@@ -242,15 +244,13 @@ static enum held follow(struct share *share, uint32_t i)
     }
 }
 
-static enum share_step take(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
-                            struct error *err)
+/* The next event that the group has asked for, into the item. SHARE_EVENT: it is still to be entered. */
+static enum share_step read_next(struct share *share, struct item *item, bool look, uint64_t now_ns,
+                                 uint64_t *out_due_ns, struct error *err)
 {
-    char why[NOTES_TEXT_MAX + 1];
     for (;;) {
         uint64_t wait_ns = UINT64_MAX;
         uint64_t before = cursor_pos(&share->cursor);
-        if (share->busy == UINT64_MAX)
-            return SHARE_NOTHING; /* 64 in flight or waiting: the partition waits */
         enum cursor_found found = cursor_next(&share->cursor, item->buffer, look, &item->frame, &wait_ns, err);
         if (wait_ns != UINT64_MAX && now_ns + wait_ns < *out_due_ns)
             *out_due_ns = now_ns + wait_ns;
@@ -262,56 +262,79 @@ static enum share_step take(struct share *share, struct item *item, bool look, u
         }
         if (found == CURSOR_FAILED)
             report_unread(&share->report, true, err->text);
-        if (found == CURSOR_CORRUPT || found == CURSOR_FAILED)
-            return SHARE_NOTHING; /* the ring's own positions are damaged; or the files cannot be read now */
-        if (found == CURSOR_NOTHING)
-            return SHARE_NOTHING;
-        uint64_t pos = ((const struct frame_header *)item->buffer)->position;
-        uint64_t key = share_key(&item->frame);
+        if (found != CURSOR_EVENT)
+            return SHARE_NOTHING; /* or the ring's own positions are damaged; or the files cannot be read now */
         report_unread(&share->report, false, "");
         if (share->cursor.lost != 0) {
-            report_lost(&share->report, pos, "what stood before it was retired, or its file is lost");
+            report_lost(&share->report, ((const struct frame_header *)item->buffer)->position,
+                        "what stood before it was retired, or its file is lost");
             share->cursor.lost = 0;
         }
-        int holder = holder_of(share, key);
-        enum held held = holder >= 0 ? follow(share, (uint32_t)holder) : FREE;
-        if (held == FENCED)
-            return SHARE_LOST;
-        if (held == HELD) {
-            if (!move_cursor(share, cursor_pos(&share->cursor)))
-                return SHARE_LOST;
-            continue;
-        }
-        uint32_t i = (uint32_t)__builtin_ctzll(~share->busy);
-        if (holder >= 0)
-            i = (uint32_t)holder; /* EMPTY by now */
         item->n_replays = 0;
-        enum pending_cause cause = share_unfit(share, item, why, sizeof why);
-        bool is_fit = cause == CAUSE_NONE;
-        struct pending empty = {.epoch = share->epoch};
-        struct pending taken = {.pos = pos,
-                                .epoch = share->epoch,
-                                .state = is_fit ? PENDING_RUN : PENDING_TAKEN,
-                                .attempts = is_fit ? 1 : 0};
-        share_set_side(share, i, now_ns, 0);
-        atomic_store_explicit(&share->part->side[i].key, key, memory_order_relaxed);
-        if (!pending_step(share->part, i, &empty, &taken))
-            return SHARE_LOST;
-        point_pass(POINT_GROUP_TAKEN, NULL);
-        if (!move_cursor(share, cursor_pos(&share->cursor)))
-            return SHARE_LOST;
-        share->busy |= UINT64_C(1) << i;
-        share_own(share, i)->key = key;
-        if (is_fit) {
-            point_pass(POINT_GROUP_RUNNING, NULL);
-            share_mark_gap(share, item);
-            begin_run(share, i, &taken, item, now_ns);
-            return SHARE_EVENT;
-        }
-        if (!share_end_unhandled(share, i, &taken, item->frame.id, cause, why, now_ns))
-            return SHARE_LOST;
-        *out_due_ns = now_ns; /* its letter */
+        return SHARE_EVENT;
     }
+}
+
+/* The word of the event that was read is stored: the cursor, then its handler. */
+static enum share_step begin_new(struct share *share, uint32_t i, const struct pending *taken, uint64_t key,
+                                 struct item *item, uint64_t now_ns)
+{
+    point_pass(POINT_GROUP_TAKEN, NULL);
+    if (!move_cursor(share, cursor_pos(&share->cursor)))
+        return SHARE_LOST;
+    share->busy |= UINT64_C(1) << i;
+    share_own(share, i)->key = key;
+    if (taken->state != PENDING_RUN)
+        return SHARE_NOTHING;
+    point_pass(POINT_GROUP_RUNNING, NULL);
+    share_mark_gap(share, item);
+    begin_run(share, i, taken, item, now_ns);
+    return SHARE_EVENT;
+}
+
+/* The event that was read has its entry, and the cursor is moved behind it. SHARE_NOTHING: its key is held, or no handler may get it. */
+static enum share_step enter(struct share *share, struct item *item, uint64_t now_ns, uint64_t *out_due_ns)
+{
+    char why[NOTES_TEXT_MAX + 1];
+    uint64_t pos = ((const struct frame_header *)item->buffer)->position;
+    uint64_t key = share_key(&item->frame);
+    int holder = holder_of(share, key);
+    enum held held = holder >= 0 ? follow(share, (uint32_t)holder) : FREE;
+    if (held == FENCED)
+        return SHARE_LOST;
+    if (held == HELD)
+        return move_cursor(share, cursor_pos(&share->cursor)) ? SHARE_NOTHING : SHARE_LOST;
+    uint32_t i = (uint32_t)__builtin_ctzll(~share->busy);
+    if (holder >= 0)
+        i = (uint32_t)holder; /* EMPTY by now */
+    enum pending_cause cause = share_unfit(share, item, why, sizeof why);
+    bool is_fit = cause == CAUSE_NONE;
+    struct pending empty = {.epoch = share->epoch};
+    struct pending taken = {
+        .pos = pos, .epoch = share->epoch, .state = is_fit ? PENDING_RUN : PENDING_TAKEN, .attempts = is_fit ? 1 : 0};
+    share_set_side(share, i, now_ns, 0);
+    atomic_store_explicit(&share->part->side[i].key, key, memory_order_relaxed);
+    if (!pending_step(share->part, i, &empty, &taken))
+        return SHARE_LOST;
+    enum share_step step = begin_new(share, i, &taken, key, item, now_ns);
+    if (step != SHARE_NOTHING)
+        return step;
+    *out_due_ns = now_ns; /* its letter */
+    return share_end_unhandled(share, i, &taken, item->frame.id, cause, why, now_ns) ? SHARE_NOTHING : SHARE_LOST;
+}
+
+static enum share_step take(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
+                            struct error *err)
+{
+    enum share_step step = SHARE_NOTHING;
+    while (step == SHARE_NOTHING) {
+        if (share->busy == UINT64_MAX)
+            return SHARE_NOTHING; /* 64 in flight or waiting: the partition waits */
+        if (read_next(share, item, look, now_ns, out_due_ns, err) != SHARE_EVENT)
+            return SHARE_NOTHING;
+        step = enter(share, item, now_ns, out_due_ns);
+    }
+    return step;
 }
 
 /* The entry that is due. */
@@ -441,4 +464,58 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
     struct candidate candidate = {due, due_entry, is_running};
     return pauses ? try_one(share, &candidate, item, look, now_ns, out_due_ns, err)
                   : run_due(share, &candidate, item, now_ns, out_due_ns);
+}
+
+/* --- the chain ---------------------------------------------------------------------------------------------------------------- */
+
+/* The word of an event at its first attempt, behind which nobody waits. */
+static struct pending first_run(const struct share *share, uint64_t pos)
+{
+    return (struct pending){.pos = pos, .epoch = share->epoch, .state = PENDING_RUN, .attempts = 1};
+}
+
+/* Is there something to chain, and nothing else of the partition to be seen to? Only we set a followers bit, or end our own run: what is
+ * seen here is so until the chain's CAS, unless we are fenced. */
+static bool may_chain(const struct share *share, const struct item *done)
+{
+    const struct share_own *own = share_own(share, done->index);
+    struct pending first = first_run(share, done->running.pos);
+    uint64_t word = atomic_load_explicit(&share->part->pending[done->index], memory_order_relaxed);
+    return share->busy == UINT64_C(1) << done->index && share->held && !share->leaving && done->probe == 0 &&
+           word == pending_pack(&first) && atomic_load_explicit(&own->run, memory_order_relaxed) == done->run &&
+           atomic_load_explicit(&own->note, memory_order_relaxed) == 0 && /* it is overwritten before the word */
+           !share_is_paused(share) && ring_is_stamped(share->ring, cursor_pos(&share->cursor));
+}
+
+/* `done` is finished and `next`, which was read, taken, both by one CAS of the word. SHARE_NOTHING: we are fenced, and it is not. */
+static enum share_step chain(struct share *share, const struct item *done, struct item *next, uint64_t now_ns)
+{
+    uint32_t i = done->index;
+    uint64_t key = share_key(&next->frame);
+    struct pending first = first_run(share, done->running.pos);
+    struct pending taken = first_run(share, ((const struct frame_header *)next->buffer)->position);
+    share_set_side(share, i, now_ns, 0);
+    atomic_store_explicit(&share->part->side[i].key, key, memory_order_relaxed);
+    point_pass(POINT_GROUP_FINISHING, NULL);
+    if (!pending_step(share->part, i, &first, &taken))
+        return SHARE_NOTHING;
+    share_tell_done(share);
+    return begin_new(share, i, &taken, key, next, now_ns);
+}
+
+enum share_step share_finish_and_next(const struct item *done, struct item *next, uint64_t now_ns, int *out_rc,
+                                      struct error *err)
+{
+    struct share *share = done->share;
+    char why[NOTES_TEXT_MAX + 1];
+    uint64_t due_ns = UINT64_MAX; /* the next look finds what is */
+    enum share_step read = may_chain(share, done) ? read_next(share, next, false, now_ns, &due_ns, err) : SHARE_NOTHING;
+    *out_rc = EVBUS_OK;
+    if (read == SHARE_EVENT && share_unfit(share, next, why, sizeof why) == CAUSE_NONE) {
+        enum share_step step = chain(share, done, next, now_ns);
+        if (step != SHARE_NOTHING)
+            return step;
+    }
+    *out_rc = share_finish(done, EVBUS_DONE, NULL, share->of->claim, err);
+    return read == SHARE_EVENT ? enter(share, next, now_ns, &due_ns) : SHARE_NOTHING;
 }

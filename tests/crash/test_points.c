@@ -169,6 +169,11 @@ Test(points, follower_killed_at_any_is_found_by_the_next, .timeout = 240)
     kill_at_all("finish, with a follower");
 }
 
+Test(points, run_killed_at_any_has_finished_each_once_or_comes_again, .timeout = 240)
+{ /* [guards ORDER] [guards PROGRESS] P3 P4 P5: one finish takes the next event along */
+    kill_at_all("run");
+}
+
 Test(points, skip_killed_at_any_leaves_the_skipped_findable, .timeout = 240)
 { /* [guards ORDER] [guards PROGRESS] P2 */
     kill_at_all("skip behind a held key");
@@ -261,6 +266,11 @@ Test(points, take_stopped_at_every_instruction_comes_to_its_end, .timeout = 240)
 Test(points, finish_stopped_at_every_instruction_comes_to_its_end, .timeout = 240)
 { /* [guards ORDER] [guards ONE-HOLDER] [guards PROGRESS] P1 P9 */
     hold_up_at_all("finish");
+}
+
+Test(points, run_stopped_at_every_instruction_comes_to_its_end, .timeout = 240)
+{ /* [guards ORDER] [guards ONE-HOLDER] [guards PROGRESS] P4 P9 */
+    hold_up_at_all("run");
 }
 
 Test(points, follower_is_found_though_its_finder_is_stopped_at_every_instruction, .timeout = 240)

@@ -4,7 +4,9 @@
  * attempts, followers}; each store to them is a CAS that carries the lease epoch. A member is a process: a lease thread, which
  * alone takes (EMPTY -> RUN with attempt 1, then the cursor; or TAKEN, the cursor, DEAD: of what no handler may get, UNFITS),
  * skips, scans, hands out, times out and publishes dead letters, and NH handler threads beside it, which only CAS
- * TAKEN or WAIT -> RUN (attempts + 1) and RUN -> EMPTY, SCAN, WAIT or DEAD. Outcomes: OK, RETRY, REJECT, RELEASE. The
+ * TAKEN or WAIT -> RUN (attempts + 1) and RUN -> EMPTY, SCAN, WAIT or DEAD. Outcomes: OK, RETRY, REJECT, RELEASE. What is OK
+ * the lease thread may finish itself, and take the next event, by one CAS of the word (the chain): where it is at its first
+ * attempt, nobody waits behind it, and the other entries are empty; then the cursor. The
  * holder's process may be killed at any step (CRASHES); its lease is then free at once. A hung holder may be fenced (FENCES):
  * it runs on as a zombie, and may take the lease again. An entry may be fenced by its own lease thread (TIMEOUTS).
  * Takeover: cursor stamped, then each word; what it finds in
@@ -28,6 +30,9 @@
  *   -DKEEPAHEAD        P4    a new holder keeps entries at or beyond the cursor
  *   -DCURSORFIRST      P4    the cursor moves before the entry is stored
  *   -DGOESON           P4    a holder whose CAS of the cursor fails runs the entry that it has stored for it
+ *   -DCHAINCURSOR      P4    the chain moves the cursor before it stores the word
+ *   -DCHAINGOESON      P4    a chain whose CAS of the cursor fails runs its event
+ *   -DCHAINFOLLOWERS   P2    the chain goes on in spite of followers   (KEYS=1)
  *   -DPENDFIRST        P5    low is read from the entries first
  *   -DCHARGEALL        P7    who died in company is charged for it
  *   -DONESOLO          P7    waiting to be run alone and running alone are one state: dying while it waits counts as crashed
@@ -263,6 +268,22 @@ inline any(x)           /* each of the entries is tried first */
   if :: x = 0 :: x = 1 fi
 }
 
+/* Handler thread n has handled what may be finished together with the take of the next event. */
+#ifdef CHAINFOLLOWERS
+#define UNFOLLOWED(x) true
+#else
+#define UNFOLLOWED(x) (!fol[x])
+#endif
+#define FIRST_RUN(n, x) (job_epoch[me * NH + n] == my && running[me * NH + n] != 0 && job_entry[me * NH + n] == x && \
+                         ep[x] == my && st[x] == RUN && pos[x] == job_pos[me * NH + n] && att[x] == 1 && \
+                         !job_solo[me * NH + n] && UNFOLLOWED(x))
+#define CHAINS(n)  (FIRST_RUN(n, 0) && st[1] == EMPTY || FIRST_RUN(n, 1) && st[0] == EMPTY)
+#if NH == 1
+#define CAN_CHAIN  (cursor_epoch == my && cursor < NE && CHAINS(0))
+#else
+#define CAN_CHAIN  (cursor_epoch == my && cursor < NE && (CHAINS(0) || CHAINS(1)))
+#endif
+
 #define CAN_TAKE (cursor_epoch == my && cursor < NE && (st[0] == EMPTY || st[1] == EMPTY || \
                   KEY(pos[0]) == KEY(cursor) || KEY(pos[1]) == KEY(cursor)))
 
@@ -394,6 +415,36 @@ start:
           fi
      fi;
      atomic { i = 0; e = 0; won = false; is_unfit = false }
+  :: atomic { CAN_CHAIN -> e = cursor; h = (CHAINS(0) -> 0 : 1); i = job_entry[H] };
+#ifdef CHAINCURSOR
+     atomic { if :: cursor_epoch == my && cursor == e -> cursor = e + 1 :: else -> goto start fi };
+#endif
+     atomic {                                           /* finish and take: one CAS */
+       won = FIRST_RUN(h, i);
+       if
+       :: won ->
+            k = pos[i];
+            assert(!timed_out[H]); assert(!SETTLED(k)); finished[k] = true;
+            pos[i] = e; fol[i] = false; k = 0;
+            running[H] = 0; job_epoch[H] = 0; job_entry[H] = 0; job_pos[H] = 0; job_att[H] = 0; job_new[H] = false
+       :: else
+       fi;
+       h = 0 };
+#ifndef CHAINCURSOR
+     atomic {
+       if
+       :: !won
+       :: won && cursor_epoch == my && cursor == e -> cursor = e + 1
+       :: won && !(cursor_epoch == my && cursor == e) ->
+#ifndef CHAINGOESON
+            goto start
+#else
+            skip
+#endif
+       fi };
+#endif
+     if :: won -> give(i, e, 1, false, true) :: else fi;
+     atomic { i = 0; e = 0; won = false }
   :: atomic { (READY(0) || READY(1)) && MAY_RUN -> any(i); if :: READY(i) :: else -> i = 1 - i fi; give(i, pos[i], att[i], false, false); i = 0 }
 #ifdef ONESOLO
   :: atomic { (IS(0, SOLO) && !HAS_JOB(0) || IS(1, SOLO) && !HAS_JOB(1)) && MAY_SOLO ->

@@ -132,6 +132,9 @@ pending  |-DPLAINPEND -DFENCES=1                                   |-E|fail
 pending  |-DKEEPAHEAD                                              |-E|fail
 pending  |-DCURSORFIRST                                            |-E|fail
 pending  |-DGOESON -DFENCES=1                                      |-E|fail
+pending  |-DCHAINCURSOR                                            |-E|fail
+pending  |-DCHAINGOESON -DFENCES=1                                 |-E|fail
+pending  |-DCHAINFOLLOWERS -DKEYS=1                                |-E|fail
 pending  |-DPENDFIRST                                              |-E|fail
 pending  |-DCHARGEALL -DRETRIES=1                                  |-E|fail
 pending  |-DONESOLO -DMAXA=1 -DCRASHES=2 -DNM=3 -DNE=2             |-E|fail

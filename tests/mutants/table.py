@@ -119,22 +119,22 @@ MUTANTS = [
     ("B10 nobody sweeps at an attach", "shm/bus.c", "    burial_sweep(&bus->memory);\n", "",
      [("crash-burial", "burial/finds*")]),
     ("P2 the followers bit after the cursor", "shm/share_next.c",
-     "        enum held held = holder >= 0 ?",
-     "        if (holder >= 0 && !move_cursor(share, cursor_pos(&share->cursor)))\n            return SHARE_LOST;\n"
-     "        enum held held = holder >= 0 ?", [("crash-points", "points/skip*")]),
+     "    enum held held = holder >= 0 ?",
+     "    if (holder >= 0 && !move_cursor(share, cursor_pos(&share->cursor)))\n        return SHARE_LOST;\n"
+     "    enum held held = holder >= 0 ?", [("crash-points", "points/skip*")]),
     ("P3 the cursor is not stamped", "shm/lease.c", "    stamp(&part->cursor, 0xffff, epoch);\n", "",
      [("crash-points", "points/takeover*")]),
     ("P4 the cursor before the entry", "shm/share_next.c",
-     """        if (!pending_step(share->part, i, &empty, &taken))
-            return SHARE_LOST;
-        point_pass(POINT_GROUP_TAKEN, NULL);
-        if (!move_cursor(share, cursor_pos(&share->cursor)))
-            return SHARE_LOST;
-""",
-     """        if (!move_cursor(share, cursor_pos(&share->cursor)) || !pending_step(share->part, i, &empty, &taken))
-            return SHARE_LOST;
-        point_pass(POINT_GROUP_TAKEN, NULL);
-""", [("crash-points", "points/take_killed*")]),
+     "    if (!pending_step(share->part, i, &empty, &taken))\n",
+     "    if (!move_cursor(share, cursor_pos(&share->cursor)) || !pending_step(share->part, i, &empty, &taken))\n",
+     [("crash-points", "points/take_killed*")]),
+    ("P4 a chain's cursor before its word", "shm/share_next.c",
+     "    if (!pending_step(share->part, i, &first, &taken))\n",
+     "    if (!move_cursor(share, cursor_pos(&share->cursor)) || !pending_step(share->part, i, &first, &taken))\n",
+     [("crash-points", "points/run_killed*")]),
+    ("P7 a chain goes on beside others", "shm/share_next.c",
+     "    return share->busy == UINT64_C(1) << done->index && share->held &&", "    return share->held &&",
+     [("unit-share", "share/what_is_not_alone*")]),
     ("P7 what ran beside others does not run alone", "shm/lease.c", "NOTE(NOTE_POSITION(note), cause, !is_spent)",
      "NOTE(NOTE_POSITION(note), cause, false)", [("unit-lease", "lease/*")]),
     ("P9 who is stopped is taken from", "shm/lease.c", "    if (holder != 0 && holder != from && !slot_is_dead(&slots[holder]))",

@@ -129,6 +129,38 @@ static bool reject(struct actor *actor)
     return finish_and_take(actor, EVBUS_REJECT, 0);
 }
 
+#define CHAINED 3 /* events of a chain, which the last one ends */
+
+static unsigned n_chained;
+
+/* The one before is finished by now. */
+static enum evbus_outcome handle_chained(void *context, const struct evbus_delivery *event, char *error)
+{
+    struct actor *actor = context;
+    (void)error;
+    if (n_chained++ > 0)
+        ledger_finished(scene_ledger(actor), &actor->hands[0], EVBUS_OK);
+    ledger_enter(scene_ledger(actor), actor->member, event);
+    actor->hands[0] = *event;
+    ledger_leave(scene_ledger(actor), actor->member, event, EVBUS_DONE);
+    if (n_chained == CHAINED)
+        evbus_stop(actor->sub);
+    return EVBUS_DONE;
+}
+
+static bool join_to_run(struct actor *actor)
+{
+    actor->sub = crew_join(actor->bus, "crew", handle_chained, actor);
+    return actor->sub != NULL && scene_take(actor, actor->patience_ns) && scene_finish(actor, 0, EVBUS_DONE);
+}
+
+static bool run(struct actor *actor)
+{
+    bool is_good = evbus_run(actor->sub, NULL) == EVBUS_OK;
+    ledger_finished(scene_ledger(actor), &actor->hands[0], EVBUS_OK);
+    return is_good;
+}
+
 static bool inherit_from_corpse(struct actor *actor)
 {
     return (actor->finds_corpse || scene_make_corpse(actor, false)) && join(actor);
@@ -214,6 +246,7 @@ const struct operation operations[] = {
     {.name = "take", .warm_up = take_nothing_yet, .act = take_one},
     {.name = "finish", .warm_up = take_first, .act = finish_one},
     {.name = "finish, with a follower", .warm_up = take_all_keys, .act = finish_with_follower},
+    {.name = "run", .warm_up = join_to_run, .act = run},
     {.name = "skip behind a held key", .warm_up = take_all_keys_only, .act = skip},
     {.name = "retry", .warm_up = take_first, .act = retry},
     {.name = "release", .warm_up = take_first, .act = release},

@@ -1,5 +1,5 @@
 /* test_share.c: one partition of a group: take, hold the key, finish, scan, run alone, take over. Time is an argument here. */
-#include "share.h"
+#include "share_entry.h"
 
 #include "bus.h"
 #include "clock.h"
@@ -665,6 +665,209 @@ Test(share, finishing_twice_changes_nothing)
     cr_expect_eq(entry(a, 1).state, PENDING_RUN);
     member_end(a);
     bed_end(&bed);
+}
+
+/* --- the chain: a finish that takes the next event along --------------------------------------------------------------------- */
+
+static int chain_rc; /* what the finish has come to */
+
+/* Item i is done; what comes next goes into item i + 1. */
+static enum share_step chain(struct bed *bed, struct desk *member, int i)
+{
+    struct error err = {""};
+    return share_finish_and_next(&member->items[i], &member->items[i + 1], bed->now_ns, &chain_rc, &err);
+}
+
+static bool has_chained(const struct desk *member, int i)
+{
+    return member->items[i + 1].running.pos != member->items[i].running.pos &&
+           member->items[i + 1].index == member->items[i].index;
+}
+
+Test(share, a_finish_takes_the_next_event_along_in_the_same_entry)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    publish_all(&bed, "a1 b1 b2");
+    gets(&bed, a, 0, "a1", 1);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(chain(&bed, a, i), SHARE_EVENT);
+        cr_expect_eq(chain_rc, EVBUS_OK);
+        cr_expect(has_chained(a, i), "in another entry");
+        cr_expect(is_payload(&a->items[i + 1], i == 0 ? "b1" : "b2"), "of the same key as well");
+        struct pending found = entry(a, i + 1);
+        cr_expect(found.state == PENDING_RUN && found.attempts == 1 && found.pos == a->items[i + 1].running.pos);
+        cr_expect_gt(pending_cursor(a->share.part), found.pos, "the cursor stands behind it");
+        cr_expect_eq(atomic_load(&a->share.part->n_done), (uint64_t)i + 1);
+        cr_expect_eq(finish(a, i, EVBUS_DONE, NULL), EVBUS_EFENCED, "it is finished already");
+        cr_expect_eq(entry(a, i + 1).state, PENDING_RUN);
+    }
+    cr_expect_eq(chain(&bed, a, 2), SHARE_NOTHING, "nothing comes next");
+    cr_expect_eq(chain_rc, EVBUS_OK);
+    cr_expect_eq(entry(a, 2).state, PENDING_EMPTY);
+    cr_expect_eq(atomic_load(&a->share.part->n_done), 3u);
+    share_tell_low(&a->share, true);
+    cr_expect_eq(low(&bed), ring_tail(a->share.ring));
+    member_end(a);
+    bed_end(&bed);
+}
+
+Test(share, what_was_chained_has_all_outcomes_and_holds_its_key)
+{
+    static const struct {
+        enum evbus_outcome outcome;
+        enum pending_state state;
+        uint32_t attempt; /* when it comes again; 0: it does not */
+    } rows[] = {{EVBUS_RETRY, PENDING_WAIT, 2},
+                {EVBUS_RELEASE, PENDING_WAIT, 1},
+                {EVBUS_DEFER, PENDING_WAIT, 1},
+                {EVBUS_REJECT, PENDING_DEAD, 0}};
+    for (size_t i = 0; i < N(rows); i++) {
+        struct bed bed = bed_make(NULL);
+        struct desk *a = member_with_lease(&bed, "a");
+        publish_all(&bed, "a1 b1 b2 a2");
+        gets(&bed, a, 0, "a1", 1);
+        cr_assert_eq(chain(&bed, a, 0), SHARE_EVENT);
+        cr_assert_eq(finish(a, 1, rows[i].outcome, "so it is"), EVBUS_OK);
+        cr_expect_eq(entry(a, 1).state, rows[i].state, "%zu", i);
+        if (rows[i].attempt != 0) {
+            gets(&bed, a, 2, "a2", 1); /* b2 waits */
+            done(a, 2);
+            gets_nothing(&bed, a, 2);
+            bed.now_ns = clock_mono_ns() + 20 * S;
+            gets(&bed, a, 1, "b1", rows[i].attempt);
+            done(a, 1);
+            gets(&bed, a, 1, "b2", 1);
+        } else {
+            gets(&bed, a, 1, "b2", 1);
+            cr_expect_not_null(strstr(letter(&bed, 0), "\"b1\""));
+            done(a, 1);
+            gets(&bed, a, 1, "a2", 1);
+        }
+        done(a, 1);
+        gets_nothing(&bed, a, 1);
+        member_end(a);
+        bed_end(&bed);
+    }
+}
+
+/* [guards ORDER] [P2] */
+Test(share, what_others_wait_behind_is_finished_by_itself)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    publish_all(&bed, "a1 a2");
+    gets(&bed, a, 0, "a1", 1);
+    gets_nothing(&bed, a, 1);
+    publish_all(&bed, "b1");
+    cr_expect_eq(chain(&bed, a, 0), SHARE_NOTHING);
+    cr_expect_eq(chain_rc, EVBUS_OK);
+    cr_expect_eq(entry(a, 0).state, PENDING_SCAN);
+    gets(&bed, a, 1, "b1", 1);
+    gets(&bed, a, 0, "a2", 1);
+    member_end(a);
+    bed_end(&bed);
+}
+
+Test(share, what_is_not_alone_or_not_at_its_first_attempt_is_finished_by_itself)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    publish_all(&bed, "a1 b1 c1 d1");
+    gets(&bed, a, 0, "a1", 1);
+    gets(&bed, a, 4, "b1", 1);
+    cr_expect_eq(chain(&bed, a, 0), SHARE_NOTHING);
+    cr_expect_eq(entry(a, 0).state, PENDING_EMPTY);
+    cr_assert_eq(finish(a, 4, EVBUS_RETRY, "once"), EVBUS_OK);
+    bed.now_ns = clock_mono_ns() + 2 * S;
+    gets(&bed, a, 0, "b1", 2);
+    cr_expect_eq(chain(&bed, a, 0), SHARE_NOTHING, "its notes would be overwritten");
+    cr_expect_eq(chain_rc, EVBUS_OK);
+    gets(&bed, a, 0, "c1", 1);
+    cr_expect_eq(chain(&bed, a, 0), SHARE_EVENT, "alone, and for the first time");
+    cr_expect(is_payload(&a->items[1], "d1"));
+    member_end(a);
+    bed_end(&bed);
+}
+
+Test(share, a_chain_ends_before_what_no_handler_gets)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    publish_all(&bed, "a1");
+    publish_until(&bed, "a", "\"late\"", clock_wall_ns() - 1);
+    publish_all(&bed, "a2");
+    gets(&bed, a, 0, "a1", 1);
+    cr_expect_eq(chain(&bed, a, 0), SHARE_NOTHING);
+    cr_expect_eq(chain_rc, EVBUS_OK);
+    cr_expect_eq(atomic_load(&a->share.part->n_done), 1u);
+    gets(&bed, a, 0, "a2", 1);
+    cr_expect_not_null(strstr(letter(&bed, 0), "\"cause\":\"expired\",\"attempts\":[]"));
+    cr_expect_eq(atomic_load(&a->share.part->n_causes[CAUSE_EXPIRED]), 1u);
+    member_end(a);
+    bed_end(&bed);
+}
+
+Test(share, nothing_is_chained_while_its_partition_is_to_be_given_or_its_group_pauses)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    struct outage *outage = &bed.memory->control->groups[bed.group].outage;
+    publish_all(&bed, "a1 b1 c1 d1");
+    gets(&bed, a, 0, "a1", 1);
+    a->share.leaving = true;
+    cr_expect_eq(chain(&bed, a, 0), SHARE_NOTHING);
+    cr_expect_eq(entry(a, 0).state, PENDING_EMPTY);
+    a->share.leaving = false;
+    gets(&bed, a, 0, "b1", 1);
+    a->of.outage = outage;
+    a->retry.outage_events = 5;
+    atomic_store(&outage->streak, UINT64_C(1) << 32 | UINT64_C(1)
+                                                          << 31); /* others' failures have paused it meanwhile */
+    cr_expect(share_is_paused(&a->share));
+    cr_expect_eq(chain(&bed, a, 0), SHARE_NOTHING);
+    cr_expect_eq(entry(a, 0).state, PENDING_EMPTY);
+    cr_expect_not(share_is_paused(&a->share), "it works again");
+    gets(&bed, a, 0, "c1", 1);
+    a->items[0].probe = 1; /* the one event of a pause */
+    cr_expect_eq(chain(&bed, a, 0), SHARE_NOTHING);
+    cr_expect_eq(entry(a, 0).state, PENDING_EMPTY);
+    member_end(a);
+    bed_end(&bed);
+}
+
+/* [guards ONE-HOLDER] [P3] [P4] Another takes the partition before a chain's CAS, or between that and the cursor. */
+Test(share, a_chain_of_a_fenced_member_finishes_and_takes_nothing)
+{
+    for (int is_behind_the_word = 0; is_behind_the_word < 2; is_behind_the_word++) {
+        struct bed bed = bed_make(NULL);
+        struct desk *a = member_with_lease(&bed, "a");
+        struct desk *b = member_make(&bed, "b");
+        publish_all(&bed, "a1 b1");
+        gets(&bed, a, 0, "a1", 1);
+        if (is_behind_the_word) { /* as a chain leaves it there */
+            struct pending found = entry(a, 0);
+            uint64_t behind = pending_cursor(a->share.part);
+            cr_assert_eq(chain(&bed, a, 0), SHARE_EVENT);
+            cr_assert_gt(a->items[1].running.pos, found.pos);
+            atomic_store(&a->share.part->cursor, CURSOR_WORD(behind, a->share.epoch));
+            cr_assert(takes(b, a->of.slot));
+            cr_expect_eq(finish(a, 1, EVBUS_DONE, NULL), EVBUS_EFENCED);
+        } else {
+            cr_assert(takes(b, a->of.slot));
+            cr_expect_neq(chain(&bed, a, 0), SHARE_EVENT);
+            cr_expect_eq(chain_rc, EVBUS_EFENCED);
+            gets(&bed, b, 0, "a1", 2);
+            done(b, 0);
+        }
+        gets(&bed, b, 0, "b1", 1);
+        done(b, 0);
+        gets_nothing(&bed, b, 0);
+        cr_expect_eq(atomic_load(&b->share.part->n_done), 2u);
+        member_end(a);
+        member_end(b);
+        bed_end(&bed);
+    }
 }
 
 /* --- what is needed ---------------------------------------------------------------------------------------------------------- */

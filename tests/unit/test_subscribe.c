@@ -809,6 +809,74 @@ Test(subscribe, run_ends_when_its_handler_says_stop)
     fixture_end(&f);
 }
 
+/* What stands there is handled in a row, each finish taking the next event along. */
+static struct told run_all(const char *const *payloads, size_t n, struct told told, struct fixture *f)
+{
+    told.sub = join_with(f->bus,
+                         (struct evbus_subscribe_options){.group = "mailer", .handler = handle, .context = &told});
+    for (size_t i = 0; i < n; i++) {
+        char payload[16];
+        char key[2] = {payloads[i][0], '\0'};
+        snprintf(payload, sizeof payload, "\"%s\"", payloads[i]);
+        publish(f->bus, key, payload);
+    }
+    cr_assert_eq(evbus_run(told.sub, NULL), EVBUS_OK, "%s", evbus_message(f->bus));
+    nothing(told.sub);
+    evbus_unsubscribe(told.sub);
+    return told;
+}
+
+/* [guards ORDER] More than a turn of one partition, and more than a round. */
+Test(subscribe, run_handles_what_is_there_in_order_and_once)
+{
+    struct fixture f = one_partition();
+    struct evbus_subscription *sub;
+    struct told told = {.stop_after = 200};
+    sub = told.sub = join_with(
+        f.bus, (struct evbus_subscribe_options){.group = "mailer", .handler = handle, .context = &told});
+    for (unsigned i = 0; i < 200; i++) {
+        char payload[16];
+        snprintf(payload, sizeof payload, "%u", i);
+        publish(f.bus, i % 3 == 0 ? "a" : "b", payload);
+    }
+    cr_expect_eq(evbus_run(sub, NULL), EVBUS_OK);
+    nothing(sub);
+    cr_expect_eq(atomic_load(&told.n), 200u);
+    for (unsigned i = 0; i < N(told.payloads); i++)
+        cr_expect(strtoul(told.payloads[i], NULL, 10) == i && told.attempts[i] == 1, "%u: %s", i, told.payloads[i]);
+    cr_expect_eq(stat_of(f.bus, "mailer").done, 200u);
+    cr_expect_eq(stat_of(f.bus, "mailer").redelivered, 0u);
+    evbus_unsubscribe(sub);
+    fixture_end(&f);
+}
+
+/* [guards ORDER] The third has another outcome. */
+Test(subscribe, run_goes_on_behind_whatever_outcome)
+{
+    static const char *const payloads[] = {"a1", "b1", "c1", "c2", "d1"};
+    static const struct {
+        enum evbus_outcome outcome;
+        uint32_t attempt; /* when it comes again; 0: it does not */
+        uint64_t failed;
+    } rows[] = {{EVBUS_RETRY, 2, 1}, {EVBUS_RELEASE, 1, 0}, {EVBUS_REJECT, 0, 0}};
+    for (size_t i = 0; i < N(rows); i++) {
+        struct fixture f = one_partition();
+        unsigned n = rows[i].attempt != 0 ? 6 : 5;
+        struct told told = run_all(payloads, N(payloads),
+                                   (struct told){.outcomes = {[2] = rows[i].outcome}, .stop_after = n}, &f);
+        unsigned at = 0; /* c1's last, before c2 */
+        for (unsigned k = 0; k < n; k++)
+            at = strcmp(told.payloads[k], "\"c1\"") == 0 ? k : at;
+        cr_expect_str_eq(told.payloads[2], "\"c1\"");
+        cr_expect_eq(told.attempts[at], rows[i].attempt != 0 ? rows[i].attempt : 1, "%zu", i);
+        cr_expect_str_eq(told.payloads[at == 2 ? 3 : at + 1], "\"c2\"", "%zu", i);
+        cr_expect_eq(stat_of(f.bus, "mailer").done, rows[i].attempt != 0 ? 5u : 4u);
+        cr_expect_eq(stat_of(f.bus, "mailer").attempts_failed[EVBUS_CAUSE_FAILED], rows[i].failed);
+        cr_expect_eq(letter(f.bus, "mailer", 0)[0] != '\0', rows[i].attempt == 0, "%zu", i);
+        fixture_end(&f);
+    }
+}
+
 static struct evbus_subscription *to_stop;
 
 static void on_alarm(int number)
