@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +179,55 @@ struct evbus_subscription *own_bus_join(struct evbus *bus, const char *group, co
     if (rc != EVBUS_OK)
         fails("evbus_subscribe %s to %s: %s: %s", group, topic, evbus_strerror(rc), evbus_message(bus));
     return subscription;
+}
+
+/* What a thread beside evbus_run() looks at now and then, to stop it. */
+struct watch {
+    struct evbus_subscription *subscription;
+    const _Atomic uint64_t *n_handled;
+    uint64_t n;
+    const _Atomic int *failed;
+    _Atomic bool is_late, is_over;
+};
+
+static bool is_done(const struct watch *watch)
+{
+    return *watch->n_handled >= watch->n || *watch->failed != 0 || watch->is_late;
+}
+
+static void *watch_over(void *context)
+{
+    struct watch *watch = context;
+    uint64_t n_seen = 0, seen_ns = now_ns();
+    for (; !watch->is_over; usleep(10000)) {
+        uint64_t n_handled = *watch->n_handled;
+        if (n_handled != n_seen)
+            n_seen = n_handled, seen_ns = now_ns();
+        else if (now_ns() - seen_ns > PATIENCE_NS)
+            watch->is_late = true;
+        if (is_done(watch))
+            evbus_stop(watch->subscription);
+    }
+    return NULL;
+}
+
+int own_bus_run(struct evbus *bus, struct evbus_subscription *subscription, const _Atomic uint64_t *n_handled,
+                uint64_t n, const _Atomic int *failed)
+{
+    pthread_t thread;
+    struct watch watch = {.subscription = subscription, .n_handled = n_handled, .n = n, .failed = failed};
+    if (pthread_create(&thread, NULL, watch_over, &watch) != 0)
+        return fails("cannot start a thread");
+    int rc = EVBUS_OK;
+    while (rc == EVBUS_OK && !is_done(&watch))
+        rc = evbus_run(subscription, NULL);
+    watch.is_over = true;
+    pthread_join(thread, NULL);
+    if (rc != EVBUS_OK)
+        return fails("evbus_run: %s: %s", evbus_strerror(rc), evbus_message(bus));
+    if (*n_handled < n && *failed == 0)
+        return fails("%llu of %llu events were handled", (unsigned long long)*n_handled, (unsigned long long)n);
+    return *failed;
 }
 
 enum { PRODUCER_AT = 5, SEQ_AT = 14, AT_AT = 38 };

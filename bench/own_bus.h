@@ -52,6 +52,11 @@ struct evbus_reader *own_bus_read(struct evbus *bus, const char *topic, bool pin
 struct evbus_subscription *own_bus_join(struct evbus *bus, const char *group, const char *topic, evbus_handler *handler,
                                         void *context);
 
+/* In a role: evbus_run() until *n_handled, which its handlers and maybe those of others count up, has come to n, or a handler has set
+ * *failed. 0; 1 after a line on stderr: nothing was handled for PATIENCE_NS. */
+int own_bus_run(struct evbus *bus, struct evbus_subscription *subscription, const _Atomic uint64_t *n_handled,
+                uint64_t n, const _Atomic int *failed);
+
 void payload_make(struct payload *payload, size_t len, unsigned producer);
 void payload_next(struct payload *payload); /* seq + 1 */
 void payload_copy_seq(struct payload *to, const struct payload *from);

@@ -3,7 +3,7 @@
  *   producers  a process each, publish a given number of events each on one topic. Nothing is lost: a full ring keeps them waiting
  *              (timeout_ns), and after EVBUS_EFULL they try again
  *   reader     one process with a pinned reader takes them all and compares each byte
- *   groups     each gets all events. A member is a process with one thread that calls evbus_run_once() and acknowledges each event. Each
+ *   groups     each gets all events. A member is a process with one thread in evbus_run(), which acknowledges each event. Each
  *              key's events must come in order and once, whichever member gets them; without keys, all of them
  *   time       from the first tenth to the last event, at the reader, or over all members of all groups
  *
@@ -104,7 +104,7 @@ struct member {
     struct job *job;
     struct group_state *group;
     struct payload expected;
-    int rc;
+    _Atomic int failed;
 };
 
 static uint64_t n_to_handle(const struct job *job)
@@ -125,9 +125,9 @@ static enum evbus_outcome handle(void *context, const struct evbus_delivery *del
     payload_set_seq(&member->expected, delivery->payload, delivery->payload_len);
     if (!payload_equals(&member->expected, delivery) || delivery->attempt != 1 ||
         (n_keys != 0 && strtoull(delivery->key + 1, NULL, 10) != seq % n_keys) || n_before != (seq - 1) / n_turns) {
-        member->rc = fails("attempt %u of an event of key %s that is not the one that was due: %.*s", delivery->attempt,
-                           n_keys != 0 ? delivery->key : "none", (int)delivery->payload_len,
-                           (const char *)delivery->payload);
+        member->failed = fails("attempt %u of an event of key %s that is not the one that was due: %.*s",
+                               delivery->attempt, n_keys != 0 ? delivery->key : "none", (int)delivery->payload_len,
+                               (const char *)delivery->payload);
         return EVBUS_DONE;
     }
     atomic_store_explicit(n_of, n_before + 1,
@@ -156,23 +156,8 @@ static int be_member(struct job *job, int index)
     payload_make(&member.expected, job->plan.variant.payload_len, 0);
     join_in(job, index);
 
-    uint64_t n = n_to_handle(job), n_seen = 0, seen_ns = now_ns();
-    for (;;) {
-        uint64_t n_handled = atomic_load_explicit(&job->n_handled, memory_order_relaxed);
-        if (n_handled >= n)
-            break;
-        int rc = evbus_run_once(subscription, PATIENCE_NS / 1000);
-        if (member.rc != 0)
-            return 1;
-        if (rc == EVBUS_OK)
-            continue;
-        if (rc != EVBUS_ETIMEOUT)
-            return fails("run_once: %s: %s", evbus_strerror(rc), evbus_message(bus));
-        if (n_handled != n_seen)
-            n_seen = n_handled, seen_ns = now_ns();
-        else if (now_ns() - seen_ns > PATIENCE_NS)
-            return fails("%llu of %llu events were handled", (unsigned long long)n_handled, (unsigned long long)n);
-    }
+    if (own_bus_run(bus, subscription, &job->n_handled, n_to_handle(job), &member.failed) != 0)
+        return 1;
     if (evbus_run_once(subscription, 0) != EVBUS_ETIMEOUT)
         return fails("more events than were sent, or one again");
     barrier_wait(&member.group->end, job->plan.n_members); /* who leaves first gives its partitions to the others */
