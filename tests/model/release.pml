@@ -5,7 +5,7 @@
  * low, then CAS the whole word. A reading group cancels a claim that it is tired of, goes on behind it, and stores its low
  * after each event that it has copied out. A second group is created at any moment: it stores its wish as its low, CASes the
  * generation on, loads `released` again and starts at max(wish, released); from there on all is promised to it. It
- * never reads on. Frames of 1 or (CAP >= 4) 2 cells, written cell by cell; a producer that is cancelled says PAD and publishes
+ * never reads on. Frames of 1 or (CAP >= 4) 2 cells; a producer that is cancelled says PAD and publishes
  * again.
  * Asserted: nothing that is promised to the pin, and nothing that the reader has not copied, is released, claimed again or
  * changed; a cell is written by one only (own[]); in the end everybody has published, or the
@@ -161,12 +161,10 @@ endwait:
   atomic {
     if :: tail == p -> tail = p + need :: else fi;
     if :: ispad -> ispad = 0; p = 0; need = 0; goto retry :: else fi };
-  do
-  :: atomic { j < need -> assert(own[IX(p + j)] == id + 1); data[IX(p + j)] = p; j++ }
-  :: atomic { j == need -> break }
-  od;
+  atomic {
+    do :: j < need -> assert(own[IX(p + j)] == id + 1); data[IX(p + j)] = p; j++ :: else -> break od;
+    j = 0 };
   atomic {                                              /* the commit */
-    j = 0;
     if
     :: WORD_IS(p, CLAIMED) -> wst[IX(p)] = COMMITTED; i++; ok_count++; disown(); p = 0; need = 0; goto next
     :: else
@@ -186,11 +184,9 @@ proctype Reader()
 end:
   do
   :: atomic { WORD_IS(pos, COMMITTED) -> n = wlen[IX(pos)]; seen++ };
-     do
-     :: j < n -> atomic { assert(data[IX(pos + j)] == pos); j++ }
-     :: else -> break
-     od;
-     atomic { assert(released <= pos); pos = pos + n; j = 0; n = 0 };
+     atomic {
+       do :: j < n -> assert(data[IX(pos + j)] == pos); j++ :: else -> break od;
+       assert(released <= pos); pos = pos + n; j = 0; n = 0 };
      low_reader = pos
   :: atomic { WORD_IS(pos, PAD) || WORD_IS(pos, CANCELLED) -> pos = pos + wlen[IX(pos)] };
      low_reader = pos

@@ -6,9 +6,10 @@
 #                           keeper, mirror)
 #
 # What the models cover, in small (2 or 3 threads, 2 to 4 cells, a few events, one or two faults, every interleaving):
-#   stamp     claim, write, commit, cancel, the stamp that readers poll, death at any step                    R17 R19
+#   stamp     claim, write, commit, cancel, the stamp that readers poll, a run of frames by one claim,
+#             death at any step                                                                               R17 R19 R20
 #   slots     slots that are used again, burial, dying undertakers, stopped writers, two positions, two
-#             fences, two who fence                                                                           R1 - R5
+#             fences, two who fence, a run that is fenced                                                     R1 - R5 R20
 #   release   several advancers of `released` without a journal, a reader's low, a new group's pin            R3 R8
 #   doorbell  sleeper bits, bells and futexes on store buffers (TSO)                                          D1 - D4
 #   dead      death seen by loads, helpers beside a stopped undertaker; the second witness                    B2 B3 B4 B6
@@ -19,12 +20,13 @@
 #   mirror    leaders of a mirror that bring in, are stopped anywhere and deposed                              FENCE
 # What they do not cover: memory orders weaker than store buffers (all but doorbell are sequentially consistent: a pass is no
 # proof of the fences on arm64); liveness under fairness (only "nothing can move and somebody waits" is found, not two who
-# turn in circles); more than two fences; wrapping laps, positions, generations and epochs; several files, marks, groups' states; the kernel.
+# turn in circles); more than two fences; runs of more than two frames; wrapping laps, positions, generations and epochs;
+# several files, marks, groups' states; the kernel.
 #
 # A case passes as "must pass" only if the search was complete: `errors: 0` and no word of the memory limit, the depth limit,
 # an unfinished search or the clock, since pan prints `errors: 0` for a search that was cut short, too. It passes as "must fail"
 # only if pan stops at an assertion of the model or an invalid end state. A case that must pass and does not shows the end
-# of its counterexample. Needs spin, gcc and bash 4.3; two searches at a time, less than 1 GB each, a minute or two in all.
+# of its counterexample. Needs spin, gcc and bash 4.3; two searches at a time, less than 1 GB each, some minutes in all.
 #
 # Exit: 0 all as they must be; 1 some are not; 2 wrong arguments; 77 spin or gcc is missing.
 set -euo pipefail
@@ -40,6 +42,8 @@ slots    |-DCANCELS=0 -DONECELL                                    |  |pass
 slots    |-DCANCELS=0 -DNOFENCE                                    |  |pass
 release  |-DCAP=2 -DK=2                                            |  |pass
 stamp    |                                                         |  |pass
+stamp    |-DCAP=3                                                  |  |pass
+stamp    |-DCAP=3 -DLONGRUN -DCRASHES=0                            |  |pass
 release  |                                                         |  |pass
 slots    |-DSTOPS=1 -DNOREADER -DONECELL -DCAP=2 -DK=2             |  |pass
 slots    |-DNS=1                                                   |  |pass
@@ -47,6 +51,9 @@ doorbell |                                                         |-E|pass
 doorbell |-DSTOP=1                                                 |-E|pass
 doorbell |-DRUNG -DNSL=1                                           |-E|pass
 doorbell |-DRUNG -DNSL=1 -DSTOP=1                                  |-E|pass
+slots    |-DRUNS -DNOREADER -DSTOPS=1 -DCAP=3 -DK=2                |  |pass
+slots    |-DRUNS -DNOREADER -DSTOPS=1 -DCAP=3 -DK=3 -DCRASHES=0    |  |pass
+slots    |-DRUNS -DNOREADER -DKCANCELS=1 -DCAP=3 -DK=3 -DCRASHES=0 |  |pass
 slots    |-DNOREADER                                               |  |pass
 slots    |-DNOREADER -DSTOPS=1                                     |  |pass
 slots    |-DNOREADER -DSTOPS=1 -DNS=1                              |  |pass
@@ -91,6 +98,10 @@ mirror   |-DN=2 -DK=3                                              |-E|pass
 stamp    |-DSTAMPSTORE                                             |  |fail
 stamp    |-DSTAMPFIRST                                             |  |fail
 stamp    |-DNOWORD                                                 |  |fail
+stamp    |-DRUNLATE                                                |  |fail
+stamp    |-DRUNWHOLE                                               |  |fail
+stamp    |-DRUNSHORT                                               |  |fail
+stamp    |-DRUNSPLIT                                               |  |fail
 slots    |-DNOHELP -DNOREADER                                      |  |fail
 slots    |-DNOHELP -DNOREADER -DNS=1                               |  |fail
 slots    |-DEARLY -DNOREADER                                       |  |fail
@@ -104,6 +115,7 @@ slots    |-DENTRYLATE -DNOREADER -DSTOPS=1 -DNR=2 -DCRASHES=0 -DONECELL -DCAP=2 
 slots    |-DNOSLOT -DNOREADER -DSTOPS=1 -DCRASHES=0 -DONECELL -DCAP=2 -DK=2||fail
 slots    |-DTAKEBACK -DNOREADER -DSTOPS=1 -DNR=2 -DCRASHES=0 -DONECELL -DCAP=2 -DK=2||fail
 slots    |-DKEEPSLOT -DNOREADER -DKCANCELS=1 -DNR=2 -DRDEATHS=1 -DCRASHES=0 -DONECELL -DCAP=2||fail
+slots    |-DFENCESHORT -DRUNS -DNOREADER -DSTOPS=1 -DCAP=3 -DK=2 -DCRASHES=0||fail
 slots    |-DNONONCE -DNOREADER -DKCANCELS=2 -DNR=2 -DCRASHES=0 -DONECELL -DCAP=1||fail
 release  |-DPASSCANCELLED -DCAP=2 -DK=2                            |  |fail
 release  |-DNOGEN                                                  |  |fail

@@ -1,12 +1,13 @@
 /* slots.pml: the ring with slots: threads die, are buried, their slots are used again; writers are stopped; fences.
  *
  * Modelled. The ring of stamp.pml (word per cell, claim at the tail, cancel, PAD), and NS slots for NT threads: a thread
- * holds its slot's robust mutex for life, the word names the slot. A thread may die at each MAYDIE: the mutex is then DIED,
+ * holds its slot's robust mutex for life, the word names the slot. A thread may die at each ORDIE: the mutex is then DIED,
  * and the undertaker helps the tail on, walks released..tail, turns the slot's words into PAD, drops its fences and
  * only then frees the slot for the next thread; it may die in the middle and starts again. A producer may be stopped at each
  * MAYSTOP, for ever as far as anybody knows. Two positions: `journaled` goes on behind CANCELLED, `released` does
  * not, unless somebody fences the claim's cells off. NR processes release and fence, each may sleep between any two steps
- * or (RDEATHS) die there.
+ * or (RDEATHS) die there. With -DRUNS thread 0 publishes a run of two frames by one claim, as in stamp.pml: it stores the
+ * second's word without a look at what stands there, however long it slept before.
  *
  *   fence   an entry of the table that names the same cell and slot is taken over, else a free one: {cell, len, slot, nonce};
  *           then CAS word CANCELLED -> PAD that keeps the slot; then: is the entry over? drop it
@@ -15,9 +16,10 @@
  *           cell a PAD of its cells that keeps its slot: so the word there stays the writer's, lap after lap
  *   writer  its CANCELLED -> PAD fails: CAS the PAD's slot to nobody, then drop its entries
  *
- * Asserted: a cell is written by one only (own[]), what is appended is what was written; with a writer stopped the journal
- * is complete and everybody else has published; when it goes on everybody has, all slots are free, all is released, and no
- * fence stands that is not over.
+ * Asserted: a cell, and the word of a run's second frame, is written by one only (own[]), what is appended is committed, and
+ * is what was written; nobody stands at a word of an older lap before the tail; with a writer stopped the journal is complete
+ * and everybody else has published; when it goes on everybody has, all slots are free, all is released, and no fence
+ * stands that is not over.
  *
  * Left out: the stamp (stamp.pml); how death is seen (dead.pml); leases, sleeper bits and doorbells in the burial; slots that
  * are retired (B2 B3 B4); who drops a fence of the dead before the undertaker does; weak memory.
@@ -35,6 +37,7 @@
  *   -DTAKEBACK     R5   who loses the CAS takes its entry back unseen: a living fence is lost     (STOPS=1, NR=2)
  *   -DKEEPSLOT     R5   a writer that goes on leaves its slot in the PAD: a late entry never ends (KCANCELS=1, NR=2, RDEATHS=1)
  *   -DNONONCE      R5   entries are dropped by value without a nonce: a later fence is dropped    (KCANCELS=2, NR=2, CAP=1)
+ *   -DFENCESHORT   R20  a run's fence has its first frame alone: a claim where its writer stores the second's word    (RUNS)
  * A frame that fits nowhere beside the fences waits for the stopped writer; with -DONECELL none is that long, and nobody waits.
  * [guards ONE-WRITER] */
 #ifndef CAP
@@ -67,6 +70,11 @@
 #ifndef RDEATHS
 #define RDEATHS 0       /* of the second of them, at any step */
 #endif
+#ifdef RUNS             /* thread 0 publishes one run of two frames of a cell, the others K frames of a cell */
+#define FIRST 1
+#else
+#define FIRST sz
+#endif
 #define NF 2            /* entries for fences */
 #define MAXP   24
 #define LAP(p) ((p) / CAP + 1)
@@ -97,8 +105,16 @@ bool committed_at[MAXP];
 
 #define WORD_IS(p, state) (wlap[IX(p)] == LAP(p) && wst[IX(p)] == state)
 #define HANGS(s) (mutex[s] == DIED || (stopped[holder[s]] && !wake[holder[s]]))
-#define MAYDIE  if :: d_step { crashes < CRASHES -> crashes++; dead[id] = true; mutex[s] = DIED }; goto over :: true fi
-#define MAYSTOP if :: d_step { stops < STOPS -> stops++; stopped[id] = true } :: true fi; !(stopped[id] && !wake[id])
+#if CRASHES > 0
+#define ORDIE   :: d_step { crashes < CRASHES -> crashes++; dead[id] = true; mutex[s] = DIED }; goto over
+#else
+#define ORDIE
+#endif
+#if STOPS > 0
+#define MAYSTOP if :: d_step { stops < STOPS -> stops++; stopped[id] = true }; wake[id] :: true fi
+#else
+#define MAYSTOP skip
+#endif
 
 inline disown(who)
 {
@@ -209,6 +225,11 @@ work:
   od
 }
 
+inline forget()                                         /* what was loaded, before it is loaded again: fewer states */
+{
+  p = 0; ol = 0; os = 0; osl = 0; oln = 0; r = 0; need = 0; ispad = false; keep = NOBODY
+}
+
 proctype Producer(byte id)
 {
   byte p, need, sz, j, i, ol, os, osl, oln, s, r, f, fs, fc, fl, fn, z, keep, c;
@@ -222,18 +243,23 @@ proctype Producer(byte id)
     fi;
     mutex[s] = id + 1; holder[s] = id };
 next:
+#ifdef RUNS
+  if :: i == (id == 0 -> 1 : K) -> goto finish :: else fi;
+  sz = (id == 0 -> 2 : 1);
+#else
   if :: i == K -> goto finish :: else fi;
 #ifdef ONECELL
   sz = 1;
 #else
   if :: sz = 1 :: sz = 2 fi;
 #endif
+#endif
 retry:
   p = tail;
   d_step { ol = wlap[IX(p)]; os = wst[IX(p)]; osl = wslot[IX(p)]; oln = wlen[IX(p)] };
   if
-  :: ol == LAP(p) -> d_step { if :: tail == p -> tail = p + oln :: else fi }; goto retry
-  :: ol > LAP(p) -> goto retry
+  :: ol == LAP(p) -> d_step { if :: tail == p -> tail = p + oln :: else fi; forget() }; goto retry
+  :: ol > LAP(p) -> d_step { forget() }; goto retry
   :: else
   fi;
 #ifndef FENCELOADED
@@ -273,7 +299,7 @@ retry:
 #endif
   if :: met && !FITS -> met = false; FITS; goto retry :: else -> met = false fi;      /* or we pad for ever */
   if
-  :: p + need > r + CAP -> (tail != p || released != r); goto retry
+  :: p + need > r + CAP -> (tail != p || released != r); d_step { forget() }; goto retry
   :: else
   fi;
   atomic {                                              /* the claim */
@@ -293,38 +319,60 @@ retry:
               z = 0
          fi
     :: else
-    fi };
+    fi;
+    if :: won -> ol = 0; os = 0; osl = 0; oln = 0; r = 0; keep = NOBODY :: else -> forget() fi };
   if :: !won -> goto retry :: else fi;
-  MAYDIE;
   if :: ispad :: else -> MAYSTOP fi;
-  d_step { if :: tail == p -> tail = p + need :: else fi };
+  if
+  ORDIE
+  :: d_step { if :: tail == p -> tail = p + need :: else fi; need = 0 }
+  fi;
   if :: ispad -> goto retry :: else fi;
   MAYSTOP;
-  j = 0;
-  do
-  :: j < need -> atomic { assert(own[IX(p + j)] == id + 1); data[IX(p + j)] = p; j++ }
-  :: else -> break
-  od;
-  MAYDIE;
-  atomic {                                              /* the commit */
-    won = (WORD_IS(p, CLAIMED) && wslot[IX(p)] == s);
-    if :: won -> wst[IX(p)] = COMMITTED; committed_at[p] = true; disown(id) :: else fi };
+  atomic {
+    j = 0;
+    do :: j < sz -> assert(own[IX(p + j)] == id + 1); data[IX(p + j)] = p + j / FIRST * FIRST; j++ :: else -> break od;
+    j = 0 };
+#ifdef RUNS
   if
-  :: won -> i++; ok_count++; goto next
+  :: sz > FIRST -> atomic {                             /* the second frame's word */
+       assert(own[IX(p + FIRST)] == id + 1);
+       wlap[IX(p + FIRST)] = LAP(p); wst[IX(p + FIRST)] = COMMITTED;
+       wslot[IX(p + FIRST)] = s; wlen[IX(p + FIRST)] = sz - FIRST }
+  :: else
+  fi;
+#endif
+  if
+  ORDIE
+  :: atomic {                                           /* the commit */
+       won = (WORD_IS(p, CLAIMED) && wslot[IX(p)] == s && wlen[IX(p)] == sz);
+       if
+       :: won ->
+            wst[IX(p)] = COMMITTED; wlen[IX(p)] = FIRST; committed_at[p] = true; committed_at[p + sz - FIRST] = true;
+            disown(id)
+       :: else
+       fi }
+  fi;
+  if
+  :: won -> d_step { i++; ok_count = ok_count + sz / FIRST; p = 0; won = false }; goto next
   :: else ->                                            /* cancelled: say PAD, publish again */
-       MAYDIE;
        MAYSTOP;
-       atomic {
-         won = (WORD_IS(p, CANCELLED) && wslot[IX(p)] == s);
-         if :: won -> wst[IX(p)] = PAD; wslot[IX(p)] = NOBODY; disown(id) :: else fi };
+       if
+       ORDIE
+       :: atomic {
+            won = (WORD_IS(p, CANCELLED) && wslot[IX(p)] == s);
+            if :: won -> wst[IX(p)] = PAD; wslot[IX(p)] = NOBODY; disown(id) :: else fi }
+       fi;
        if
        :: won
        :: else ->                                       /* fenced meanwhile */
-            MAYDIE;
-            assert(wst[IX(p)] == PAD && wslot[IX(p)] == s);
-            c = IX(p); end_fences(s, c); c = 0
+            if
+            ORDIE
+            :: assert(wst[IX(p)] == PAD && wslot[IX(p)] == s); c = IX(p)
+            fi;
+            end_fences(s, c); c = 0
        fi;
-       goto retry
+       p = 0; goto retry
   fi;
 finish:
   skip; d_step { done[id] = true; mutex[s] = 0 };
@@ -357,7 +405,8 @@ end:
             do
             :: j < n -> if :: data[IX(pos + j)] != pos -> intact = false :: else fi; j++
             :: else -> break
-            od };
+            od;
+            j = 0 };
           if
           :: released > pos -> read_journal()
           :: else -> assert(intact); seen++; pos = pos + n
@@ -375,10 +424,16 @@ end:
                  fi }
           :: true -> (wst[IX(pos)] != CLAIMED || wlap[IX(pos)] != l || HANGS(sl))       /* patience */
           fi
-     fi
+     fi;
+     d_step { l = 0; s = 0; sl = 0; n = 0; intact = false }
   od
 }
 
+#ifdef FENCESHORT
+#define FENCED(n) 1
+#else
+#define FENCED(n) (n)
+#endif
 #define AT_RELEASED(state) (released < journaled && wst[IX(released)] == state)
 /* The second may die here, and never does the rest. */
 #define MAYVANISH if :: d_step { me == 1 && rdeaths < RDEATHS -> rdeaths++ }; goto gone :: true fi
@@ -388,6 +443,7 @@ proctype Keeper()
 end:
   do
   :: atomic { WORD_IS(journaled, COMMITTED) ->
+       assert(committed_at[journaled]);
        j = 0;
        do :: j < wlen[IX(journaled)] -> assert(data[IX(journaled + j)] == journaled); j++ :: else -> break od;
        j = 0;
@@ -403,6 +459,7 @@ end:
        if :: HANGS(wslot[IX(journaled)]) :: else -> cancels++ fi;
        wst[IX(journaled)] = CANCELLED }
 #endif
+  :: atomic { tail > journaled && wlap[IX(journaled)] != LAP(journaled) -> assert(false) }
   od
 }
 
@@ -413,7 +470,7 @@ end:
   do
   :: atomic { AT_RELEASED(COMMITTED) || AT_RELEASED(PAD) -> released = released + wlen[IX(released)] }
 #ifndef NOFENCE
-  :: atomic { AT_RELEASED(CANCELLED) -> r = IX(released); l = wlap[r]; s = wslot[r] + 1; n = wlen[r] };
+  :: atomic { AT_RELEASED(CANCELLED) -> r = IX(released); l = wlap[r]; s = wslot[r] + 1; n = FENCED(wlen[r]) };
 #ifdef ENTRYLATE
      atomic { if :: wlap[r] == l && wst[r] == CANCELLED && wslot[r] == s - 1 -> wst[r] = PAD :: else -> goto next fi };
 #endif
