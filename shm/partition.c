@@ -88,9 +88,10 @@ static __attribute__((noinline)) int wait_for_room(struct ring *ring, const stru
     return EVBUS_EAGAIN;
 }
 
-int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
+int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
                      const struct partition_wait *wait, uint64_t *out_pos, struct error *err)
 {
+    uint32_t n_first = ((const struct frame_header *)frames)->n_cells;
     struct waited waited = {0};
     int rc;
     do {
@@ -101,7 +102,8 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
         }
         if (rc == EVBUS_OK) {
             uint64_t pos = claim->pos;
-            ring_write(claim, frame);
+            claim->n_first = n_first;
+            ring_write(claim, frames);
             if (wait->has_points)
                 point_pass(POINT_PUBLISH_WRITTEN, NULL);
             if (wait->fence != NULL && !holds(wait->fence)) {
@@ -113,6 +115,8 @@ int partition_append(struct ring *ring, struct claim *claim, const uint64_t *fra
                 point_pass(POINT_PUBLISH_COMMITTED, NULL);
             if (rc == EVBUS_OK)
                 *out_pos = pos;
+        } else if (rc == EVBUS_EFULL && n_first != n_cells) {
+            return EVBUS_EAGAIN;
         } else if (rc == EVBUS_EFULL) {
             rc = wait_for_room(ring, wait, &waited, err);
         }

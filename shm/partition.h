@@ -26,10 +26,11 @@ struct partition_wait {
  * waited for, 100 to 300 ns each from a processor that sleeps. Elsewhere who polls these lines would be robbed of them. */
 void partition_expect(const struct memory_log *log, const struct ring *ring);
 
-/* Claims, writes and commits a frame of n_cells for the thread that owns `claim`. Nobody is woken: partition_wake().
- * EVBUS_OK; EVBUS_EFULL; EVBUS_ESTALE; EVBUS_EEXHAUSTED; EVBUS_ECORRUPT; EVBUS_EFENCED: its fence is another's, and it is published
- * neither now nor later. */
-int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frame, uint32_t n_cells,
+/* Claims, writes and commits a frame, or a run of them, one behind the other, n_cells in all (1 to ring->frame_cells_max), for the thread
+ * that owns `claim`: everybody sees all of them or none. Nobody is woken: partition_wake(). EVBUS_OK; EVBUS_EFULL; EVBUS_EAGAIN (no
+ * message): there is no room for a run, which waits for none; one by one its frames may have it, and do; EVBUS_ESTALE;
+ * EVBUS_EEXHAUSTED; EVBUS_ECORRUPT; EVBUS_EFENCED: its fence is another's, and it is published neither now nor later. */
+int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
                      const struct partition_wait *wait, uint64_t *out_pos, struct error *err);
 
 /* Wakes who sleeps on this topic of the log, then makes room where it gets scarce. */

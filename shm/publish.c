@@ -333,11 +333,11 @@ static __attribute__((noinline)) int announce(const struct publish *publish, uin
     uint32_t n_cells = frame_cells(0, 0, frame.payload_len);
     if (n_cells <= ring->frame_cells_max) { /* else a ring of a test: nobody reads it without its bus */
         uint64_t pos;
-        frame_build(&frame, publish->thread->frame);
+        uint64_t cells[(sizeof text / CELL_BYTES + 2) * CELL_WORDS]; /* ours: the thread's may have a run of others */
+        frame_build(&frame, cells);
         struct partition_wait without_points = publish->wait;
         without_points.has_points = false;
-        int rc = partition_append(ring, &publish->thread->claim, publish->thread->frame, n_cells, &without_points, &pos,
-                                  publish->err);
+        int rc = partition_append(ring, &publish->thread->claim, cells, n_cells, &without_points, &pos, publish->err);
         if (rc != EVBUS_OK)
             return rc;
     }
@@ -351,8 +351,8 @@ static bool is_nil(const uint8_t id[16])
     return memcmp(id, nil, sizeof nil) == 0;
 }
 
-int publish_send(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
-                 struct sent *out)
+int publish_place(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
+                  struct sent *out)
 {
     struct bus_thread *thread = publish->thread;
     bool is_id_given = !is_nil(event->id);
@@ -365,35 +365,40 @@ int publish_send(struct publish *publish, const struct evbus_event *event, const
         memcpy(out->id, event->id, sizeof out->id);
     else if ((rc = uuid7_make(&thread->uuid, publish->now_ns, out->id, publish->err)) != EVBUS_OK)
         return rc;
-    return publish_append(publish, event, parcel, out);
+    uint64_t hash = topic_key_hash(event->key, parcel->key_len, out->id);
+    out->key_hash = (uint32_t)hash;
+    out->ring = &parcel->log->rings[topic_partition(hash, parcel->log->n_partitions)];
+    return EVBUS_OK;
 }
 
-int publish_append(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
-                   struct sent *out)
+int publish_build(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
+                  const struct sent *sent, uint64_t *out_frame)
 {
-    struct evbus *bus = publish->bus;
-    struct bus_thread *thread = publish->thread;
+    const struct evbus *bus = publish->bus;
     struct memory_log *log = parcel->log;
     int rc = EVBUS_OK;
-    uint64_t hash = topic_key_hash(event->key, parcel->key_len, out->id);
-    struct ring *ring = out->ring = &log->rings[topic_partition(hash, log->n_partitions)];
     memory_prefault(log);
-    if (!atomic_load_explicit(&bus->announced[log->index][ring->partition], memory_order_acquire) &&
-        (rc = announce(publish, log->index, ring)) != EVBUS_OK)
+    if (!atomic_load_explicit(&bus->announced[log->index][sent->ring->partition], memory_order_acquire) &&
+        (rc = announce(publish, log->index, sent->ring)) != EVBUS_OK)
         return rc;
     struct frame frame = frame_of(publish, event, parcel);
-    memcpy(frame.id, out->id, sizeof frame.id);
-    frame.timestamp_ns = out->timestamp_ns;
-    frame.key_hash = (uint32_t)hash;
-    partition_expect(log, ring);
-    frame_put(&frame, parcel->n_cells, thread->frame);
-    rc = partition_append(ring, &thread->claim, thread->frame, parcel->n_cells, &publish->wait, &out->pos,
-                          publish->err);
+    memcpy(frame.id, sent->id, sizeof frame.id);
+    frame.timestamp_ns = sent->timestamp_ns;
+    frame.key_hash = sent->key_hash;
+    partition_expect(log, sent->ring);
+    frame_put(&frame, parcel->n_cells, out_frame);
+    return EVBUS_OK;
+}
+
+int publish_append(struct publish *publish, struct ring *ring, const uint64_t *frames, uint32_t n_cells,
+                   uint64_t *out_pos)
+{
+    int rc = partition_append(ring, &publish->thread->claim, frames, n_cells, &publish->wait, out_pos, publish->err);
 #if !defined(__x86_64__)
     atomic_thread_fence(memory_order_seq_cst); /* where the commit's CAS is no full fence */
 #endif
     /* A bus is retired before another one of its name is made: what is acknowledged was committed before [R16]. */
-    return rc == EVBUS_OK ? bus_check_names(bus, 0, publish->err) : rc;
+    return rc == EVBUS_OK ? bus_check_names(publish->bus, 0, publish->err) : rc;
 }
 
 int publish_check_receipt(const struct evbus_receipt *receipt, struct error *err)
@@ -445,7 +450,11 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
         rc = bus_check_names(bus, clock_coarse_ns(), err);
     publish.wait.timeout_ns = event->timeout_ns;
     if (rc == EVBUS_OK)
-        rc = publish_send(&publish, event, &parcel, &sent);
+        rc = publish_place(&publish, event, &parcel, &sent);
+    if (rc == EVBUS_OK)
+        rc = publish_build(&publish, event, &parcel, &sent, publish.thread->frame);
+    if (rc == EVBUS_OK)
+        rc = publish_append(&publish, sent.ring, publish.thread->frame, parcel.n_cells, &sent.pos);
     if (rc == EVBUS_OK) {
         partition_wake(&bus->memory, parcel.log, sent.ring, parcel.topic, sent.pos);
         if (parcel.is_disk)

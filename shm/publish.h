@@ -35,6 +35,7 @@ struct sent {
     struct ring *ring; /* NULL: it did not come so far */
     uint64_t pos;
     uint64_t timestamp_ns;
+    uint32_t key_hash;
     uint8_t id[16];
 };
 
@@ -54,13 +55,17 @@ int publish_check(const struct publish *publish, const struct evbus_event *event
 int publish_check_like(const struct publish *publish, const struct evbus_event *event, const struct evbus_event *before,
                        const struct parcel *found, struct parcel *out);
 
-/* A checked event, unchanged since: its id and time, its frame, claim, write, commit. Nobody is woken. */
-int publish_send(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
-                 struct sent *out);
+/* A checked event, unchanged since: its id, its time, and where it goes. */
+int publish_place(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
+                  struct sent *out);
 
-/* Likewise, with the id and time that *out has: for one that found its ring full. */
-int publish_append(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
-                   struct sent *out);
+/* Its frame, parcel->n_cells, behind the one that says who we are. EVBUS_OK, or as publish_append(). */
+int publish_build(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
+                  const struct sent *sent, uint64_t *out_frame);
+
+/* Claim, write, commit, of a frame or a run. As partition_append(). */
+int publish_append(struct publish *publish, struct ring *ring, const uint64_t *frames, uint32_t n_cells,
+                   uint64_t *out_pos);
 
 /* size: of the receipt's struct as the caller has it; 0: ours. */
 void publish_write_receipt(const struct parcel *parcel, const struct sent *sent, size_t size,

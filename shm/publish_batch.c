@@ -1,8 +1,9 @@
 /* publish_batch.c: many events by one call: what is the same for all of them is done once.
  *
  *     check    all, before the first is published. Of the first KEPT_MAX that is kept which their sending needs
- *     send     one by one, each with a claim of its own: a batch that is claimed as a whole would let an event that is cancelled be
- *              overtaken by the one behind it [R11]. The clock is read, and the bus's names are looked at, once in SHARE_MAX events
+ *     send     in runs, one claim each: neighbours that go to the same partition, at most SHARE_MAX events or RUN_CELLS; each run is seen
+ *              as a whole, so an event that is cancelled is not overtaken by the one behind it [R11, R20]. What finds no room as a run
+ *              goes one by one. The clock is read, and the bus's names are looked at, once in SHARE_MAX events
  *     ring     whoever sleeps on a topic of them is woken once: at the end, or where a full ring makes us wait, since its readers may
  *              be asleep
  *     await    at the end, once for each partition: the disk, the broker
@@ -22,6 +23,7 @@
 
 #define KEPT_MAX  256
 #define SHARE_MAX 32
+#define RUN_CELLS 256 /* 16 KiB, and an eighth of a ring at most: what a claim takes is nobody's while it is written */
 
 /* Of one partition: what is to be on disk before a batch returns. */
 struct span {
@@ -40,14 +42,27 @@ struct unrung {
     struct span spans[LOGS_MAX][PARTITIONS_MAX]; /* only where it has */
 };
 
+/* Events of one partition whose frames stand in the thread's memory, one behind the other. */
+struct run {
+    struct ring *ring; /* NULL: there are none */
+    size_t first;      /* of the batch */
+    size_t n;
+    uint32_t n_cells;
+    struct sent sent[SHARE_MAX];
+};
+
 /* One that is under way. Large: only what is said to be set is. */
 struct batch {
     struct publish *publish;
     const struct evbus_event *events;
     size_t n;
-    size_t size;                  /* of each event's struct */
+    size_t size;                    /* of each event's struct */
+    struct evbus_receipt *receipts; /* NULL: not wanted */
+    size_t receipt_size;            /* of each */
+    size_t n_sent;
     struct parcel kept[KEPT_MAX]; /* log NULL: not kept */
     struct unrung unrung;
+    struct run run;
 };
 
 /* The i-th event, as a struct of ours. copy: room for it. */
@@ -139,27 +154,126 @@ static int await_spans(struct evbus *bus, const struct unrung *unrung, struct er
     return rc;
 }
 
-/* One that is checked. A full ring: its readers may be asleep since we have not rung yet. */
-static int send(struct batch *batch, const struct evbus_event *event, const struct parcel *parcel,
-                struct sent *out_sent)
+static void note_sent(struct batch *batch, size_t i, const struct evbus_event *event, const struct parcel *parcel,
+                      const struct sent *sent)
+{
+    topic_set_add(&batch->unrung.topics[parcel->log->index], parcel->topic);
+    if (parcel->ack != EVBUS_ACK_MEMORY)
+        add_span(&batch->unrung, parcel, sent, event->timeout_ns);
+    if (batch->receipts != NULL) /* their places are as large as the first says */
+        publish_write_receipt(parcel, sent, batch->receipt_size,
+                              (struct evbus_receipt *)(void *)((char *)batch->receipts + i * batch->receipt_size));
+    batch->n_sent = i + 1;
+}
+
+/* A full ring: its readers may be asleep since we have not rung yet; then the event waits for them. false: it does not. */
+static bool may_wait(struct batch *batch, const struct evbus_event *event)
 {
     struct publish *publish = batch->publish;
-    struct evbus *bus = publish->bus;
-    int rc = publish_send(publish, event, parcel, out_sent);
-    if (rc == EVBUS_EFULL && event->timeout_ns > 0) {
-        ring_for(bus, &batch->unrung);
-        publish->wait.timeout_ns = event->timeout_ns;
-        rc = publish_append(publish, event, parcel, out_sent);
-        publish->wait.timeout_ns = 0;
-        publish->now_ns = 0; /* it has passed since */
-    }
-    if (rc == EVBUS_OK) {
-        topic_set_add(&batch->unrung.topics[parcel->log->index], parcel->topic);
-        if (parcel->ack != EVBUS_ACK_MEMORY)
-            add_span(&batch->unrung, parcel, out_sent, event->timeout_ns);
-        partition_make_room(&bus->memory, out_sent->ring, out_sent->pos);
-    }
+    if (event->timeout_ns == 0)
+        return false;
+    ring_for(publish->bus, &batch->unrung);
+    publish->wait.timeout_ns = event->timeout_ns;
+    publish->now_ns = 0; /* it will have passed since */
+    return true;
+}
+
+/* Its frame. A partition's first of ours stands behind our names, which need room, too. */
+static int build(struct batch *batch, const struct evbus_event *event, const struct parcel *parcel,
+                 const struct sent *sent, uint64_t *out_frame)
+{
+    struct publish *publish = batch->publish;
+    int rc = publish_build(publish, event, parcel, sent, out_frame);
+    if (rc == EVBUS_EFULL && may_wait(batch, event))
+        rc = publish_build(publish, event, parcel, sent, out_frame);
+    publish->wait.timeout_ns = 0;
     return rc;
+}
+
+/* One whose frame is built. */
+static int append_one(struct batch *batch, const struct evbus_event *event, const struct parcel *parcel,
+                      const uint64_t *frame, struct sent *inout_sent)
+{
+    struct publish *publish = batch->publish;
+    int rc = publish_append(publish, inout_sent->ring, frame, parcel->n_cells, &inout_sent->pos);
+    if (rc == EVBUS_EFULL && may_wait(batch, event))
+        rc = publish_append(publish, inout_sent->ring, frame, parcel->n_cells, &inout_sent->pos);
+    publish->wait.timeout_ns = 0;
+    if (rc == EVBUS_OK)
+        partition_make_room(&publish->bus->memory, inout_sent->ring, inout_sent->pos);
+    return rc;
+}
+
+/* From the i-th of the run on, all that are left by one claim. What finds no room goes one by one until there is. */
+static int append_run(struct batch *batch, size_t i, const uint64_t *frames, uint32_t n_cells, size_t *out_n)
+{
+    struct run *run = &batch->run;
+    size_t at = run->first + i;
+    uint64_t pos;
+    *out_n = run->n - i;
+    int rc = *out_n > 1 ? publish_append(batch->publish, run->ring, frames, n_cells, &pos) : EVBUS_EAGAIN;
+    if (rc == EVBUS_EAGAIN) {
+        *out_n = 1;
+        return append_one(batch, &batch->events[at], &batch->kept[at], frames, &run->sent[i]);
+    }
+    if (rc != EVBUS_OK)
+        return rc;
+    for (size_t k = i; k < run->n; pos += batch->kept[run->first + k].n_cells, k++)
+        run->sent[k].pos = pos;
+    partition_make_room(&batch->publish->bus->memory, run->ring, run->sent[run->n - 1].pos);
+    return EVBUS_OK;
+}
+
+static int send_run(struct batch *batch)
+{
+    struct run *run = &batch->run;
+    const uint64_t *frames = batch->publish->thread->frame;
+    int rc = EVBUS_OK;
+    size_t n;
+    for (size_t i = 0; run->ring != NULL && i < run->n && rc == EVBUS_OK; i += n) {
+        rc = append_run(batch, i, frames, run->n_cells, &n);
+        for (size_t k = i; rc == EVBUS_OK && k < i + n; k++) {
+            size_t at = run->first + k;
+            const struct parcel *parcel = &batch->kept[at];
+            note_sent(batch, at, &batch->events[at], parcel, &run->sent[k]);
+            frames += parcel->n_cells * (size_t)CELL_WORDS;
+            run->n_cells -= parcel->n_cells;
+        }
+    }
+    run->ring = NULL;
+    return rc;
+}
+
+/* May this one stand behind those that the run has? Not across the end of the ring: a claim of all of them would leave a pad there. */
+static bool fits(const struct run *run, const struct ring *ring, uint32_t n_cells)
+{
+    uint32_t most = ring->frame_cells_max / 2 < RUN_CELLS ? ring->frame_cells_max / 2 : RUN_CELLS;
+    return run->ring == ring && run->n < SHARE_MAX && run->n_cells + n_cells <= most &&
+           run->n_cells + n_cells <= ring_left_of_lap(ring);
+}
+
+/* The i-th, of which all is kept, becomes the last of a run. */
+static int add_to_run(struct batch *batch, size_t i)
+{
+    struct publish *publish = batch->publish;
+    struct run *run = &batch->run;
+    const struct evbus_event *event = &batch->events[i];
+    const struct parcel *parcel = &batch->kept[i];
+    struct sent sent;
+    int rc = publish_place(publish, event, parcel, &sent);
+    if (rc == EVBUS_OK && !fits(run, sent.ring, parcel->n_cells)) {
+        rc = send_run(batch);
+        run->first = i;
+        run->n = run->n_cells = 0;
+    }
+    if (rc == EVBUS_OK)
+        rc = build(batch, event, parcel, &sent, publish->thread->frame + run->n_cells * (size_t)CELL_WORDS);
+    if (rc != EVBUS_OK)
+        return rc;
+    run->ring = sent.ring;
+    run->sent[run->n++] = sent;
+    run->n_cells += parcel->n_cells;
+    return EVBUS_OK;
 }
 
 /* One of which nothing was kept, from our copy: its payload was checked, all else is again. */
@@ -174,41 +288,55 @@ static int check_again(const struct batch *batch, size_t i, struct evbus_event *
     return publish_check(publish, *out_event, out_parcel);
 }
 
-static int send_all(struct batch *batch, struct evbus_receipt *receipts, size_t *out_done)
+/* One of which nothing was kept, by itself. */
+static int send_again(struct batch *batch, size_t i)
 {
     struct publish *publish = batch->publish;
     struct evbus *bus = publish->bus;
-    size_t receipt_size = receipts != NULL && receipts->size != 0 ? receipts->size : sizeof *receipts;
-    int rc = EVBUS_OK;
-    for (size_t i = 0; i < batch->n; i++) {
-        struct evbus_event copy;
-        struct span_of_publish span;
-        struct parcel again;
-        struct sent sent;
-        const struct evbus_event *event = &batch->events[i];
-        const struct parcel *parcel = i < KEPT_MAX && batch->kept[i].log != NULL ? &batch->kept[i] : &again;
-        if (i % SHARE_MAX == 0) {
-            publish->now_ns = 0;
-            if ((rc = bus_check_names(bus, clock_coarse_ns(), publish->err)) != EVBUS_OK)
-                break;
-        }
-        sent.ring = NULL;
-        if (parcel == &again)
-            rc = check_again(batch, i, &copy, &span, &event, &again);
-        if (rc == EVBUS_OK)
-            rc = send(batch, event, parcel, &sent);
-        if (bus->hook != NULL)
-            span_published(bus, event, &span,
-                           &(struct span_end){sent.id, sent.ring, sent.pos, publish->thread->area.bytes,
-                                              rc == EVBUS_OK ? parcel->area_len : 0, rc});
-        if (rc != EVBUS_OK)
-            break;
-        if (receipts != NULL) /* their places are as large as the first says */
-            publish_write_receipt(parcel, &sent, receipt_size,
-                                  (struct evbus_receipt *)(void *)((char *)receipts + i * receipt_size));
-        *out_done = i + 1;
-    }
+    struct evbus_event copy;
+    const struct evbus_event *event = &copy;
+    struct span_of_publish span;
+    struct parcel parcel;
+    struct sent sent = {.ring = NULL};
+    int rc = send_run(batch);
+    if (rc != EVBUS_OK)
+        return rc;
+    rc = check_again(batch, i, &copy, &span, &event, &parcel);
+    if (rc == EVBUS_OK)
+        rc = publish_place(publish, event, &parcel, &sent);
+    if (rc == EVBUS_OK)
+        rc = build(batch, event, &parcel, &sent, publish->thread->frame);
+    if (rc == EVBUS_OK)
+        rc = append_one(batch, event, &parcel, publish->thread->frame, &sent);
+    if (bus->hook != NULL)
+        span_published(bus, event, &span,
+                       &(struct span_end){sent.id, sent.ring, sent.pos, publish->thread->area.bytes,
+                                          rc == EVBUS_OK ? parcel.area_len : 0, rc});
+    if (rc == EVBUS_OK)
+        note_sent(batch, i, event, &parcel, &sent);
     return rc;
+}
+
+static int send_all(struct batch *batch)
+{
+    struct publish *publish = batch->publish;
+    int rc = EVBUS_OK;
+    for (size_t i = 0; i < batch->n && rc == EVBUS_OK; i++) {
+        if (i % SHARE_MAX == 0 && (rc = send_run(batch)) == EVBUS_OK) {
+            publish->now_ns = 0;
+            rc = bus_check_names(publish->bus, clock_coarse_ns(), publish->err);
+        }
+        if (rc == EVBUS_OK)
+            rc = i < KEPT_MAX && batch->kept[i].log != NULL ? add_to_run(batch, i) : send_again(batch, i);
+    }
+    struct error *err = publish->err;
+    struct error before = {""};
+    publish->err = &before;
+    int rc_before = send_run(batch); /* those before the one that failed */
+    publish->err = err;
+    if (rc_before != EVBUS_OK)
+        *err = before;
+    return rc_before != EVBUS_OK ? rc_before : rc;
 }
 
 static int publish_all(struct publish *publish, const struct evbus_event *events, size_t n,
@@ -221,12 +349,16 @@ static int publish_all(struct publish *publish, const struct evbus_event *events
     batch.events = events;
     batch.n = n;
     batch.size = n > 0 && events->size != 0 ? events->size : sizeof *events;
+    batch.receipts = receipts;
+    batch.receipt_size = receipts != NULL && receipts->size != 0 ? receipts->size : sizeof *receipts;
+    batch.n_sent = 0;
     memset(batch.unrung.topics, 0, sizeof batch.unrung.topics);
     batch.unrung.has_spans = false;
+    batch.run.ring = NULL;
     int rc = check_all(&batch, &at);
     if (rc == EVBUS_OK) {
-        rc = send_all(&batch, receipts, out_published);
-        at = *out_published;
+        rc = send_all(&batch);
+        *out_published = at = batch.n_sent;
     }
     ring_for(bus, &batch.unrung);
     if (batch.unrung.has_spans) { /* those that came before one that failed, too */

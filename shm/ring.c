@@ -20,6 +20,10 @@
  *            that copied any such byte sees, after its acquire fence, a `released` beyond p [R14].
  * PROGRESS   Whose claim blocks is known from the word, with its length. Nobody waits for the dead or, for longer than their
  *            patience, for the stopped. A claim at tail is found by whoever comes next, who helps the tail on [R1].
+ * A run is several frames by one claim: its word says CLAIMED with the length of all, the commit leaves in it the length of the first,
+ * and from then on each is a frame like any other. The words and stamps of those behind the first are plain stores before the commit
+ * [R20]: until then everybody who comes there stands at the first, and steps over all of them if it is cancelled; and the writer that
+ * stores them late hits nobody, as no claim begins in cells that are its own, or fenced off for it. So all are seen or none, in their order.
  * The word decides, the stamp is only faster [R19]: readers poll it because it stands in a line that they need anyway and
  * that claims do not write. It is set by CAS: a writer that slept between 7 and 8 must not hit a reused cell. Payload never
  * touches the words: a claim's CAS on payload bytes would be open to ABA.
@@ -28,7 +32,7 @@
  * low, then counts the generation up, then reads it again [R8]. It lags on purpose [R6].
  * Nothing from shared memory is trusted before it is bounded: EVBUS_ECORRUPT, never a crash or an endless loop.
  * [keeps WHOLE] [keeps ONE-WRITER] [keeps NEVER-TORN] [keeps PROGRESS]
- * Rules R1 R6-R8 R10-R14 R17 R19. Checked by tests/model/{stamp,slots,release,pin}.pml and tests/crash/. */
+ * Rules R1 R6-R8 R10-R14 R17 R19 R20. Checked by tests/model/{stamp,slots,release,pin}.pml and tests/crash/. */
 #include "ring.h"
 
 #include "cell.h"
@@ -137,7 +141,7 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
         uint64_t mine = is_pad ? word_make(lap, WORD_PAD, pads_slot, need)
                                : word_make(lap, WORD_CLAIMED, claim->slot, need);
         claim->pos = p;
-        claim->n_cells = need;
+        claim->n_cells = claim->n_first = need;
         claim->word_at = word_at;
         claim->word = mine;
         claim->cells = ring->cells + ring_index(ring, p) * CELL_WORDS;
@@ -156,18 +160,39 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
     }
 }
 
-/* By our own stores alone: what the kernel writes for a thread (io_uring, AIO) can come after its death, and nobody
- * outside is given a claim's cells to let it [B11]. */
-void ring_write(const struct claim *claim, const uint64_t *frame)
+static inline void write_frame(_Atomic uint64_t *to, const uint64_t *frame, uint32_t n_cells, uint64_t pos,
+                               uint64_t stamp)
 {
-    _Atomic uint64_t *to = claim->cells;
-    atomic_thread_fence(memory_order_release); /* edge GATE: no byte before `released` was read [R14] */
-    size_t n_words = claim->n_cells * (size_t)CELL_WORDS;
+    size_t n_words = n_cells * (size_t)CELL_WORDS;
     for (size_t i = CELL_WORDS; i < n_words; i += CELL_WORDS)
         cell_store(to + i, frame + i);
-    const uint64_t header[CELL_WORDS] = {
-        ring_pre(claim->ring, claim->pos), frame[1], claim->pos, frame[3], frame[4], frame[5], frame[6], frame[7]};
+    const uint64_t header[CELL_WORDS] = {stamp, frame[1], pos, frame[3], frame[4], frame[5], frame[6], frame[7]};
     cell_store(to, header);
+}
+
+/* The frames of a run behind its first one, with their words and stamps: nobody comes to them before that one is committed [R20]. */
+static void write_behind(const struct claim *claim, const uint64_t *frames)
+{
+    struct ring *ring = claim->ring;
+    for (uint32_t at = claim->n_first; at < claim->n_cells;) {
+        const uint64_t *frame = frames + at * (size_t)CELL_WORDS;
+        uint32_t n_cells = ((const struct frame_header *)frame)->n_cells;
+        uint64_t pos = claim->pos + at;
+        write_frame(claim->cells + at * (size_t)CELL_WORDS, frame, n_cells, pos, ring_stamp(ring, pos));
+        atomic_store_explicit(claim->word_at + at, word_make(ring_lap(ring, pos), WORD_COMMITTED, claim->slot, n_cells),
+                              memory_order_relaxed);
+        at += n_cells;
+    }
+}
+
+/* By our own stores alone: what the kernel writes for a thread (io_uring, AIO) can come after its death, and nobody
+ * outside is given a claim's cells to let it [B11]. */
+void ring_write(const struct claim *claim, const uint64_t *frames)
+{
+    atomic_thread_fence(memory_order_release); /* edge GATE: no byte before `released` was read [R14] */
+    write_frame(claim->cells, frames, claim->n_first, claim->pos, ring_pre(claim->ring, claim->pos));
+    if (claim->n_first != claim->n_cells)
+        write_behind(claim, frames);
 }
 
 /* Our claim is over without a commit: says that its cells are nobody's now. found: its word as we saw it last. false: it is
@@ -197,8 +222,9 @@ int ring_commit(struct claim *claim, struct error *err)
     struct ring *ring = claim->ring;
     struct slot *slot = &ring->slots[claim->slot];
     uint64_t word = claim->word;
-    if (!atomic_compare_exchange_strong_explicit(claim->word_at, &word, word_committed(claim->word),
-                                                 memory_order_release, memory_order_relaxed)) { /* edge COMMIT, from */
+    uint64_t committed = word_committed(word) - (claim->n_cells - claim->n_first); /* of its first frame alone */
+    if (!atomic_compare_exchange_strong_explicit(claim->word_at, &word, committed, memory_order_release,
+                                                 memory_order_relaxed)) { /* edge COMMIT, from */
         if (!say_pad(claim, word))
             return corrupt(ring, claim->pos, word, "the word of a claim has changed", err);
         atomic_fetch_add_explicit(&slot->cancels_in_row, 1, memory_order_relaxed);

@@ -23,7 +23,8 @@ struct claim {
     struct ring *ring;
     uint64_t pos;
     uint32_t n_cells;
-    uint32_t slot; /* ours */
+    uint32_t n_first; /* of them, those of the first frame: all of them, by ring_claim(), or a run's */
+    uint32_t slot;    /* ours */
     /* what follows from that, by ring_claim() */
     _Atomic uint64_t *word_at;
     uint64_t word;           /* as claimed */
@@ -45,8 +46,15 @@ static inline void ring_expect(const struct ring *ring)
     cell_expect(cell + CELL_WORDS);
 }
 
-/* Puts the frame into the claimed cells: n_cells * CELL_WORDS words. Stamp and position of its header are set here. */
-void ring_write(const struct claim *claim, const uint64_t *frame);
+/* Cells from the tail to the end of its lap: a longer claim begins with a pad. */
+static inline uint64_t ring_left_of_lap(const struct ring *ring)
+{
+    return ring->capacity - ring_index(ring, atomic_load_explicit(&ring->head->tail, memory_order_relaxed));
+}
+
+/* Puts the frames, one behind the other, into the claimed cells: n_cells * CELL_WORDS words. Stamps and positions of their headers are
+ * set here. */
+void ring_write(const struct claim *claim, const uint64_t *frames);
 
 /* EVBUS_OK: everybody can see it. EVBUS_EAGAIN: it was cancelled; claim again. EVBUS_ECORRUPT. The claim is over. */
 int ring_commit(struct claim *claim, struct error *err);
@@ -113,7 +121,8 @@ enum ring_cleared ring_clear_claim(struct ring *ring, uint64_t pos, uint64_t wor
  * with a producer that laps a small ring in the time of a copy. */
 uint64_t ring_behind_overtaken(const struct ring *ring, unsigned n_in_row);
 
-/* The next position after a corrupt one where a whole frame or pad starts, at most tail. */
+/* The next position after a corrupt one where a whole frame or pad starts, at most tail. Of a run that was cancelled, and whose word is
+ * what is corrupt, that may be a frame which is published once more elsewhere. */
 uint64_t ring_resync(const struct ring *ring, uint64_t pos);
 
 /* --- who keeps and who needs room ---------------------------------------------------------------------------------- */

@@ -37,6 +37,7 @@ EVBUS_API void evbus_test_clock_release(void);
  *      publish.committed  committed, nobody woken                       group.finished   acknowledged
  *      group.taken        an entry, the cursor has not moved            dead.published   the dead letter is there, its entry, too
  *
+ *  Events of a batch that follow each other into the same partition are claimed, written and committed together, up to 32.
  *  Returns EVBUS_OK; EVBUS_ENOTFOUND (no such point). */
 EVBUS_API int evbus_test_crash_at(const char *point, unsigned n);
 

@@ -48,26 +48,57 @@ static uint32_t key_of(const struct ledger *ledger, uint32_t number)
     return number % (ledger->keys != 0 ? ledger->keys : LEDGER_KEYS);
 }
 
+/* What an event points to. */
+struct content {
+    char payload[PAYLOAD_BYTES];
+    char key[16];
+};
+
+static struct evbus_event make_event(struct content *out, const struct ledger *ledgers, uint32_t producer,
+                                     uint32_t number, uint64_t timeout_ns)
+{
+    snprintf(out->key, sizeof out->key, "k%u", key_of(ledgers, number));
+    return (struct evbus_event){.size = sizeof(struct evbus_event),
+                                .topic = "test.a.one",
+                                .key = out->key,
+                                .payload = out->payload,
+                                .payload_len = make_payload(out->payload, producer, number),
+                                .payload_is_checked = true,
+                                .timeout_ns = timeout_ns};
+}
+
+/* 1: begun; 2: acknowledged. */
+static void set_sent(struct ledger *ledgers, unsigned n, uint32_t producer, uint32_t number, uint8_t sent)
+{
+    for (unsigned i = 0; i < n; i++)
+        ledgers[i].sent[producer][number] = sent;
+}
+
 int ledger_publish(struct ledger *ledgers, unsigned n, struct evbus *bus, uint32_t producer, uint32_t number,
                    uint64_t timeout_ns)
 {
-    char payload[PAYLOAD_BYTES];
-    char key[16];
-    size_t len = make_payload(payload, producer, number);
-    snprintf(key, sizeof key, "k%u", key_of(ledgers, number));
-    for (unsigned i = 0; i < n; i++)
-        ledgers[i].sent[producer][number] = 1;
-    int rc = evbus_publish(bus,
-                           &(struct evbus_event){.size = sizeof(struct evbus_event),
-                                                 .topic = "test.a.one",
-                                                 .key = key,
-                                                 .payload = payload,
-                                                 .payload_len = len,
-                                                 .payload_is_checked = true,
-                                                 .timeout_ns = timeout_ns},
-                           NULL);
-    for (unsigned i = 0; rc == EVBUS_OK && i < n; i++)
-        ledgers[i].sent[producer][number] = 2;
+    struct content content;
+    struct evbus_event event = make_event(&content, ledgers, producer, number, timeout_ns);
+    set_sent(ledgers, n, producer, number, 1);
+    int rc = evbus_publish(bus, &event, NULL);
+    if (rc == EVBUS_OK)
+        set_sent(ledgers, n, producer, number, 2);
+    return rc;
+}
+
+int ledger_publish_batch(struct ledger *ledgers, unsigned n, struct evbus *bus, uint32_t producer, uint32_t first,
+                         uint64_t timeout_ns)
+{
+    struct content contents[LEDGER_BATCH];
+    struct evbus_event events[LEDGER_BATCH];
+    size_t n_published;
+    for (uint32_t k = 0; k < LEDGER_BATCH; k++) {
+        events[k] = make_event(&contents[k], ledgers, producer, first + k, timeout_ns);
+        set_sent(ledgers, n, producer, first + k, 1);
+    }
+    int rc = evbus_publish_batch(bus, events, LEDGER_BATCH, NULL, &n_published);
+    for (uint32_t k = 0; k < n_published; k++)
+        set_sent(ledgers, n, producer, first + k, 2);
     return rc;
 }
 

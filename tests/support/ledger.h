@@ -16,7 +16,8 @@
 #define LEDGER_PRODUCERS 8
 #define LEDGER_KEYS      1000   /* at most */
 #define LEDGER_EVENTS    125000 /* of one producer, at most */
-#define LEDGER_MEMBERS   32768  /* that are ever born; each has a number of its own, from 1 on */
+#define LEDGER_BATCH     3
+#define LEDGER_MEMBERS   32768 /* that are ever born; each has a number of its own, from 1 on */
 
 /* What can be wrong. */
 enum ledger_wrong {
@@ -62,6 +63,10 @@ struct ledger {
 /* Publishes an event on test.a.one and enters it in n ledgers, which lie in a row: one per group. */
 int ledger_publish(struct ledger *ledgers, unsigned n, struct evbus *bus, uint32_t producer, uint32_t number,
                    uint64_t timeout_ns);
+
+/* The same with LEDGER_BATCH events, from number `first` on, by one call. */
+int ledger_publish_batch(struct ledger *ledgers, unsigned n, struct evbus *bus, uint32_t producer, uint32_t first,
+                         uint64_t timeout_ns);
 
 /* A handler begins. Returns how often one has, with this one; 0: a rule is broken. */
 unsigned ledger_enter(struct ledger *ledger, unsigned member, const struct evbus_delivery *event);

@@ -47,20 +47,24 @@ size_t load_make(char out[LOAD_BYTES_MAX], uint32_t producer, uint64_t number)
     return at + 2;
 }
 
-int load_publish(struct evbus *bus, uint32_t producer, uint64_t number, uint64_t timeout_ns)
+struct evbus_event load_event(struct load *out, uint32_t producer, uint64_t number, uint64_t timeout_ns)
 {
-    char payload[LOAD_BYTES_MAX];
-    char key[3];
-    make_key(number, key);
-    struct evbus_event event = {
-        .size = sizeof event,
+    make_key(number, out->key);
+    return (struct evbus_event){
+        .size = sizeof(struct evbus_event),
         .topic = "test.a.one",
-        .key = key,
-        .payload = payload,
-        .payload_len = load_make(payload, producer, number),
+        .key = out->key,
+        .payload = out->payload,
+        .payload_len = load_make(out->payload, producer, number),
         .payload_is_checked = true,
         .timeout_ns = timeout_ns,
     };
+}
+
+int load_publish(struct evbus *bus, uint32_t producer, uint64_t number, uint64_t timeout_ns)
+{
+    struct load load;
+    struct evbus_event event = load_event(&load, producer, number, timeout_ns);
     return evbus_publish(bus, &event, NULL);
 }
 

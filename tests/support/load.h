@@ -9,7 +9,16 @@
 /* Writes the payload of a producer's n-th event, a JSON text; returns its length. */
 size_t load_make(char out[LOAD_BYTES_MAX], uint32_t producer, uint64_t number);
 
-/* Publishes it on test.a.one, keyed by the number so that all partitions get some. */
+/* What an event of it points to. */
+struct load {
+    char payload[LOAD_BYTES_MAX];
+    char key[3];
+};
+
+/* It on test.a.one, keyed by the number so that all partitions get some. */
+struct evbus_event load_event(struct load *out, uint32_t producer, uint64_t number, uint64_t timeout_ns);
+
+/* Publishes it. */
 int load_publish(struct evbus *bus, uint32_t producer, uint64_t number, uint64_t timeout_ns);
 
 /* Whose is it? false: not every byte and the key are as load_publish() made them. */

@@ -23,6 +23,12 @@ static bool publish_once(struct actor *actor)
     return true;
 }
 
+static bool publish_batch(struct actor *actor)
+{
+    scene_publish_batch(actor->scene, actor->bus, actor->producer, actor->patience_ns);
+    return true;
+}
+
 static bool open_only(struct actor *actor)
 {
     (void)actor;
@@ -243,6 +249,7 @@ static bool make_room(struct actor *actor)
 
 const struct operation operations[] = {
     {.name = "publish", .warm_up = publish_once, .act = publish_once},
+    {.name = "publish a batch", .warm_up = publish_batch, .act = publish_batch},
     {.name = "take", .warm_up = take_nothing_yet, .act = take_one},
     {.name = "finish", .warm_up = take_first, .act = finish_one},
     {.name = "finish, with a follower", .warm_up = take_all_keys, .act = finish_with_follower},

@@ -86,6 +86,14 @@ void bed_fill(uint64_t *frame, uint32_t n_cells, uint32_t maker, uint64_t number
         frame[i] = byte_words(maker, number, i);
 }
 
+uint32_t bed_fill_run(uint64_t *frames, const uint32_t *lengths, size_t n, uint32_t maker, uint64_t number)
+{
+    uint32_t n_cells = 0;
+    for (size_t i = 0; i < n; n_cells += lengths[i++])
+        bed_fill(frames + n_cells * (size_t)CELL_WORDS, lengths[i], maker, number + i);
+    return n_cells;
+}
+
 /* Is every byte of this copy of the frame at pos from its maker? */
 bool bed_is_whole(const uint64_t *frame, uint64_t pos)
 {
@@ -116,6 +124,26 @@ uint64_t bed_write(struct bed *bed, struct claim *claim, uint32_t slot, uint32_t
     bed_fill(frame, n_cells, slot, number);
     ring_write(claim, frame);
     return pos;
+}
+
+uint64_t bed_write_run(struct bed *bed, struct claim *claim, uint32_t slot, const uint32_t *lengths, size_t n,
+                       uint64_t number)
+{
+    uint64_t frames[CELLS * CELL_WORDS];
+    uint64_t pos = bed_claim(bed, claim, slot, bed_fill_run(frames, lengths, n, slot, number));
+    claim->n_first = lengths[0];
+    ring_write(claim, frames);
+    return pos;
+}
+
+void bed_write_front(const struct claim *run, const uint64_t *frames, const uint32_t *lengths, size_t n)
+{
+    struct claim front = *run;
+    front.n_cells = 0;
+    for (size_t i = 0; i < n; i++)
+        front.n_cells += lengths[i];
+    if (n > 0)
+        ring_write(&front, frames);
 }
 
 uint64_t bed_publish(struct bed *bed, uint32_t slot, uint32_t n_cells, uint64_t number)

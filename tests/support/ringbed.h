@@ -28,11 +28,18 @@ void bed_set_released(struct bed *bed, uint64_t released);
 void bed_fill(uint64_t *frame, uint32_t n_cells, uint32_t maker, uint64_t number);
 bool bed_is_whole(const uint64_t *frame, uint64_t pos);
 
+/* A run of them, one behind the other: numbers from `number` on. Returns their cells. */
+uint32_t bed_fill_run(uint64_t *frames, const uint32_t *lengths, size_t n, uint32_t maker, uint64_t number);
+
 uint64_t bed_mix(uint64_t x);
 
 /* Steps of a publish; each returns the position, and fails the test when there is no room. */
 uint64_t bed_claim(struct bed *bed, struct claim *claim, uint32_t slot, uint32_t n_cells);
 uint64_t bed_write(struct bed *bed, struct claim *claim, uint32_t slot, uint32_t n_cells, uint64_t number);
+uint64_t bed_write_run(struct bed *bed, struct claim *claim, uint32_t slot, const uint32_t *lengths, size_t n,
+                       uint64_t number);
+/* The first n frames of a run that is claimed, as by a writer that stops there. */
+void bed_write_front(const struct claim *run, const uint64_t *frames, const uint32_t *lengths, size_t n);
 uint64_t bed_publish(struct bed *bed, uint32_t slot, uint32_t n_cells, uint64_t number);
 
 enum ring_seen bed_look(struct bed *bed, uint64_t pos);

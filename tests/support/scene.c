@@ -161,13 +161,25 @@ struct ledger *scene_ledger(struct actor *actor)
     return &actor->scene->shared->ledgers[CREW];
 }
 
-bool scene_publish(struct scene *scene, struct evbus *bus, uint32_t producer, uint64_t timeout_ns)
+static bool is_published(struct evbus *bus, uint32_t producer, int rc)
 {
-    uint32_t number = scene->shared->next[producer]++;
-    int rc = ledger_publish(scene->shared->ledgers, SCENE_GROUPS, bus, producer, number, timeout_ns);
     if (rc != EVBUS_OK && rc != EVBUS_EFULL)
         fprintf(stderr, "producer %u: %d %s\n", producer, rc, evbus_message(bus));
     return rc == EVBUS_OK;
+}
+
+bool scene_publish(struct scene *scene, struct evbus *bus, uint32_t producer, uint64_t timeout_ns)
+{
+    uint32_t number = scene->shared->next[producer]++;
+    return is_published(bus, producer,
+                        ledger_publish(scene->shared->ledgers, SCENE_GROUPS, bus, producer, number, timeout_ns));
+}
+
+bool scene_publish_batch(struct scene *scene, struct evbus *bus, uint32_t producer, uint64_t timeout_ns)
+{
+    uint32_t first = atomic_fetch_add(&scene->shared->next[producer], LEDGER_BATCH);
+    return is_published(bus, producer,
+                        ledger_publish_batch(scene->shared->ledgers, SCENE_GROUPS, bus, producer, first, timeout_ns));
 }
 
 bool scene_take(struct actor *actor, uint64_t timeout_ns)

@@ -128,6 +128,7 @@ bool scene_print(struct scene *scene);
 
 struct ledger *scene_ledger(struct actor *actor);
 bool scene_publish(struct scene *scene, struct evbus *bus, uint32_t producer, uint64_t timeout_ns);
+bool scene_publish_batch(struct scene *scene, struct evbus *bus, uint32_t producer, uint64_t timeout_ns);
 
 /* Takes one more event. false: none comes in time, or it has as many in hand as it may. */
 bool scene_take(struct actor *actor, uint64_t timeout_ns);

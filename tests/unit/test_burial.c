@@ -98,6 +98,24 @@ Test(burial, the_open_words_of_the_dead_become_pads_and_nothing_else_changes)
         }
 }
 
+/* [guards WHOLE] [R2] [R20] */
+Test(burial, a_run_of_the_dead_becomes_one_pad)
+{
+    struct bed bed = bed_make();
+    atomic_store(&bed.ring.head->tail, 48);
+    set_word(&bed, 0, WORD_COMMITTED, OTHER, 8);
+    set_word(&bed, 8, WORD_CLAIMED, DEAD, 16);
+    set_word(&bed, 12, WORD_COMMITTED, DEAD, 6); /* frames of it that are written and not committed */
+    set_word(&bed, 18, WORD_COMMITTED, DEAD, 6);
+    set_word(&bed, 24, WORD_CLAIMED, DEAD, 8);
+    set_word(&bed, 32, WORD_COMMITTED, OTHER, 16);
+    burial_bury_ring(&bed.ring, DEAD);
+    cr_expect(is_word(&bed, 8, WORD_PAD, 0, 16));
+    cr_expect(is_word(&bed, 24, WORD_PAD, 0, 8));
+    cr_expect_eq(atomic_load(&bed.ring.head->buried), 2);
+    bed_end(&bed);
+}
+
 /* [guards ONE-WRITER] [R1] */
 Test(burial, a_claim_at_the_tail_is_found_by_helping_the_tail_on_first)
 {

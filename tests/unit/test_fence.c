@@ -89,6 +89,58 @@ Test(fence, others_publish_a_hundred_laps_past_a_sleeping_writer_and_never_into_
     }
 }
 
+/* Words and cells, but for those of the run at the ring's start. */
+static void copy_others(const struct bed *bed, uint32_t n_cells, uint64_t *out)
+{
+    size_t n_words = CELLS - n_cells;
+    memcpy(out, (const void *)(bed->ring.words + n_cells), n_words * sizeof *out);
+    memcpy(out + n_words, (const void *)(bed->ring.cells + n_cells * CELL_WORDS), n_words * CELL_BYTES);
+}
+
+/* [guards ONE-WRITER] [guards NEVER-TORN] [R5] [R20] */
+Test(fence, a_run_that_is_written_laps_late_hits_nobody)
+{
+    static const uint32_t lengths[] = {2, 1, 4, 3};
+    enum { RUN_CELLS = 10 };
+    for (size_t n_before = 0; n_before <= N(lengths); n_before++) { /* its frames that were written in time */
+        struct bed bed = bed_of_the_living();
+        struct claim sleeper;
+        struct error err = {""};
+        uint64_t frames[CELLS * CELL_WORDS];
+        uint64_t before[CELLS * (1 + CELL_WORDS)] = {0}, after[CELLS * (1 + CELL_WORDS)] = {0};
+        bed_fill_run(frames, lengths, N(lengths), SLEEPER, 1);
+        cr_assert_eq(bed_claim(&bed, &sleeper, SLEEPER, RUN_CELLS), 0);
+        sleeper.n_first = lengths[0];
+        bed_write_front(&sleeper, frames, lengths, n_before);
+        ring_cancel(&bed.ring, 0, *bed_word(&bed, 0));
+        for (uint64_t number = 1; ring_tail(&bed.ring) < 3 * CELLS + CELLS / 2; number++)
+            bed_publish(&bed, OTHER, 1 + (uint32_t)number % 5, number);
+        cr_assert_eq(count_fences(&bed), 1);
+        copy_others(&bed, RUN_CELLS, before);
+        uint64_t word = *bed_word(&bed, 0);
+        cr_assert(is_word(&bed, 3 * CELLS, WORD_PAD, SLEEPER, RUN_CELLS));
+        ring_write(&sleeper, frames);
+        copy_others(&bed, RUN_CELLS, after);
+        cr_expect_arr_eq(before, after, sizeof before, "%zu in time", n_before);
+        cr_expect_eq(*bed_word(&bed, 0), word, "%zu in time", n_before);
+        uint64_t pos = 3 * CELLS + RUN_CELLS;
+        cr_expect_eq(bed_look(&bed, 3 * CELLS), RING_SKIP);
+        for (uint64_t frame[CELLS * CELL_WORDS]; pos < ring_tail(&bed.ring); pos += word_cells(word)) {
+            enum ring_seen seen = ring_look(&bed.ring, pos, &word);
+            cr_assert(seen == RING_COMMITTED && bed_copy(&bed, pos, frame) == RING_COMMITTED &&
+                          bed_is_whole(frame, pos),
+                      "%zu in time: at %" PRIu64 ": %d", n_before, pos, seen);
+        }
+        cr_expect_eq(ring_commit(&sleeper, &err), EVBUS_EAGAIN, "%s", err.text);
+        cr_expect_eq(count_fences(&bed), 0);
+        for (uint64_t number = 1, at; ring_tail(&bed.ring) < 6 * CELLS; number++) {
+            cr_assert_eq(try_publish(&bed, 1 + (uint32_t)number % 5, &at), EVBUS_OK, "%zu in time", n_before);
+            cr_assert_eq(bed_look(&bed, at), RING_COMMITTED, "%zu in time: at %" PRIu64, n_before, at);
+        }
+        bed_end(&bed);
+    }
+}
+
 /* [R5] */
 Test(fence, pads_end_where_a_fence_starts_and_carry_its_slot_on_in_its_cells)
 {
@@ -310,6 +362,8 @@ Test(fence, entries_that_no_evbus_wrote_lead_nowhere_bad)
 
 /* ---- in threads ---- */
 
+enum { RUN_MAX = 3 }; /* frames by one claim */
+
 struct race {
     struct bed bed;
     uint64_t n_events; /* of each that sleeps; the others publish as long as one of them does */
@@ -334,10 +388,15 @@ static void *publish_and_sleep(void *context)
     struct claim claim = {.slot = self->slot};
     struct error err = {""};
     uint64_t state = self->slot;
-    uint64_t frame[CELLS * CELL_WORDS];
+    uint64_t frames[CELLS * CELL_WORDS];
     uint64_t number = 0;
     while (self->is_sleeper ? number < self->race->n_events : atomic_load(&self->race->n_sleepers) > 0) {
-        uint32_t n_cells = 1 + (uint32_t)(bed_mix(self->slot * UINT64_C(1000003) + number) % 4);
+        uint64_t drawn = bed_mix(self->slot * UINT64_C(1000003) + number);
+        uint32_t lengths[RUN_MAX];
+        size_t n = 1 + drawn % RUN_MAX;
+        for (size_t i = 0; i < n; i++)
+            lengths[i] = 1 + (uint32_t)(drawn >> (8 + 4 * i)) % 4;
+        uint32_t n_cells = bed_fill_run(frames, lengths, n, self->slot, number);
         int rc = ring_claim(ring, n_cells, &claim, &err);
         if (rc == EVBUS_EFULL) {
             struct ring_blocked blocked = {0};
@@ -355,11 +414,11 @@ static void *publish_and_sleep(void *context)
                 ring_wait_for_room(ring, 10000, &(struct ring_blocked){0});
             self->n_slept++;
         }
-        bed_fill(frame, n_cells, self->slot, number);
-        ring_write(&claim, frame);
+        claim.n_first = lengths[0];
+        ring_write(&claim, frames);
         rc = ring_commit(&claim, &err);
         if (rc == EVBUS_OK)
-            number++;
+            number += n;
         else if (rc != EVBUS_EAGAIN) {
             fprintf(stderr, "slot %u: %s\n", self->slot, err.text);
             atomic_fetch_add(&self->race->n_failures, 1);

@@ -39,15 +39,24 @@ static void bed_end(struct bed *bed)
     free(bed->slots);
 }
 
-static int append(struct bed *bed, uint32_t n_cells, struct partition_wait wait, uint64_t *out_pos, struct error *err)
+static int append_run(struct bed *bed, const uint32_t *lengths, size_t n, struct partition_wait wait, uint64_t *out_pos,
+                      struct error *err)
 {
-    uint64_t frame[CELLS * CELL_WORDS] = {0};
-    struct frame_header header = {.format = 1, .kind = 1, .n_cells = (uint16_t)n_cells};
+    uint64_t frames[CELLS * CELL_WORDS] = {0};
+    uint32_t n_cells = 0;
     struct claim claim = {.slot = 1};
-    memcpy(frame, &header, sizeof header);
-    int rc = partition_append(&bed->ring, &claim, frame, n_cells, &wait, out_pos, err);
+    for (size_t i = 0; i < n; n_cells += lengths[i++]) {
+        struct frame_header header = {.format = 1, .kind = 1, .n_cells = (uint16_t)lengths[i]};
+        memcpy(frames + n_cells * (size_t)CELL_WORDS, &header, sizeof header);
+    }
+    int rc = partition_append(&bed->ring, &claim, frames, n_cells, &wait, out_pos, err);
     cr_assert_null(claim.ring, "no claim is left open");
     return rc;
+}
+
+static int append(struct bed *bed, uint32_t n_cells, struct partition_wait wait, uint64_t *out_pos, struct error *err)
+{
+    return append_run(bed, &n_cells, 1, wait, out_pos, err);
 }
 
 static void fill(struct bed *bed)
@@ -85,6 +94,23 @@ Test(partition, without_a_timeout_a_full_ring_is_told_at_once)
     cr_expect_eq(pos, 4711, "the result is untouched on failure");
     cr_expect_not_null(strstr(err.text, "test.a/2 is full: 64 of 64 cells"), "%s", err.text);
     cr_expect_eq(atomic_load(&bed.ring.head->full), 1);
+    cr_expect_eq(ring_tail(&bed.ring), 64, "nothing was published");
+    bed_end(&bed);
+}
+
+/* Its frames may have the room one by one, and wait for it. [R20] */
+Test(partition, a_run_that_finds_no_room_is_told_at_once_and_is_no_refusal_yet)
+{
+    static const uint32_t lengths[] = {1, 2};
+    struct bed bed = bed_make();
+    struct error err = {""};
+    uint64_t pos = 4711;
+    fill(&bed);
+    cr_expect_eq(append_run(&bed, lengths, 2, (struct partition_wait){.timeout_ns = 1000 * MS}, &pos, &err),
+                 EVBUS_EAGAIN);
+    cr_expect_eq(pos, 4711, "the result is untouched on failure");
+    cr_expect_str_eq(err.text, "");
+    cr_expect_eq(atomic_load(&bed.ring.head->full), 0);
     cr_expect_eq(ring_tail(&bed.ring), 64, "nothing was published");
     bed_end(&bed);
 }
@@ -177,6 +203,32 @@ Test(partition, what_was_cancelled_is_published_at_a_new_position)
                      err.text);
         cr_assert(pos >= last, "positions go on");
         last = pos;
+    }
+    atomic_store(&canceller.is_over, true);
+    pthread_join(thread, NULL);
+    cr_expect_geq(atomic_load(&bed.slots[1].cancels), 20, "the test has lost its point");
+    bed_end(&bed);
+}
+
+/* [guards WHOLE] [R20] */
+Test(partition, a_run_that_was_cancelled_is_published_at_a_new_position_as_a_whole)
+{
+    static const uint32_t lengths[] = {4, 1, 8, 3};
+    struct bed bed = bed_make();
+    struct canceller canceller = {.bed = &bed};
+    struct error err = {""};
+    pthread_t thread;
+    uint64_t until = await_now_ms() + AWAIT_MS;
+    cr_assert_eq(pthread_create(&thread, NULL, cancel_claims, &canceller), 0);
+    while (atomic_load(&bed.slots[1].cancels) < 20 && await_now_ms() < until) {
+        uint64_t pos, word;
+        cr_assert_eq(append_run(&bed, lengths, N(lengths), (struct partition_wait){0}, &pos, &err), EVBUS_OK, "%s",
+                     err.text);
+        for (size_t i = 0; i < N(lengths); pos += lengths[i++]) {
+            cr_assert_eq(ring_look(&bed.ring, pos, &word), RING_COMMITTED, "frame %zu", i);
+            cr_assert_eq(word_cells(word), lengths[i], "frame %zu", i);
+        }
+        cr_assert_eq(ring_tail(&bed.ring), pos);
     }
     atomic_store(&canceller.is_over, true);
     pthread_join(thread, NULL);

@@ -3,6 +3,7 @@
  * A refusal must name the field, what was found and the mend, publish nothing and leave the receipt alone. Cost is counted:
  * allocations by our own malloc(), system calls by a seccomp filter that traps each of them. */
 #include "allocations.h"
+#include "archive.h"
 #include "await.h"
 #include "bus.h"
 #include "doorbell.h"
@@ -744,6 +745,111 @@ Test(publish, each_event_of_a_batch_goes_where_it_would_go_alone)
     fixture_end(&f);
 }
 
+/* What batches are made of. */
+static const struct mix {
+    const char *label, *ring;
+    unsigned partitions;
+    int count;
+    unsigned longest; /* bytes of a payload, about */
+    bool has_keys, has_topics, has_areas, has_versions;
+} mixes[] = {
+    {"one", "64KiB", 1, 1, 1, false, false, false, false},
+    {"alike", "64KiB", 1, 100, 1, false, false, false, false},
+    {"of many lengths", "1MiB", 1, 300, 2000, false, false, false, false},
+    {"longer than a run may be", "256KiB", 1, 20, 12000, false, false, false, false},
+    {"in a small ring", "4KiB", 1, 20, 1, false, false, false, false},
+    {"in a small ring, of many lengths", "8KiB", 1, 9, 500, false, false, false, false},
+    {"of many keys", "256KiB", 4, 200, 100, true, false, false, false},
+    {"of many topics and logs", "256KiB", 1, 200, 100, false, true, false, false},
+    {"with header areas here and there", "256KiB", 1, 200, 100, false, false, true, false},
+    {"with further versions here and there", "256KiB", 1, 200, 100, false, false, false, true},
+    {"more than is kept of checks", "1MiB", 1, 600, 100, false, false, false, false},
+    {"all of that", "1MiB", 3, 600, 500, true, true, true, true},
+};
+
+enum { MIX_MAX = 600 };
+static char mix_payloads[MIX_MAX][12200];
+
+static void make_mix(const struct mix *mix, int round, struct evbus_event *events)
+{
+    static const char *const keys[] = {"ab", "cd", "ef", "gh", "ij"};
+    static const char *const topics[] = {"test.a.one", "test.b.one", "test.a.two"};
+    static const struct evbus_version more = {2, 0, "\"two\"", 5};
+    for (int i = 0; i < mix->count; i++) {
+        unsigned drawn = (unsigned)(i + 1) * 2654435761u >> 8;
+        int len = 1 + (int)(drawn % mix->longest);
+        snprintf(mix_payloads[i], sizeof mix_payloads[i], "[%d,%d,\"%0*d\"]", round, i, len, 0);
+        events[i] = event(topics[mix->has_topics ? drawn / 5 % 3 : 0], mix->has_keys ? keys[drawn / 7 % 5] : NULL,
+                          mix_payloads[i]);
+        if (mix->has_areas && drawn % 4 == 0)
+            events[i].correlation_id = "c-1";
+        if (mix->has_versions && drawn % 6 == 0) {
+            events[i].more_versions = &more;
+            events[i].n_more_versions = 1;
+        }
+    }
+}
+
+static struct ring *ring_of(const struct evbus *bus, const struct evbus_receipt *receipt)
+{
+    return &bus->memory.logs[strcmp(receipt->log, "test.a") == 0 ? 0 : 1].rings[receipt->partition];
+}
+
+/* One behind the other; a pad lies only where the next one had no room before the end of a lap. inout_next: of its ring; 0: any. */
+static void assert_joins(const struct evbus *bus, const struct evbus_receipt *receipt, const char *label,
+                         uint64_t *inout_next)
+{
+    const struct ring *ring = ring_of(bus, receipt);
+    uint64_t n_cells = word_cells(atomic_load(ring_word(ring, receipt->position)));
+    uint64_t left = ring->capacity - ring_index(ring, *inout_next);
+    if (*inout_next != 0)
+        cr_assert_eq(receipt->position, n_cells <= left ? *inout_next : *inout_next + left, "%s: at %" PRIu64, label,
+                     receipt->position);
+    *inout_next = receipt->position + n_cells;
+}
+
+/* [R20] */
+Test(publish, a_batch_is_read_in_its_order_where_its_receipts_say_whatever_it_is_made_of)
+{
+    static struct evbus_event events[MIX_MAX];
+    static struct evbus_receipt receipts[MIX_MAX];
+    for (const struct mix *mix = mixes; mix < mixes + N(mixes); mix++) {
+        struct fixture f = fixture_make((struct fixture_options){.partitions = mix->partitions, .ring = mix->ring});
+        struct evbus_reader *reader = reader_open(f.bus, EVBUS_FROM_LATEST, false);
+        uint64_t next_pos[2][4] = {{0}};
+        for (int round = 0; round < 12; round++) { /* the ends of laps are elsewhere each time */
+            int last[2][4] = {{0}};                /* number of the last event that was read, from 1 on */
+            size_t n_published = 0;
+            make_mix(mix, round, events);
+            receipts[0].size = sizeof receipts[0];
+            int rc = evbus_publish_batch(f.bus, events, (size_t)mix->count, receipts, &n_published);
+            cr_assert_eq(rc, EVBUS_OK, "%s: %s", mix->label, evbus_message(f.bus));
+            cr_assert_eq(n_published, (size_t)mix->count, "%s", mix->label);
+            for (int i = 0; i < mix->count; i++) {
+                struct evbus_delivery got = next(reader);
+                int of_round = -1, n = -1;
+                cr_assert_eq(sscanf(got.payload, "[%d,%d,", &of_round, &n), 2, "%s: %s", mix->label,
+                             (const char *)got.payload);
+                cr_assert(of_round == round && n >= 0 && n < mix->count, "%s: %d of round %d", mix->label, n, of_round);
+                int log = strcmp(receipts[n].log, "test.a") == 0 ? 0 : 1;
+                cr_assert_gt(n + 1, last[log][got.partition], "%s: event %d too late", mix->label, n);
+                last[log][got.partition] = n + 1;
+                cr_assert_str_eq(got.payload, mix_payloads[n], "%s", mix->label);
+                cr_assert_str_eq(got.topic, events[n].topic, "%s", mix->label);
+                cr_assert_arr_eq(got.id, receipts[n].id, 16, "%s: event %d", mix->label, n);
+                cr_assert_eq(got.partition, receipts[n].partition, "%s: event %d", mix->label, n);
+                cr_assert_eq(got.position, receipts[n].position, "%s: event %d", mix->label, n);
+            }
+            nothing_more(reader);
+            for (int i = 0; i < mix->count; i++)
+                assert_joins(f.bus, &receipts[i], mix->label,
+                             &next_pos[strcmp(receipts[i].log, "test.a") == 0 ? 0 : 1][receipts[i].partition]);
+        }
+        evbus_reader_close(reader);
+        fixture_end(&f);
+    }
+}
+
 Test(publish, events_and_receipts_of_a_batch_have_the_size_of_the_first)
 {
     struct newer_event {
@@ -975,6 +1081,162 @@ Test(publish, a_batch_that_does_not_fit_tells_how_much_of_it_did)
     cr_expect_eq(evbus_publish_batch(f.bus, events, 5, NULL, &n_published), EVBUS_OK, "%s", evbus_message(f.bus));
     evbus_reader_close(reader);
     fixture_end(&f);
+}
+
+/* A run of all has no room: as many of its events as have go all the same. [R20] */
+Test(publish, of_a_batch_as_much_goes_into_a_ring_as_there_is_room_for)
+{
+    enum { COUNT = 16 };
+    struct fixture f = fixture_make((struct fixture_options){.ring = "16KiB"});
+    struct evbus_reader *reader = reader_open(f.bus, EVBUS_FROM_LATEST, true);
+    const struct ring *ring = &f.bus->memory.logs[0].rings[0];
+    struct evbus_event events[COUNT];
+    char payloads[COUNT][24];
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(payloads[i], sizeof payloads[i], "\"to the brim, %d\"", i);
+        events[i] = event("test.a.one", NULL, payloads[i]);
+    }
+    for (unsigned room = 1; room <= COUNT + 2; room++) {
+        unsigned n_before = fill(f.bus);
+        for (unsigned i = 0; i < room; i++)
+            next(reader);
+        uint64_t n_full = atomic_load(&ring->head->full);
+        size_t n_published = 99;
+        int rc = evbus_publish_batch(f.bus, events, COUNT, NULL, &n_published);
+        cr_assert_eq(rc, n_published < COUNT ? EVBUS_EFULL : EVBUS_OK, "room for %u: %s", room, evbus_message(f.bus));
+        cr_expect(n_published + 1 >= room || n_published == COUNT, "room for %u: %zu", room, n_published);
+        cr_expect_leq(n_published, room + 1, "room for %u: %zu", room, n_published);
+        cr_expect_eq(atomic_load(&ring->head->full) - n_full, rc != EVBUS_OK, "it is refused once");
+        if (rc != EVBUS_OK) {
+            char expected[64];
+            snprintf(expected, sizeof expected, "event %zu of %d: ", n_published + 1, COUNT);
+            has("some", evbus_message(f.bus), expected);
+            has("some", evbus_message(f.bus), "test.a/0 is full");
+        }
+        for (unsigned i = room; i < n_before; i++)
+            cr_assert_str_eq(next(reader).payload, "\"to the brim\"");
+        for (size_t i = 0; i < n_published; i++)
+            cr_assert_str_eq(next(reader).payload, payloads[i], "room for %u", room);
+        nothing_more(reader);
+    }
+    evbus_reader_close(reader);
+    fixture_end(&f);
+}
+
+struct ordered_reader {
+    struct evbus_reader *reader;
+    int n_wanted;
+    int n_read; /* in order */
+};
+
+static void *read_in_order(void *context)
+{
+    struct ordered_reader *ordered = context;
+    for (int number = -1; ordered->n_read < ordered->n_wanted; ordered->n_read++) {
+        struct evbus_delivery got = {.size = sizeof got};
+        if (evbus_reader_next(ordered->reader, &got, 20 * S) != EVBUS_OK ||
+            sscanf(got.payload, "[0,%d,", &number) != 1 || number != ordered->n_read)
+            break;
+    }
+    return NULL;
+}
+
+/* [guards PROGRESS] [R7] [R20] */
+Test(publish, a_batch_of_many_rings_comes_in_order_while_a_reader_makes_room)
+{
+    static struct evbus_event events[MIX_MAX];
+    static const struct mix rows[] = {
+        {"alike", "4KiB", 1, MIX_MAX, 1, false, false, false, false},
+        {"of many lengths", "8KiB", 1, MIX_MAX, 1500, false, false, false, false},
+        {"with areas and versions", "8KiB", 1, MIX_MAX, 500, false, false, true, true},
+    };
+    for (size_t i = 0; i < N(rows); i++) {
+        struct fixture f = fixture_make((struct fixture_options){.ring = rows[i].ring});
+        struct ordered_reader ordered = {.reader = reader_open(f.bus, EVBUS_FROM_LATEST, true), .n_wanted = MIX_MAX};
+        make_mix(&rows[i], 0, events);
+        for (int k = 0; k < MIX_MAX; k++)
+            events[k].timeout_ns = 20 * S;
+        size_t n_published = 0;
+        pthread_t thread;
+        pthread_create(&thread, NULL, read_in_order, &ordered);
+        cr_expect_eq(evbus_publish_batch(f.bus, events, MIX_MAX, NULL, &n_published), EVBUS_OK, "%s: event %zu: %s",
+                     rows[i].label, n_published, evbus_message(f.bus));
+        pthread_join(thread, NULL);
+        cr_expect_eq(n_published, (size_t)MIX_MAX, "%s", rows[i].label);
+        cr_expect_eq(ordered.n_read, (int)MIX_MAX, "%s: in order up to %d", rows[i].label, ordered.n_read);
+        evbus_reader_close(ordered.reader);
+        fixture_end(&f);
+    }
+}
+
+struct batch_in_thread {
+    struct evbus *bus;
+    const struct evbus_event *events;
+    size_t n;
+    size_t *n_published;
+    _Atomic int rc; /* 1: not yet */
+};
+
+static void *publish_all_of(void *context)
+{
+    struct batch_in_thread *batch = context;
+    atomic_store(&batch->rc, evbus_publish_batch(batch->bus, batch->events, batch->n, NULL, batch->n_published));
+    return NULL;
+}
+
+/* A handle's first event of a partition stands behind its names, which need room, too. [guards PROGRESS] [R7] */
+Test(publish, the_first_batch_of_a_handle_waits_for_room_as_long_as_its_event_allows)
+{
+    for (int has_area = 0; has_area < 2; has_area++) {
+        struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
+        struct evbus_reader *reader = reader_open(f.bus, EVBUS_FROM_LATEST, true);
+        struct evbus *newcomer = fixture_open(&f, "newcomer", EVBUS_KEEPER_NEVER);
+        struct waiting_reader waiting = {.reader = reader, .n_wanted = fill(f.bus)};
+        struct evbus_event events[2] = {event("test.a.one", NULL, "1"), event("test.a.one", NULL, "2")};
+        for (int i = 0; i < 2; i++) {
+            events[i].timeout_ns = 20 * S;
+            events[i].correlation_id = has_area != 0 ? "c-1" : NULL;
+        }
+        pthread_t thread;
+        size_t n_published = 0;
+        struct batch_in_thread batch = {newcomer, events, 2, &n_published, 1};
+        pthread_create(&thread, NULL, publish_all_of, &batch);
+        cr_expect(await_that(waits_for_room(f.bus) || atomic_load(&batch.rc) != 1));
+        read_some(&waiting);
+        pthread_join(thread, NULL);
+        cr_expect_eq(batch.rc, EVBUS_OK, "has_area %d: %d", has_area, batch.rc);
+        cr_expect_eq(n_published, 2u, "has_area %d", has_area);
+        evbus_close(newcomer);
+        evbus_reader_close(reader);
+        fixture_end(&f);
+    }
+}
+
+/* [guards DURABLE] [R20] */
+Test(publish, a_batch_with_ack_disk_is_on_disk_when_it_returns)
+{
+    enum { COUNT = 400 }; /* more than the ring holds */
+    static struct evbus_event events[COUNT];
+    static struct evbus_receipt receipts[COUNT];
+    static char payloads[COUNT][16];
+    struct archive archive = archive_make((struct archive_options){.keeper = true});
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(payloads[i], sizeof payloads[i], "{\"seq\":%d}", i);
+        events[i] = event("test.a.one", NULL, payloads[i]);
+        events[i].ack = EVBUS_ACK_DISK;
+        events[i].timeout_ns = 20 * S;
+    }
+    receipts[0].size = sizeof receipts[0];
+    cr_assert_eq(evbus_publish_batch(archive.bus, events, COUNT, receipts, NULL), EVBUS_OK, "%s",
+                 evbus_message(archive.bus));
+    cr_expect_gt(ring_synced(archive_ring(archive.bus, "test.a")), receipts[COUNT - 1].position);
+    for (int i = 0; i < COUNT; i++)
+        cr_expect_eq(receipts[i].ack, EVBUS_ACK_DISK, "event %d", i);
+    uint64_t n_lost = 0;
+    cr_expect_eq(archive_read(archive.bus, &n_lost), (unsigned)COUNT);
+    cr_expect_eq(n_lost, 0);
+    evbus_close(archive.bus);
+    evbus_remove(archive.name);
 }
 
 Test(publish, a_batch_that_fills_the_ring_wakes_the_reader_that_can_empty_it) /* [guards WOKEN] [R7] */

@@ -490,6 +490,191 @@ Test(ring, abandoning_what_was_never_claimed_or_is_committed_changes_nothing)
     bed_end(&bed);
 }
 
+/* ---- runs: several frames by one claim ---- */
+
+enum { MAKER = 7 }; /* of runs: a slot */
+static const uint32_t run_lengths[] = {3, 1, 5, 2};
+#define RUN_FRAMES N(run_lengths)
+#define RUN_CELLS  11
+
+static void assert_frame(struct bed *bed, uint64_t pos, uint32_t n_cells, uint64_t number)
+{
+    uint64_t frame[CELLS * CELL_WORDS];
+    assert_word(bed, pos, WORD_COMMITTED, MAKER, n_cells);
+    cr_assert_eq(bed_look(bed, pos), RING_COMMITTED, "at %" PRIu64, pos);
+    cr_assert(ring_is_stamped(&bed->ring, pos), "at %" PRIu64, pos);
+    cr_assert_eq(bed_copy(bed, pos, frame), RING_COMMITTED, "at %" PRIu64, pos);
+    cr_assert(bed_is_whole(frame, pos), "at %" PRIu64, pos);
+    cr_assert_eq(((struct frame_header *)frame)->timestamp_ns, number, "at %" PRIu64, pos);
+}
+
+/* From pos to the tail, as a reader goes: each frame whole, the numbers growing. How many frames. */
+static unsigned read_to_tail(struct bed *bed, uint64_t pos)
+{
+    unsigned n = 0;
+    uint64_t word, before = 0, frame[CELLS * CELL_WORDS];
+    enum ring_seen seen;
+    for (; (seen = ring_look(&bed->ring, pos, &word)) != RING_NOTHING; pos += word_cells(word)) {
+        cr_assert(seen == RING_COMMITTED || seen == RING_SKIP, "at %" PRIu64 ": %d", pos, seen);
+        if (seen == RING_SKIP)
+            continue;
+        cr_assert_eq(bed_copy(bed, pos, frame), RING_COMMITTED, "at %" PRIu64, pos);
+        cr_assert(bed_is_whole(frame, pos), "at %" PRIu64, pos);
+        uint64_t number = ((struct frame_header *)frame)->timestamp_ns;
+        cr_assert_gt(number, before, "at %" PRIu64, pos);
+        before = number;
+        n++;
+    }
+    cr_assert_eq(pos, ring_tail(&bed->ring));
+    return n;
+}
+
+/* [guards WHOLE] [R20] */
+Test(ring, a_run_is_not_there_before_its_commit_and_then_each_frame_of_it_is)
+{
+    struct bed bed = bed_make();
+    uint64_t number = 1;
+    while (ring_tail(&bed.ring) < 5 * CELLS) { /* where words and stamps of other lengths are left */
+        uint32_t lengths[RUN_FRAMES];
+        for (size_t i = 0; i < RUN_FRAMES; i++)
+            lengths[i] = run_lengths[(i + number) % RUN_FRAMES];
+        struct claim claim;
+        struct error err = {""};
+        uint64_t word, pos = bed_write_run(&bed, &claim, MAKER, lengths, RUN_FRAMES, number);
+        cr_assert_eq(ring_look(&bed.ring, pos, &word), RING_CLAIMED);
+        cr_expect_eq(word_cells(word), RUN_CELLS, "who comes stands before all of it");
+        cr_expect_not(ring_is_stamped(&bed.ring, pos));
+        cr_expect_eq(ring_tail(&bed.ring), pos + RUN_CELLS);
+        cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
+        cr_expect_null(claim.ring, "the claim is over");
+        for (size_t i = 0; i < RUN_FRAMES; pos += lengths[i++])
+            assert_frame(&bed, pos, lengths[i], number++);
+        cr_assert_eq(pos, ring_tail(&bed.ring));
+        bed_publish(&bed, MAKER, 1 + (uint32_t)number % 16, number);
+        number++;
+    }
+    cr_expect_geq(read_to_tail(&bed, ring_released(&bed.ring)), 8u);
+    bed_end(&bed);
+}
+
+/* [guards WHOLE] [R17] [R20] */
+Test(ring, a_cancelled_run_is_seen_by_nobody_and_becomes_one_pad)
+{
+    struct bed bed = bed_make();
+    struct claim claim;
+    struct error err = {""};
+    uint64_t word, pos = bed_write_run(&bed, &claim, MAKER, run_lengths, RUN_FRAMES, 1);
+    ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
+    cr_expect_eq(ring_look(&bed.ring, pos, &word), RING_SKIP);
+    cr_expect_eq(word_cells(word), RUN_CELLS, "readers step over all of it");
+    cr_expect_eq(read_to_tail(&bed, pos), 0);
+    cr_assert_eq(ring_commit(&claim, &err), EVBUS_EAGAIN);
+    assert_word(&bed, pos, WORD_PAD, 0, RUN_CELLS);
+    cr_expect_null(claim.ring);
+    cr_expect_not(ring_is_stamped(&bed.ring, pos));
+    cr_expect_eq(atomic_load(&bed.ring.head->cancels), 1);
+    cr_expect_eq(read_to_tail(&bed, pos), 0);
+    cr_expect_eq(bed_publish(&bed, MAKER, 3, 9), pos + RUN_CELLS);
+    cr_expect_eq(read_to_tail(&bed, pos), 1);
+    cr_assert(ring_release(&bed.ring, 1));
+    cr_expect_eq(ring_released(&bed.ring), pos + RUN_CELLS, "it does not hold the ring's end");
+    for (uint64_t number = 10; ring_tail(&bed.ring) < 3 * CELLS; number++)
+        bed_publish(&bed, MAKER, 2, number);
+    cr_expect_geq(read_to_tail(&bed, ring_released(&bed.ring)), 16u, "nor is anything of it met in later laps");
+    bed_end(&bed);
+}
+
+/* [guards ONE-WRITER] [R3] [R20] */
+Test(ring, the_gate_does_not_pass_into_a_run_that_is_cancelled_before_its_writer_says_so)
+{
+    struct bed bed = bed_make();
+    struct claim claim;
+    bed_set_slot(&bed, MAKER, true);
+    for (uint32_t i = 0; i < FENCES_MAX; i++) { /* no fence is left for it */
+        uint64_t pos = bed_claim(&bed, &claim, MAKER + 1 + i, 1);
+        bed_set_slot(&bed, MAKER + 1 + i, true);
+        ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
+    }
+    uint64_t pos = bed_write_run(&bed, &claim, MAKER, run_lengths, RUN_FRAMES, 1);
+    ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
+    bed_publish(&bed, 1, 2, 9);
+    ring_release(&bed.ring, CELLS);
+    cr_expect_eq(ring_released(&bed.ring), pos);
+    assert_word(&bed, pos, WORD_CANCELLED, MAKER, RUN_CELLS);
+    ring_abandon(&claim);
+    cr_assert(ring_release(&bed.ring, CELLS));
+    cr_expect_eq(ring_released(&bed.ring), ring_tail(&bed.ring));
+    bed_end(&bed);
+}
+
+/* [guards PROGRESS] [B6] [R20] */
+Test(ring, a_run_of_a_dead_writer_becomes_one_pad)
+{
+    enum { READER, RELEASER, CANCELLED_BEFORE };
+    static const struct {
+        const char *label;
+        int by;
+    } rows[] = {{"by a reader", READER}, {"by who needs room", RELEASER}, {"cancelled before", CANCELLED_BEFORE}};
+    for (size_t i = 0; i < N(rows); i++) {
+        struct bed bed = bed_make();
+        struct claim claim;
+        uint64_t wait_ns = UINT64_MAX;
+        bed_set_slot(&bed, MAKER, true);
+        uint64_t pos = bed_write_run(&bed, &claim, MAKER, run_lengths, RUN_FRAMES, 1);
+        if (rows[i].by == CANCELLED_BEFORE)
+            ring_cancel(&bed.ring, pos, *bed_word(&bed, pos));
+        bed_publish(&bed, 1, 2, 9);
+        bed_set_slot(&bed, MAKER, false);
+        if (rows[i].by == READER)
+            cr_expect_eq(ring_clear_claim(&bed.ring, pos, *bed_word(&bed, pos), &(struct ring_blocked){0}, &wait_ns),
+                         RING_BURIED);
+        else
+            cr_expect(ring_release(&bed.ring, 1), "%s", rows[i].label);
+        assert_word(&bed, pos, WORD_PAD, 0, RUN_CELLS);
+        cr_expect_eq(read_to_tail(&bed, pos + RUN_CELLS), 1, "%s", rows[i].label);
+        ring_release(&bed.ring, CELLS);
+        cr_expect_eq(ring_released(&bed.ring), ring_tail(&bed.ring), "%s", rows[i].label);
+        bed_end(&bed);
+    }
+}
+
+/* [R11] [R20] */
+Test(ring, an_abandoned_run_becomes_one_pad_however_much_of_it_is_written)
+{
+    for (size_t n_written = 0; n_written <= RUN_FRAMES; n_written++) {
+        struct bed bed = bed_make();
+        struct claim claim;
+        uint64_t frames[CELLS * CELL_WORDS];
+        bed_fill_run(frames, run_lengths, RUN_FRAMES, MAKER, 1);
+        uint64_t pos = bed_claim(&bed, &claim, MAKER, RUN_CELLS);
+        claim.n_first = run_lengths[0];
+        bed_write_front(&claim, frames, run_lengths, n_written);
+        ring_abandon(&claim);
+        assert_word(&bed, pos, WORD_PAD, 0, RUN_CELLS);
+        cr_expect_null(claim.ring);
+        cr_expect_eq(read_to_tail(&bed, pos), 0, "%zu frames written", n_written);
+        bed_end(&bed);
+    }
+}
+
+/* [R20] */
+Test(ring, a_run_that_does_not_fit_before_the_end_stands_behind_a_pad_as_a_whole)
+{
+    struct bed bed = bed_make();
+    struct claim claim;
+    struct error err = {""};
+    ring_pin(&bed.ring, 0, 30);
+    for (uint64_t i = 0; i < 4; i++)
+        bed_publish(&bed, 1, 15, i);
+    uint64_t pos = bed_write_run(&bed, &claim, MAKER, run_lengths, RUN_FRAMES, 10);
+    cr_expect_eq(pos, CELLS);
+    assert_word(&bed, 60, WORD_PAD, 0, 4);
+    cr_assert_eq(ring_commit(&claim, &err), EVBUS_OK, "%s", err.text);
+    for (uint64_t i = 0; i < RUN_FRAMES; pos += run_lengths[i++])
+        assert_frame(&bed, pos, run_lengths[i], 10 + i);
+    bed_end(&bed);
+}
+
 /* ---- stamps ---- */
 
 /* [R19] */
@@ -1035,7 +1220,7 @@ Test(ring, where_the_rings_own_positions_are_damaged_a_reader_stands_still)
 
 /* ---- threads ---- */
 
-enum { PRODUCERS = 4, FRAME_MAX = 16 };
+enum { PRODUCERS = 4, FRAME_MAX = 16, RUN_MAX = 5 }; /* cells, frames */
 
 struct race {
     struct bed bed;
@@ -1064,14 +1249,27 @@ static void *produce(void *context)
     struct producer *self = context;
     struct race *race = self->race;
     struct claim claim = {.slot = self->slot};
-    uint64_t frame[FRAME_MAX * CELL_WORDS];
-    for (uint64_t number = 0; number < race->per_producer; number++) {
+    uint64_t frames[FRAME_MAX * CELL_WORDS];
+    size_t n;
+    for (uint64_t number = 0; number < race->per_producer; number += n) {
         struct error err = {""};
-        uint32_t n_cells = 1 + (uint32_t)(bed_mix(number + self->slot) % FRAME_MAX) % (number % 7 == 0 ? FRAME_MAX : 3);
-        bed_fill(frame, n_cells, self->slot, number);
+        uint64_t drawn = bed_mix(number + self->slot);
+        uint32_t lengths[RUN_MAX];
+        for (n = 0; n < 1 + drawn % RUN_MAX && number + n < race->per_producer; n++)
+            lengths[n] = 1 + (uint32_t)(drawn >> (8 + 4 * n)) % 3;
+        if (drawn % 7 == 0) {
+            n = 1;
+            lengths[0] = 1 + (uint32_t)(drawn >> 8) % FRAME_MAX;
+        }
+        uint32_t n_cells = bed_fill_run(frames, lengths, n, self->slot, number);
         uint64_t pos;
         struct partition_wait wait = {.timeout_ns = UINT64_C(60000000000), .spin_ns = 0};
-        if (partition_append(&race->bed.ring, &claim, frame, n_cells, &wait, &pos, &err) != EVBUS_OK) {
+        int rc = partition_append(&race->bed.ring, &claim, frames, n_cells, &wait, &pos, &err);
+        if (rc == EVBUS_EAGAIN && n > 1) {
+            n = 1;
+            rc = partition_append(&race->bed.ring, &claim, frames, lengths[0], &wait, &pos, &err);
+        }
+        if (rc != EVBUS_OK) {
             fprintf(stderr, "producer %u: %s\n", self->slot, err.text);
             atomic_fetch_add(&race->n_failures, 1);
             break;
