@@ -154,6 +154,11 @@ Test(points, publish_killed_at_any_is_there_whole_or_not_at_all, .timeout = 240)
     kill_at_all("publish");
 }
 
+Test(points, publish_of_a_batch_killed_at_any_is_there_up_to_an_event_and_whole, .timeout = 240)
+{ /* [guards WHOLE] [guards ORDER] [guards PROGRESS] R20 */
+    kill_at_all("publish a batch");
+}
+
 Test(points, take_killed_at_any_loses_nothing_and_counts_what_ran, .timeout = 240)
 { /* [guards ORDER] [guards PROGRESS] P4 P5 P7 */
     kill_at_all("take");
