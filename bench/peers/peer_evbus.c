@@ -2,7 +2,8 @@
  * none.
  *
  *   reader   nothing is kept of what was read. Pinned, so that it loses nothing
- *   group    evbus_run_once(): the one member of a group that takes, handles and acknowledges each event, as a service does
+ *   group    the one member of a group that takes, handles and acknowledges each event, as a service does: a stream in evbus_run(), an answer
+ *            by evbus_run_once()
  *   put      evbus_publish_batch() of BATCH
  *   disk     with ack disk: publish() returns once the event is synced, a batch once all of it is; of BATCH_DISK, as many as others may have
  *            under way
@@ -51,6 +52,8 @@ static enum evbus_outcome handle(void *context, const struct evbus_delivery *del
     (void)error;
     bus->rc = delivery->attempt == 1 ? side->take(side, delivery->payload, delivery->payload_len)
                                      : fails("evbus: attempt %u of an event", delivery->attempt);
+    if (side->job->aim == PEER_STREAM && (bus->rc != 0 || side->is_last))
+        evbus_stop(bus->subscription);
     return EVBUS_DONE;
 }
 
@@ -127,8 +130,9 @@ static int receive(struct peer_side *side, bool waits)
     struct bus *bus = side->state;
     struct evbus_delivery delivery = {.size = sizeof delivery};
     uint64_t timeout_ns = waits ? PATIENCE_NS : 0;
-    int rc = bus->subscription != NULL ? evbus_run_once(bus->subscription, timeout_ns)
-                                       : evbus_reader_next(bus->reader, &delivery, timeout_ns);
+    int rc = bus->subscription == NULL                ? evbus_reader_next(bus->reader, &delivery, timeout_ns)
+             : waits && side->job->aim == PEER_STREAM ? evbus_run(bus->subscription, NULL)
+                                                      : evbus_run_once(bus->subscription, timeout_ns);
     if (rc == EVBUS_ETIMEOUT && !waits)
         return PEER_NOTHING;
     if (rc != EVBUS_OK)

@@ -186,9 +186,12 @@ static int produce(struct peer_job *job)
 
 static int take_next(struct peer_side *side, const void *bytes, size_t len)
 {
+    const struct peer_job *job = side->job;
+    move_alarm(side);
     payload_next(&side->payload);
-    if (++side->n_taken == side->job->n_warm)
+    if (++side->n_taken == job->n_warm)
         side->since_ns = now_ns();
+    side->is_last = side->n_taken == job->n_warm + job->n;
     return check(side, bytes, len);
 }
 
@@ -197,7 +200,7 @@ static int consume(struct peer_job *job)
     struct peer_side side;
     if (side_open(&side, job, 1, take_next, NULL) != 0)
         return 1;
-    while (side.n_taken < job->n_warm + job->n)
+    while (!side.is_last)
         if (side_next(&side) != 0)
             return 1;
     job->took_ns = now_ns() - side.since_ns;
