@@ -135,7 +135,7 @@ static bool reject(struct actor *actor)
     return finish_and_take(actor, EVBUS_REJECT, 0);
 }
 
-#define CHAINED 3 /* events of a chain, which the last one ends */
+#define CHAINED 2 /* events of a chain, which the last one ends */
 
 static unsigned n_chained;
 
