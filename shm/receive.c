@@ -246,8 +246,7 @@ EVBUS_API int evbus_receive(struct evbus_subscription *sub, struct evbus_deliver
 
 static void set_free(struct hand *hand)
 {
-    if (hand->raised != NULL)
-        free(hand->raised);
+    free(hand->raised);
     hand->raised = NULL;
     atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
 }
@@ -268,12 +267,13 @@ int member_finish(struct evbus_subscription *sub, struct hand *hand, enum evbus_
     return rc;
 }
 
-/* Is the same share's next event what a look around would find, and nothing else to be done first? */
+/* Is the same share's next event what a look around would find, and nothing else to be done first? A hook is told of a finish before the
+ * next event is taken: what it does is not to be charged to that. */
 static bool may_go_on(const struct evbus_subscription *sub, const struct share *share)
 {
-    return sub->n_events % EVENTS_PER_TURN != 0 && sub->shares[sub->turn] == share && sub->is_settled &&
-           group_changes(&sub->bus->memory, sub->of.group) == sub->changes && !memory_is_retired(&sub->bus->memory) &&
-           atomic_load_explicit(&sub->stop, memory_order_acquire) == 0;
+    return sub->bus->hook == NULL && sub->n_events % EVENTS_PER_TURN != 0 && sub->shares[sub->turn] == share &&
+           sub->is_settled && group_changes(&sub->bus->memory, sub->of.group) == sub->changes &&
+           !memory_is_retired(&sub->bus->memory) && atomic_load_explicit(&sub->stop, memory_order_acquire) == 0;
 }
 
 int member_finish_and_receive(struct evbus_subscription *sub, struct hand *hand, struct hand **out, struct error *err)
@@ -290,7 +290,6 @@ int member_finish_and_receive(struct evbus_subscription *sub, struct hand *hand,
         note_event(sub, k, next);
         *out = next;
     }
-    span_settled(sub->bus, sub->of.name, &hand->shown, EVBUS_DONE, hand->error, rc);
     set_free(hand);
     return rc;
 }

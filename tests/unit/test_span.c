@@ -1,5 +1,8 @@
 /* test_span.c: a handle's hook is told of each operation, with the attributes that OpenTelemetry's conventions name. */
+#include "bus.h"
 #include "fixture.h"
+#include "group.h"
+#include "pending.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -170,6 +173,64 @@ Test(span, a_handler_is_received_begun_ended_and_settled)
     evbus_unsubscribe(sub);
     evbus_close(bus);
     free(told);
+    fixture_end(&f);
+}
+
+struct settled {
+    const struct evbus *bus; /* whose memory it looks at */
+    struct evbus_subscription *sub;
+    unsigned n_handled, n_settled, n_in_hand; /* entries, when something was settled */
+};
+
+static void look_when_settled(void *context, const struct evbus_span *span)
+{
+    struct settled *settled = context;
+    if (span->operation != EVBUS_OPERATION_SETTLE)
+        return;
+    settled->n_settled++;
+    const struct memory *memory = &settled->bus->memory;
+    uint32_t group = group_find(memory, "mailers");
+    for (uint32_t p = 0; p < memory->logs[0].n_partitions; p++)
+        for (uint32_t i = 0; i < PENDING_MAX; i++)
+            settled->n_in_hand += pending_load(memory_part(&memory->logs[0], p, group), i, 0).state != PENDING_EMPTY;
+}
+
+static enum evbus_outcome handle_three(void *context, const struct evbus_delivery *event, char *error)
+{
+    struct settled *settled = context;
+    (void)event;
+    (void)error;
+    if (++settled->n_handled == 3)
+        evbus_stop(settled->sub);
+    return EVBUS_DONE;
+}
+
+/* What a hook costs, or breaks, is not charged to the next event. [guards ORDER] P7 */
+Test(span, nothing_is_in_hand_while_a_hook_is_told_what_was_settled)
+{
+    struct fixture f = fixture_make((struct fixture_options){0});
+    struct settled settled = {.bus = f.bus};
+    static const char *const patterns[] = {"test.a.**"};
+    struct evbus *bus;
+    struct evbus_options options = {.size = sizeof options,
+                                    .bus = f.name,
+                                    .service = "traced",
+                                    .keeper = EVBUS_KEEPER_NEVER,
+                                    .hook = look_when_settled,
+                                    .hook_context = &settled};
+    struct evbus_subscribe_options group = {
+        .group = "mailers", .patterns = patterns, .n_patterns = 1, .handler = handle_three, .context = &settled};
+    struct evbus_event event = {.topic = "test.a.one", .key = "k", .payload = "1"};
+    cr_assert_eq(evbus_open(&bus, &options), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_assert_eq(evbus_subscribe(&settled.sub, bus, &group), EVBUS_OK, "%s", evbus_message(NULL));
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(evbus_publish(f.bus, &event, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_assert_eq(evbus_run(settled.sub, NULL), EVBUS_OK, "%s", evbus_message(NULL));
+    cr_expect_eq(settled.n_handled, 3);
+    cr_expect_eq(settled.n_settled, 3);
+    cr_expect_eq(settled.n_in_hand, 0);
+    evbus_unsubscribe(settled.sub);
+    evbus_close(bus);
     fixture_end(&f);
 }
 
