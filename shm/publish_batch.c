@@ -8,8 +8,8 @@
  *              be asleep
  *     await    at the end, once for each partition: the disk, the broker
  *
- * An event is checked a second time, but for its payload, when its turn comes, where what was found cannot be kept: beyond KEPT_MAX;
- * where its frame points into what the thread has once (header area, further versions); where the handle has a hook, which may
+ * An event is checked a second time, but for its payload, when its turn comes, where what was found was not kept: beyond KEPT_MAX; and goes
+ * by itself, in no run, where it cannot be: where its frame points into what the thread has once (header area, further versions); where the handle has a hook, which may
  * change it; where the caller's struct is another release's, so that it is read through a copy.
  * Checked by tests/unit/test_publish.c and tests/crash/test_publish.c. */
 #include "publish_batch.h"
@@ -44,11 +44,12 @@ struct unrung {
 
 /* Events of one partition whose frames stand in the thread's memory, one behind the other. */
 struct run {
-    struct ring *ring; /* NULL: there are none */
-    size_t first;      /* of the batch */
+    struct ring *ring;            /* NULL: there are none */
+    size_t first;                 /* of the batch */
+    const struct parcel *parcels; /* of each */
     size_t n;
     uint32_t n_cells;
-    struct sent sent[SHARE_MAX];
+    struct sent sent[SHARE_MAX]; /* it is sent where so many may have come together: send_all() */
 };
 
 /* One that is under way. Large: only what is said to be set is. */
@@ -57,10 +58,11 @@ struct batch {
     const struct evbus_event *events;
     size_t n;
     size_t size;                    /* of each event's struct */
+    bool may_keep;                  /* what is found of an event that has neither header area nor further versions */
     struct evbus_receipt *receipts; /* NULL: not wanted */
     size_t receipt_size;            /* of each */
     size_t n_sent;
-    struct parcel kept[KEPT_MAX]; /* log NULL: not kept */
+    struct parcel kept[KEPT_MAX]; /* of the i-th event: see kept(); log NULL: not kept */
     struct unrung unrung;
     struct run run;
 };
@@ -89,9 +91,20 @@ static bool is_like(const struct evbus_event *event, const struct evbus_event *b
            memcmp(a + TIMEOUT, b + TIMEOUT, sizeof *event - TIMEOUT) == 0;
 }
 
+/* Its place. Those of a run stand side by side. */
+static struct parcel *kept(struct batch *batch, size_t i)
+{
+    static_assert(KEPT_MAX % SHARE_MAX == 0, "a run ends where the places do, and before they are taken again");
+    return &batch->kept[i % KEPT_MAX];
+}
+
+static bool is_keepable(const struct batch *batch, const struct evbus_event *event, const struct parcel *parcel)
+{
+    return batch->may_keep && parcel->area_len == 0 && event->n_more_versions == 0;
+}
+
 static int check_all(struct batch *batch, size_t *out_at)
 {
-    bool may_keep = batch->size == sizeof(struct evbus_event) && batch->publish->bus->hook == NULL;
     const struct evbus_event *before = NULL; /* what was found of it is *found */
     const struct parcel *found = NULL;
     struct parcel beyond;
@@ -107,10 +120,9 @@ static int check_all(struct batch *batch, size_t *out_at)
             rc = publish_check_like(batch->publish, event, before, found, parcel);
         else
             rc = publish_check(batch->publish, event, parcel);
-        bool is_kept = rc == EVBUS_OK && may_keep && parcel->area_len == 0 && event->n_more_versions == 0;
-        before = is_kept ? event : NULL;
+        before = rc == EVBUS_OK && is_keepable(batch, event, parcel) ? event : NULL;
         found = parcel;
-        if (!is_kept)
+        if (before == NULL)
             parcel->log = NULL;
     }
     return rc;
@@ -214,11 +226,11 @@ static int append_run(struct batch *batch, size_t i, const uint64_t *frames, uin
     int rc = *out_n > 1 ? publish_append(batch->publish, run->ring, frames, n_cells, &pos) : EVBUS_EAGAIN;
     if (rc == EVBUS_EAGAIN) {
         *out_n = 1;
-        return append_one(batch, &batch->events[at], &batch->kept[at], frames, &run->sent[i]);
+        return append_one(batch, &batch->events[at], &run->parcels[i], frames, &run->sent[i]);
     }
     if (rc != EVBUS_OK)
         return rc;
-    for (size_t k = i; k < run->n; pos += batch->kept[run->first + k].n_cells, k++)
+    for (size_t k = i; k < run->n; pos += run->parcels[k].n_cells, k++)
         run->sent[k].pos = pos;
     partition_make_room(&batch->publish->bus->memory, run->ring, run->sent[run->n - 1].pos);
     return EVBUS_OK;
@@ -234,7 +246,7 @@ static int send_run(struct batch *batch)
         rc = append_run(batch, i, frames, run->n_cells, &n);
         for (size_t k = i; rc == EVBUS_OK && k < i + n; k++) {
             size_t at = run->first + k;
-            const struct parcel *parcel = &batch->kept[at];
+            const struct parcel *parcel = &run->parcels[k];
             note_sent(batch, at, &batch->events[at], parcel, &run->sent[k]);
             frames += parcel->n_cells * (size_t)CELL_WORDS;
             run->n_cells -= parcel->n_cells;
@@ -248,8 +260,7 @@ static int send_run(struct batch *batch)
 static bool fits(const struct run *run, const struct ring *ring, uint32_t n_cells)
 {
     uint32_t most = ring->frame_cells_max / 2 < RUN_CELLS ? ring->frame_cells_max / 2 : RUN_CELLS;
-    return run->ring == ring && run->n < SHARE_MAX && run->n_cells + n_cells <= most &&
-           run->n_cells + n_cells <= ring_left_of_lap(ring);
+    return run->ring == ring && run->n_cells + n_cells <= most && run->n_cells + n_cells <= ring_left_of_lap(ring);
 }
 
 /* The i-th, of which all is kept, becomes the last of a run. */
@@ -258,12 +269,13 @@ static int add_to_run(struct batch *batch, size_t i)
     struct publish *publish = batch->publish;
     struct run *run = &batch->run;
     const struct evbus_event *event = &batch->events[i];
-    const struct parcel *parcel = &batch->kept[i];
+    const struct parcel *parcel = kept(batch, i);
     struct sent sent;
     int rc = publish_place(publish, event, parcel, &sent);
     if (rc == EVBUS_OK && !fits(run, sent.ring, parcel->n_cells)) {
         rc = send_run(batch);
         run->first = i;
+        run->parcels = parcel;
         run->n = run->n_cells = 0;
     }
     if (rc == EVBUS_OK)
@@ -288,8 +300,8 @@ static int check_again(const struct batch *batch, size_t i, struct evbus_event *
     return publish_check(publish, *out_event, out_parcel);
 }
 
-/* One of which nothing was kept, by itself. */
-static int send_again(struct batch *batch, size_t i)
+/* One of which nothing was kept goes by itself; but where that was for want of a place it has one now. */
+static int send_again(struct batch *batch, size_t i, bool *out_is_kept)
 {
     struct publish *publish = batch->publish;
     struct evbus *bus = publish->bus;
@@ -298,10 +310,14 @@ static int send_again(struct batch *batch, size_t i)
     struct span_of_publish span;
     struct parcel parcel;
     struct sent sent = {.ring = NULL};
-    int rc = send_run(batch);
-    if (rc != EVBUS_OK)
-        return rc;
-    rc = check_again(batch, i, &copy, &span, &event, &parcel);
+    int rc = check_again(batch, i, &copy, &span, &event, &parcel);
+    *out_is_kept = rc == EVBUS_OK && is_keepable(batch, event, &parcel);
+    if (*out_is_kept) {
+        *kept(batch, i) = parcel;
+        return EVBUS_OK;
+    }
+    if (rc == EVBUS_OK)
+        rc = send_run(batch);
     if (rc == EVBUS_OK)
         rc = publish_place(publish, event, &parcel, &sent);
     if (rc == EVBUS_OK)
@@ -326,8 +342,11 @@ static int send_all(struct batch *batch)
             publish->now_ns = 0;
             rc = bus_check_names(publish->bus, clock_coarse_ns(), publish->err);
         }
-        if (rc == EVBUS_OK)
-            rc = i < KEPT_MAX && batch->kept[i].log != NULL ? add_to_run(batch, i) : send_again(batch, i);
+        bool is_kept = i < KEPT_MAX && batch->kept[i].log != NULL;
+        if (rc == EVBUS_OK && !is_kept)
+            rc = send_again(batch, i, &is_kept);
+        if (rc == EVBUS_OK && is_kept)
+            rc = add_to_run(batch, i);
     }
     struct error *err = publish->err;
     struct error before = {""};
@@ -349,6 +368,7 @@ static int publish_all(struct publish *publish, const struct evbus_event *events
     batch.events = events;
     batch.n = n;
     batch.size = n > 0 && events->size != 0 ? events->size : sizeof *events;
+    batch.may_keep = batch.size == sizeof(struct evbus_event) && publish->bus->hook == NULL;
     batch.receipts = receipts;
     batch.receipt_size = receipts != NULL && receipts->size != 0 ? receipts->size : sizeof *receipts;
     batch.n_sent = 0;
