@@ -16,8 +16,9 @@
  *
  *     word = { lap:37, state:2, slot:10, length:15 }, most significant first, one per cell, beside the cells
  *
- * A word governs the frame that starts at its cell in that lap; lap of p is p / capacity + 1, so that a zero word is of no
- * lap. A cell inside a frame keeps the word of an older lap, and that means "not claimed yet" [R12, R13]. */
+ * A word governs the frame that starts at its cell in that lap, or, until it is COMMITTED, the run of frames; lap of p is p / capacity + 1,
+ * so that a zero word is of no lap. A cell inside a frame keeps the word of an older lap, and that means "not claimed yet" [R12, R13]. Inside
+ * a run that was cancelled, or whose writer died, frames may have COMMITTED words, which nobody comes to [R20]. */
 #ifndef EVBUS_LAYOUT_H
 #define EVBUS_LAYOUT_H
 

@@ -282,7 +282,8 @@ enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_wo
     uint64_t word = atomic_load_explicit(ring_word(ring, pos), memory_order_acquire); /* edge COMMIT, to: the reader */
     uint64_t lap = ring_lap(ring, pos);
     uint64_t tail = pos;
-    if (word_lap(word) < lap) { /* claims come before the tail: the word behind a tail beyond it is not older */
+    if (word_lap(word) <
+        lap) { /* claims, and a run's words, come before whoever walks here: behind a tail beyond it none is older */
         tail = ring_tail(ring);
         word = atomic_load_explicit(ring_word(ring, pos), memory_order_acquire);
     }

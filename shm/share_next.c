@@ -487,7 +487,8 @@ static bool may_chain(const struct share *share, const struct item *done)
            !share_is_paused(share) && ring_is_stamped(share->ring, cursor_pos(&share->cursor));
 }
 
-/* `done` is finished and `next`, which was read, taken, both by one CAS of the word. SHARE_NOTHING: we are fenced, and it is not. */
+/* `done` is finished and `next`, which was read, taken, both by one CAS of the word. SHARE_NOTHING: we are fenced, and it is not; what we
+ * have written beside the word is bounded by who trusts it, as ever [P3]. */
 static enum share_step chain(struct share *share, const struct item *done, struct item *next, uint64_t now_ns)
 {
     uint32_t i = done->index;
