@@ -108,7 +108,7 @@ MUTANTS = [
     ("R20 a run is as long as a frame may be", "shm/publish_batch.c",
      "ring->frame_cells_max / 2 < RUN_CELLS ? ring->frame_cells_max / 2 : RUN_CELLS;", "ring->frame_cells_max;",
      [("crash-runs", "runs/killed*")]),
-    ("R20 all of a run have the position of its first", "shm/publish_batch.c", "pos += batch->kept[run->first + k].n_cells, k++)", "k++)",
+    ("R20 all of a run have the position of its first", "shm/publish_batch.c", "pos += run->parcels[k].n_cells, k++)", "k++)",
      [("unit-publish", "publish/a_batch_is_read*")]),
     ("R20 the last run of a batch is not sent", "shm/publish_batch.c",
      "int rc_before = send_run(batch);", "int rc_before = EVBUS_OK;", [("unit-publish", "publish/a_batch_is_read*")]),
