@@ -108,6 +108,14 @@ static bool two_thirds_are_out(struct demo *demo)
     return value(&demo->board->published[ORDERS]) >= two.n_orders * 2 / 3;
 }
 
+/* A bridge that has much to do, or little of the processor, hears of it a little later. */
+static bool broker_is_missed(struct demo *demo)
+{
+    char text[256];
+    ask_bridge(demo, text);
+    return strstr(text, "away") != NULL;
+}
+
 static bool backlog_has_arrived(struct demo *demo)
 {
     return look(demo) && two.arrived.n >= two.started.published;
@@ -223,7 +231,8 @@ static bool kill_redis(struct demo *demo)
 static bool start_redis_again(struct demo *demo)
 {
     char text[256];
-    if (!await(demo, two_thirds_are_out, "two thirds of the orders are published"))
+    if (!await(demo, two_thirds_are_out, "two thirds of the orders are published") ||
+        !await(demo, broker_is_missed, "the bridge says that Redis is away"))
         return false;
     two.started = moment(demo);
     ask_bridge(demo, text);
