@@ -2,7 +2,7 @@
  *
  * Claim, write, commit; a claim that was cancelled (we were stopped for longer than a reader's patience) is made anew at a new
  * position: publish had not returned, so no order is broken. A full ring: wait for room until the deadline, in rounds of at
- * most 10 ms, since whoever could wake us may be stopped.
+ * most 10 ms, since whoever could wake us may be stopped. A run of frames goes the same way, but for the waiting: its frames do that [R20].
  * Checked by tests/crash/test_publish.c. */
 #include "partition.h"
 
