@@ -180,16 +180,25 @@ Test(writer, of_a_later_term_deposes_the_one_before)
     end(&archive, new);
 }
 
+/* Publishes many laps of a ring of 256 cells, and has them written; by a clock that stands still, so that none is due to be synced. */
+static unsigned publish_unsynced(const struct archive *archive, struct writer *writer)
+{
+    const struct ring *ring = archive_ring(archive->bus, "test.a");
+    uint64_t now_ns = clock_mono_ns(), due_ns = UINT64_MAX;
+    unsigned n = 0;
+    for (; ring_tail(ring) < 2000; n++) {
+        cr_assert_eq(archive_publish(archive->bus, "test.a.one", n, 1000), EVBUS_OK);
+        writer_look(writer, now_ns, &due_ns);
+    }
+    return n;
+}
+
 Test(writer, begins_where_the_one_before_had_synced_and_writes_the_rest_again)
 {
     struct archive archive = archive_make((struct archive_options){0});
     struct ring *ring = archive_ring(archive.bus, "test.a");
     struct writer *old = archive_writer(archive.bus, 1);
-    unsigned n = 0;
-    for (; ring_tail(ring) < 2000; n++) { /* many laps of 256 cells: the ring has no more what is to be written again */
-        cr_assert_eq(archive_publish(archive.bus, "test.a.one", n, 1000), EVBUS_OK);
-        archive_look(old);
-    }
+    unsigned n = publish_unsynced(&archive, old); /* the ring has no more what is to be written again */
     cr_assert_lt(ring_synced(ring), ring_released(ring));
     struct writer *new = archive_writer(archive.bus, 2);
     cr_expect_eq(archive_look(new), WRITER_WROTE, "though nothing new was published");
@@ -210,10 +219,7 @@ Test(writer, says_of_what_was_neither_synced_nor_kept_that_it_is_not_on_disk)
     struct segment_place place;
     struct error err = {""};
     char path[FILE_PATH_MAX];
-    for (unsigned i = 0; ring_tail(ring) < 2000; i++) {
-        cr_assert_eq(archive_publish(archive.bus, "test.a.one", i, 1000), EVBUS_OK);
-        archive_look(old);
-    }
+    publish_unsynced(&archive, old);
     partition_place(&archive.bus->memory, ring, &place);
     segment_path(&place, 0, path);
     folder_flip(path, 4096 + 64 * 100 + 80, 1); /* the disk has lost it: another byte stands there */
