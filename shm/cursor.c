@@ -24,8 +24,9 @@
 #include <string.h>
 
 /* A pad fills the last cells of the ring where the next frame did not fit; frames are mostly shorter than this. */
-#define NEAR_END 32
-#define SKIP_MAX 1024 /* frames that nobody wants, before we ask how far they go */
+#define NEAR_END   32
+#define SKIP_MAX   1024 /* frames that nobody wants, before we ask how far they go */
+#define SKIP_AHEAD 8    /* of them: how far ahead a header's line is asked for */
 
 #define BACK_EVERY 64 /* frames in the files, before we ask whether the ring has the next one */
 #define UNWANTED_MAX \
@@ -249,7 +250,10 @@ static __attribute__((noinline)) enum cursor_found look_on(struct cursor *cursor
         }
         if (is_wanted)
             return give_out(cursor, pos, buffer);
-        move_to(cursor, pos + ((const struct frame_header *)buffer)->n_cells);
+        uint32_t n_cells = ((const struct frame_header *)buffer)->n_cells;
+        if (n_skipped >= SKIP_AHEAD) /* not at once: near the tail those lines are a producer's */
+            cell_prefetch(ring->cells + ring_index(ring, pos + SKIP_AHEAD * n_cells) * CELL_WORDS);
+        move_to(cursor, pos + n_cells);
     }
 }
 
