@@ -1,8 +1,8 @@
 /* journal_throughput.c: how many events per second go through the journal to a group, beside a bare append?
  *
- *   evbus  1 or 2 producer processes publish as fast as they can, ack memory, on one topic of one partition; the
- *          keeper, a thread of one of the processes, appends; one member of a group handles each event, compares each
- *          byte, and acknowledges. A first part is handled and journaled before time begins; it ends when the last
+ *   evbus  1 or 2 producer processes publish as fast as they can, one by one or in batches, ack memory, on one topic of
+ *          one partition; the keeper, a thread of one of the processes, appends; one member of a group, in evbus_run(),
+ *          handles each event, compares each byte, and acknowledges. A first part is handled and journaled before time begins; it ends when the last
  *          event is acknowledged and `journaled` has come to the tail, as evbus_stat() has it.
  *   bare   A: one process, nobody else, no ring. It does with the same frames what the keeper does: copies each into a
  *          buffer, puts its CRC32C in, and calls pwrite per MiB; fdatasync when the oldest byte that is not synced is
@@ -20,6 +20,7 @@
  *
  * No time fails this program; an event that is lost, changed, out of its key's order or handled twice does. */
 #include "own_bus.h"
+#include "stream.h"
 
 #include <evbus/admin.h>
 
@@ -44,6 +45,7 @@ struct job {
     const struct placement *placement;
     unsigned n_producers; /* 0: the bare append */
     bool has_files;       /* of it: an fdatasync per FILE_BYTES */
+    bool is_batch;        /* of the producers: of STREAM_BATCH */
     bool is_crowded;
     struct variant variant;
     size_t n_warm, n; /* per producer */
@@ -164,9 +166,11 @@ static void join_in(struct job *job, int index)
 struct member {
     struct payload expected[PRODUCERS_MAX];
     uint64_t n_of[PRODUCERS_MAX][N_KEYS];
-    uint64_t n_handled;
+    struct evbus_subscription *subscription;
     unsigned n_producers;
-    int rc;
+    uint64_t n_due; /* then it stops */
+    _Atomic uint64_t n_handled;
+    _Atomic int rc;
 };
 
 static enum evbus_outcome handle(void *context, const struct evbus_delivery *delivery, char *error)
@@ -190,25 +194,17 @@ static enum evbus_outcome handle(void *context, const struct evbus_delivery *del
         return EVBUS_DONE;
     }
     ++*n_of;
-    member->n_handled++;
+    uint64_t n = atomic_load_explicit(&member->n_handled, memory_order_relaxed) + 1;
+    atomic_store_explicit(&member->n_handled, n, memory_order_relaxed);
+    if (n == member->n_due)
+        evbus_stop(member->subscription);
     return EVBUS_DONE;
 }
 
-static int handle_until(struct evbus *bus, struct evbus_subscription *subscription, struct member *member, uint64_t n)
+static int handle_until(struct evbus *bus, struct member *member, uint64_t n)
 {
-    uint64_t n_seen = member->n_handled, seen_ns = now_ns();
-    while (member->n_handled < n && member->rc == 0) {
-        int rc = evbus_run_once(subscription, PATIENCE_NS / 1000);
-        if (rc == EVBUS_OK)
-            continue;
-        if (rc != EVBUS_ETIMEOUT)
-            return fails("run_once: %s: %s", evbus_strerror(rc), evbus_message(bus));
-        if (member->n_handled != n_seen)
-            n_seen = member->n_handled, seen_ns = now_ns();
-        else if (now_ns() - seen_ns > PATIENCE_NS)
-            return fails("%llu of %llu events were handled", (unsigned long long)n_seen, (unsigned long long)n);
-    }
-    return member->rc;
+    member->n_due = n;
+    return own_bus_run(bus, member->subscription, &member->n_handled, n, &member->rc);
 }
 
 static int look(struct evbus *bus, struct evbus_partition_stat *out)
@@ -246,19 +242,19 @@ static int consume(struct job *job, int index)
     struct evbus_partition_stat before, after;
     member = (struct member){.n_producers = job->n_producers};
     struct evbus *bus = own_bus_open(wait_of(job));
-    struct evbus_subscription *subscription = bus != NULL ? own_bus_join(bus, "members", TOPIC, handle, &member) : NULL;
-    if (subscription == NULL)
+    member.subscription = bus != NULL ? own_bus_join(bus, "members", TOPIC, handle, &member) : NULL;
+    if (member.subscription == NULL)
         return 1;
     for (unsigned p = 0; p < job->n_producers; p++)
         payload_make(&member.expected[p], job->variant.payload_len, p);
     join_in(job, index);
 
     uint64_t n_warm = job->n_warm * job->n_producers, n = n_warm + job->n * job->n_producers;
-    if (handle_until(bus, subscription, &member, n_warm) != 0 || await_journal(bus, &before) != 0)
+    if (handle_until(bus, &member, n_warm) != 0 || await_journal(bus, &before) != 0)
         return 1;
     uint64_t start = now_ns();
     barrier_wait(&job->is_warm, job->n_producers + 1);
-    if (handle_until(bus, subscription, &member, n) != 0)
+    if (handle_until(bus, &member, n) != 0)
         return 1;
     job->acked_ns = now_ns() - start;
     if (await_journal(bus, &after) != 0)
@@ -267,53 +263,46 @@ static int consume(struct job *job, int index)
     job->bytes = (after.journaled - before.journaled) * CELL_BYTES;
     job->syncs = after.syncs - before.syncs;
 
-    if (evbus_run_once(subscription, 0) != EVBUS_ETIMEOUT)
+    if (evbus_run_once(member.subscription, 0) != EVBUS_ETIMEOUT)
         return fails("more events than the %llu that were sent, or one again", (unsigned long long)n);
-    evbus_unsubscribe(subscription);
+    evbus_unsubscribe(member.subscription);
     evbus_close(bus);
     return 0;
-}
-
-/* A full ring is met again and again until it has been full for too long. */
-static int publish(struct evbus *bus, struct job *job, const struct evbus_event *event)
-{
-    for (uint64_t full_since = 0;;) {
-        int rc = evbus_publish(bus, event, NULL);
-        if (rc == EVBUS_OK)
-            return 0;
-        if (rc != EVBUS_EFULL)
-            return fails("publish: %s: %s", evbus_strerror(rc), evbus_message(bus));
-        atomic_fetch_add_explicit(&job->n_full, 1, memory_order_relaxed);
-        if (full_since == 0)
-            full_since = now_ns();
-        else if (now_ns() - full_since > PATIENCE_NS)
-            return fails("the ring stayed full for 10 s: %s", evbus_message(bus));
-    }
 }
 
 static int produce(struct job *job, int index)
 {
     unsigned p = (unsigned)index - 1;
-    struct payload payload;
+    size_t step = job->is_batch ? STREAM_BATCH : 1;
+    static struct payload count, payloads[STREAM_BATCH];
+    struct evbus_event events[STREAM_BATCH];
     static char keys[N_KEYS][KEY_LEN + 1];
     struct evbus *bus = own_bus_open(wait_of(job));
     if (bus == NULL)
         return 1;
     for (unsigned k = 0; k < N_KEYS; k++)
         snprintf(keys[k], sizeof keys[k], "%c%03u", (char)('a' + p), k);
-    payload_make(&payload, job->variant.payload_len, p);
-    struct evbus_event event = event_make(&job->variant, TOPIC, payload.text);
-    event.key_len = KEY_LEN;
-    if (job->variant.envelope == READY)
-        event.id[7] = (uint8_t)index; /* no two producers give the same */
+    payload_make(&count, job->variant.payload_len, p);
+    for (size_t k = 0; k < step; k++) {
+        payloads[k] = count;
+        events[k] = event_make(&job->variant, TOPIC, payloads[k].text);
+        events[k].key_len = KEY_LEN;
+        if (job->variant.envelope == READY) { /* no two producers give the same, nor two places in a batch */
+            events[k].id[5] = (uint8_t)k;
+            events[k].id[7] = (uint8_t)index;
+        }
+    }
     join_in(job, index);
-    for (size_t i = 1; i <= job->n_warm + job->n; i++) {
-        payload_next(&payload);
-        event.key = keys[i % N_KEYS];
-        event_next(&event, &job->variant);
-        if (publish(bus, job, &event) != 0)
+    for (size_t i = 0; i < job->n_warm + job->n; i += step) {
+        for (size_t k = 0; k < step; k++) {
+            payload_next(&count);
+            payload_copy_seq(&payloads[k], &count);
+            events[k].key = keys[(i + k + 1) % N_KEYS];
+            event_next(&events[k], &job->variant);
+        }
+        if (stream_publish(bus, job->is_batch, events, step, &job->n_full) != 0)
             return 1;
-        if (i == job->n_warm)
+        if (i + step == job->n_warm)
             barrier_wait(&job->is_warm, job->n_producers + 1);
     }
     evbus_close(bus);
@@ -333,12 +322,13 @@ static int role(void *shared, int index)
 /* What is measured, line by line of the table. All are told in the bare append before them. */
 static const struct kind {
     unsigned n_producers; /* 0: the bare append */
-    bool has_files;
+    bool has_files, is_batch;
     struct variant variant;
 } kinds[] = {
     {.variant = {300, READY}},
     {.has_files = true, .variant = {300, READY}},
     {.n_producers = 1, .variant = {300, READY}},
+    {.n_producers = 1, .is_batch = true, .variant = {300, READY}},
     {.n_producers = 1, .variant = {300, FULL}},
     {.n_producers = 2, .variant = {300, READY}},
     {.variant = {512, READY}},
@@ -354,9 +344,9 @@ static void name_figure(char *name, size_t cap, const struct kind *kind, bool is
         snprintf(name, cap, "bare append%s, %zu B", kind->has_files ? ", a sync per 16 MiB" : "",
                  kind->variant.payload_len);
     else
-        snprintf(name, cap, "evbus journaled and acked, %u producer%s%s, %zu B, %s", kind->n_producers,
-                 kind->n_producers == 1 ? "" : "s", is_crowded ? " (crowded)" : "", kind->variant.payload_len,
-                 envelope_name(kind->variant.envelope));
+        snprintf(name, cap, "evbus journaled and acked, %u producer%s%s%s, %zu B, %s", kind->n_producers,
+                 kind->n_producers == 1 ? "" : "s", kind->is_batch ? " in batches" : "", is_crowded ? " (crowded)" : "",
+                 kind->variant.payload_len, envelope_name(kind->variant.envelope));
 }
 
 static void add_figures(const struct job *job, const char *name, size_t n_all, double *inout_bare,
@@ -390,10 +380,11 @@ static int measure(const struct kind *kind, double *inout_bare, const struct pla
     job->placement = placement;
     job->n_producers = n_producers;
     job->has_files = kind->has_files;
+    job->is_batch = kind->is_batch;
     job->is_crowded = n_producers != 0 && !placement_is_enough(placement, (int)n_roles + 1); /* the keeper, too */
     job->variant = kind->variant;
     job->n = n_all / (n_producers == 0 ? 1 : n_producers);
-    job->n_warm = job->n / 8;
+    job->n_warm = job->n / 8 / STREAM_BATCH * STREAM_BATCH; /* whole batches, as n */
     name_figure(name, sizeof name, kind, job->is_crowded);
     int rc = own_bus_anew();
     if (rc == 0)

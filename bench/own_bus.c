@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,13 +182,16 @@ struct evbus_subscription *own_bus_join(struct evbus *bus, const char *group, co
     return subscription;
 }
 
+#define WATCH_NS 10000000
+
 /* What a thread beside evbus_run() looks at now and then, to stop it. */
 struct watch {
     struct evbus_subscription *subscription;
     const _Atomic uint64_t *n_handled;
     uint64_t n;
     const _Atomic int *failed;
-    _Atomic bool is_late, is_over;
+    _Atomic bool is_late;
+    sem_t is_over;
 };
 
 static bool is_done(const struct watch *watch)
@@ -199,7 +203,8 @@ static void *watch_over(void *context)
 {
     struct watch *watch = context;
     uint64_t n_seen = 0, seen_ns = now_ns();
-    for (; !watch->is_over; usleep(10000)) {
+    struct timespec until;
+    do {
         uint64_t n_handled = *watch->n_handled;
         if (n_handled != n_seen)
             n_seen = n_handled, seen_ns = now_ns();
@@ -207,7 +212,9 @@ static void *watch_over(void *context)
             watch->is_late = true;
         if (is_done(watch))
             evbus_stop(watch->subscription);
-    }
+        uint64_t then_ns = now_ns() + WATCH_NS;
+        until = (struct timespec){(time_t)(then_ns / 1000000000), (long)(then_ns % 1000000000)};
+    } while (sem_clockwait(&watch->is_over, CLOCK_MONOTONIC, &until) != 0);
     return NULL;
 }
 
@@ -216,13 +223,14 @@ int own_bus_run(struct evbus *bus, struct evbus_subscription *subscription, cons
 {
     pthread_t thread;
     struct watch watch = {.subscription = subscription, .n_handled = n_handled, .n = n, .failed = failed};
-    if (pthread_create(&thread, NULL, watch_over, &watch) != 0)
+    if (sem_init(&watch.is_over, 0, 0) != 0 || pthread_create(&thread, NULL, watch_over, &watch) != 0)
         return fails("cannot start a thread");
     int rc = EVBUS_OK;
     while (rc == EVBUS_OK && !is_done(&watch))
         rc = evbus_run(subscription, NULL);
-    watch.is_over = true;
+    sem_post(&watch.is_over);
     pthread_join(thread, NULL);
+    sem_destroy(&watch.is_over);
     if (rc != EVBUS_OK)
         return fails("evbus_run: %s: %s", evbus_strerror(rc), evbus_message(bus));
     if (*n_handled < n && *failed == 0)

@@ -53,7 +53,7 @@ struct evbus_subscription *own_bus_join(struct evbus *bus, const char *group, co
                                         void *context);
 
 /* In a role: evbus_run() until *n_handled, which its handlers and maybe those of others count up, has come to n, or a handler has set
- * *failed. 0; 1 after a line on stderr: nothing was handled for PATIENCE_NS. */
+ * *failed. It is stopped up to 10 ms later, unless a handler does so. 0; 1 after a line on stderr: nothing was handled for PATIENCE_NS. */
 int own_bus_run(struct evbus *bus, struct evbus_subscription *subscription, const _Atomic uint64_t *n_handled,
                 uint64_t n, const _Atomic int *failed);
 
