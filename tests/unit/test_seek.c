@@ -414,6 +414,48 @@ Test(seek, by_force_fences_a_living_member_which_goes_on_from_there_by_itself)
     fixture_end(&f);
 }
 
+/* A member that runs, and by whose handler the group is sent back once, in the middle of what it takes from one event to the next. */
+struct runner {
+    struct evbus *admin;
+    struct evbus_subscription *sub;
+    unsigned n, numbers[2 * EVENTS];
+};
+
+static enum evbus_outcome go_back_once(void *context, const struct evbus_delivery *event, char *error)
+{
+    struct runner *runner = context;
+    (void)error;
+    cr_assert_lt(runner->n, (unsigned)(2 * EVENTS));
+    runner->numbers[runner->n++] = (unsigned)strtoul(event->payload, NULL, 10);
+    if (runner->n == EVENTS / 2)
+        cr_assert_eq(seek(runner->admin,
+                          (struct evbus_seek_options){.group = "crew", .from = EVBUS_FROM_EARLIEST, .force = true},
+                          NULL),
+                     EVBUS_OK, "%s", evbus_message(runner->admin));
+    if (runner->n == EVENTS / 2 + EVENTS)
+        evbus_stop(runner->sub);
+    return EVBUS_DONE;
+}
+
+Test(seek, by_force_in_the_middle_of_a_run_begins_anew_with_the_next_event)
+{ /* [guards ONE-HOLDER] */
+    struct fixture f = bus_of(1, "64KiB");
+    struct evbus *bus = fixture_open(&f, "worker", EVBUS_KEEPER_NEVER);
+    struct runner runner = {.admin = f.bus};
+    runner.sub = crew_join(bus, "crew", go_back_once, &runner);
+    cr_assert_not_null(runner.sub);
+    publish(f.bus, 0, EVENTS, 0, NULL);
+    cr_assert_eq(evbus_run(runner.sub, NULL), EVBUS_OK, "%s", evbus_message(bus));
+    cr_assert_eq(runner.n, (unsigned)(EVENTS / 2 + EVENTS));
+    for (unsigned i = 0; i < runner.n; i++)
+        cr_expect_eq(runner.numbers[i], i < EVENTS / 2 ? i : i - EVENTS / 2, "the %u. event is %u", i + 1,
+                     runner.numbers[i]);
+    cr_expect_eq(crew_stat(f.bus, "crew").n_pending, 0u);
+    evbus_unsubscribe(runner.sub);
+    evbus_close(bus);
+    fixture_end(&f);
+}
+
 struct worker_of {
     struct fixture *f;
     _Atomic unsigned n;
