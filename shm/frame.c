@@ -118,9 +118,21 @@ unsigned frame_versions(const struct frame *frame, struct frame_version out_vers
     return frame->n_versions;
 }
 
+/* ISA-L's code for AVX-512 leaves the upper parts of the vector registers in use: from then on each instruction of SSE, which is what this
+ * library and its caller are compiled to, waits for whoever has written its register last. */
+static uint32_t crc_on(uint32_t crc, const void *bytes, size_t len)
+{
+    crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, crc);
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroupper");
+#endif
+    return crc;
+}
+
 uint32_t frame_crc(const void *bytes, size_t len)
 {
-    return ~crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, ~0u);
+    return ~crc_on(~0u, bytes, len);
 }
 
 /* Of cells whose crc32c is 0. */
@@ -160,10 +172,10 @@ uint32_t frame_sealed_cells(const uint64_t *cells, size_t n_cells, uint64_t pos)
     header.crc32c = 0;
     memcpy(first, &header, sizeof first);
     bool is_hollow = header.kind == FRAME_PAD || header.kind == FRAME_GAP;
-    uint32_t crc = crc32_iscsi((unsigned char *)first, sizeof first, ~0u);
+    uint32_t crc = crc_on(~0u, first, sizeof first);
     if (!is_hollow && header.n_cells > n_cells)
         return 0;
     if (!is_hollow)
-        crc = crc32_iscsi((unsigned char *)(uintptr_t)(cells + CELL_WORDS), (header.n_cells - 1) * CELL_BYTES, crc);
+        crc = crc_on(crc, cells + CELL_WORDS, (header.n_cells - 1u) * CELL_BYTES);
     return ~crc == found ? header.n_cells : 0;
 }
