@@ -69,6 +69,40 @@ void bytes_add_bytes(struct bytes *bytes, const struct bytes *from)
         bytes_add(bytes, bytes_front(from), bytes_len(from));
 }
 
+void bytes_take(struct bytes *bytes, struct bytes *from)
+{
+    if (bytes_len(bytes) == 0 && !bytes->is_broken) {
+        struct bytes empty = *bytes;
+        *bytes = *from;
+        *from = empty;
+    } else {
+        bytes_add_bytes(bytes, from);
+    }
+    bytes_clear(from);
+}
+
+void bytes_begin(struct bytes *bytes, size_t room)
+{
+    bytes_clear(bytes);
+    if (make_room(bytes, room))
+        bytes->start = bytes->end = room;
+}
+
+void bytes_add_before(struct bytes *bytes, const struct bytes *from)
+{
+    size_t len = bytes_len(from);
+    bytes->is_broken = bytes->is_broken || from->is_broken;
+    if (bytes->start < len && make_room(bytes, len)) {
+        memmove(bytes_front(bytes) + len, bytes_front(bytes), bytes_len(bytes));
+        bytes->start += len;
+        bytes->end += len;
+    }
+    if (bytes->is_broken || len == 0)
+        return;
+    bytes->start -= len;
+    memcpy(bytes_front(bytes), bytes_front(from), len);
+}
+
 void bytes_print(struct bytes *bytes, const char *format, ...)
 {
     va_list list;

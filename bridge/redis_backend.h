@@ -30,7 +30,8 @@ struct redis_run {
     const char *more[ENTRY_FIELDS_MAX]; /* names of further fields, as entry.c has them */
 };
 
-/* One batch that is made. Its command is put together when it is sent: how many keys it has is known only then. */
+/* One batch that is made. Its command is what stands in `arguments`; how many keys it has is known only when it is sent, and then they,
+ * and the command's beginning, are put before them. */
 struct redis_batch {
     bool is_open;
     uint32_t partition;
@@ -38,9 +39,9 @@ struct redis_batch {
     char log[REDIS_NAME_SIZE];
     char (*streams)[REDIS_NAME_SIZE];
     size_t n_streams;
+    struct bytes head;
     struct bytes keys; /* formatted */
     struct bytes arguments;
-    struct bytes command; /* all of it, when it is sent */
     struct redis_run run; /* the last one in it */
     size_t n_arguments;
     size_t n_events;

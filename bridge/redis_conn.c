@@ -712,7 +712,7 @@ enum redis_loss redis_conn_loss(const struct redis_conn *conn)
     return conn->was_lost;
 }
 
-bool redis_conn_send(struct redis_conn *conn, const struct redis_request *request, const struct bytes *command)
+bool redis_conn_send(struct redis_conn *conn, const struct redis_request *request, struct bytes *command)
 {
     if (!has_begun(conn))
         return false;
@@ -720,7 +720,7 @@ bool redis_conn_send(struct redis_conn *conn, const struct redis_request *reques
         conn->out.is_broken = true; /* the next service() ends it, and answers all */
         return false;
     }
-    bytes_add_bytes(&conn->out, command);
+    bytes_take(&conn->out, command);
     return true;
 }
 

@@ -73,8 +73,8 @@ enum redis_loss redis_conn_loss(const struct redis_conn *conn);
 /* While it is held it does not connect anew, once it is lost. */
 void redis_conn_hold(struct redis_conn *conn, bool is_held);
 
-/* false: it is not connected: nothing was sent, nothing will be answered. */
-bool redis_conn_send(struct redis_conn *conn, const struct redis_request *request, const struct bytes *command);
+/* Takes what is in the command: it is empty then. false: it is not connected: nothing was sent, nothing will be answered. */
+bool redis_conn_send(struct redis_conn *conn, const struct redis_request *request, struct bytes *command);
 bool redis_conn_command(struct redis_conn *conn, const struct redis_request *request, size_t n,
                         const char *const *texts);
 /* What was sent goes out as far as the socket takes it, without a round of poll() first. Of what goes wrong, service() tells. */

@@ -19,7 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STREAMS_MAX 64 /* of a batch */
+#define STREAMS_MAX 64   /* of a batch */
+#define ROOM_BYTES  1024 /* for what stands before its arguments, where it is of a stream or two */
 
 /* --- marks -------------------------------------------------------------------------------------------------------- */
 
@@ -172,7 +173,7 @@ bool redis_begin(struct backend *backend, const char *log, uint32_t partition, u
     if (batch->streams == NULL)
         return false;
     bytes_clear(&batch->keys);
-    bytes_clear(&batch->arguments);
+    bytes_begin(&batch->arguments, ROOM_BYTES);
     batch->n_streams = batch->n_arguments = batch->n_events = batch->run.n = 0;
     snprintf(batch->log, sizeof batch->log, "%s", log);
     batch->partition = partition;
@@ -398,7 +399,7 @@ bool redis_send(struct backend *backend, uint64_t ticket)
 {
     struct redis_backend *redis = redis_of(backend);
     struct redis_batch *batch = &redis->batch;
-    struct bytes *command = &batch->command;
+    struct bytes *head = &batch->head;
     if (!batch->is_open || !redis->is_here)
         return false;
     batch->is_open = false;
@@ -407,15 +408,15 @@ bool redis_send(struct backend *backend, uint64_t ticket)
     if (sent == NULL)
         return false;
     *sent = (struct sent){.redis = redis, .ticket = ticket, .n_left = 1};
-    bytes_clear(command);
-    redis_format_array(command, 3 + 2 * batch->n_streams + batch->n_arguments);
-    redis_format_text(command, "EVALSHA", 7);
-    redis_format_text(command, redis->append_sha, strlen(redis->append_sha));
-    redis_format_number(command, 2 * batch->n_streams);
-    bytes_add_bytes(command, &batch->keys);
-    bytes_add_bytes(command, &batch->arguments);
-    bool is_sent = redis_conn_send(redis->out,
-                                   &(const struct redis_request){.answer = append_answered, .context = sent}, command);
+    bytes_clear(head);
+    redis_format_array(head, 3 + 2 * batch->n_streams + batch->n_arguments);
+    redis_format_text(head, "EVALSHA", 7);
+    redis_format_text(head, redis->append_sha, strlen(redis->append_sha));
+    redis_format_number(head, 2 * batch->n_streams);
+    bytes_add_bytes(head, &batch->keys);
+    bytes_add_before(&batch->arguments, head);
+    bool is_sent = redis_conn_send(
+        redis->out, &(const struct redis_request){.answer = append_answered, .context = sent}, &batch->arguments);
     if (!is_sent) {
         free(sent);
         return false;
@@ -428,8 +429,8 @@ bool redis_send(struct backend *backend, uint64_t ticket)
 
 void redis_out_free(struct redis_backend *redis)
 {
+    bytes_free(&redis->batch.head);
     bytes_free(&redis->batch.keys);
     bytes_free(&redis->batch.arguments);
-    bytes_free(&redis->batch.command);
     free(redis->batch.streams);
 }

@@ -298,6 +298,30 @@ Test(redis_append, a_batch_of_several_streams_is_one_step)
     bridgehead_close(head);
 }
 
+/* Its keys are longer than its events. */
+Test(redis_append, a_batch_may_be_of_as_many_streams_as_it_has_room_for)
+{
+    struct redis_server server = redis_server_start(NULL);
+    struct bridgehead *head = bridgehead_start(server.url);
+    char topic[64];
+    uint64_t n = 0;
+    cr_assert(head->backend->class->begin(head->backend, BRIDGEHEAD_LOG, 3, 1, 1));
+    do
+        snprintf(topic, sizeof topic, TOPIC ".%" PRIu64, ++n);
+    while (bridgehead_add(head, topic, 0, n, "1", 1));
+    cr_assert_eq(n, 65);
+    cr_assert(head->backend->class->send(head->backend, 1));
+    cr_assert(bridgehead_await(head, head->n_appended == 1));
+    cr_assert_eq(head->result, BACKEND_OK, "%s", head->append_why);
+    for (uint64_t i = 1; i < n; i++) {
+        char position[24];
+        snprintf(topic, sizeof topic, TOPIC ".%" PRIu64, i);
+        snprintf(position, sizeof position, "%" PRIu64, i);
+        cr_expect_str_eq(positions(&server, topic), position);
+    }
+    bridgehead_close(head);
+}
+
 Test(redis_append, batches_under_way_are_answered_in_order_and_what_follows_a_gap_is_one)
 {
     struct redis_server server = redis_server_start(NULL);
