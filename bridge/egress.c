@@ -131,7 +131,7 @@ static bool is(const struct part *part, const char *log, uint32_t partition)
 static struct part *find(struct egress *egress, const char *log, uint32_t partition)
 {
     for (size_t i = 0; i < egress->n_parts; i++) {
-        size_t at = (egress->found + i) % egress->n_parts;
+        size_t at = egress->found + i < egress->n_parts ? egress->found + i : egress->found + i - egress->n_parts;
         if (!is(egress->parts[at], log, partition))
             continue;
         egress->found = at;
@@ -550,6 +550,7 @@ static void ask_all(struct egress *egress, uint64_t now, uint64_t *inout_due_ns)
 bool egress_pump(struct egress *egress, uint64_t now, uint64_t *inout_due_ns, int *out_rc)
 {
     struct batch *batch = &egress->filling;
+    struct evbus_delivery event = {.size = sizeof event}; /* each read fills all of it */
     bool is_dry = false;
     *out_rc = EVBUS_OK;
     if (egress->backend == NULL || !egress->is_here)
@@ -557,7 +558,6 @@ bool egress_pump(struct egress *egress, uint64_t now, uint64_t *inout_due_ns, in
     ask_all(egress, now, inout_due_ns);
     unsigned n_read = 0;
     while (egress->n_under_way < egress->config->batches && !is_dry && n_read++ < PASSED_MAX) {
-        struct evbus_delivery event = {.size = sizeof event};
         int rc = evbus_mirror_next(egress->mirror, &event, 0);
         is_dry = rc == EVBUS_ETIMEOUT;
         if (rc == EVBUS_ECORRUPT || rc == EVBUS_EIO)
