@@ -64,6 +64,7 @@ struct file {
     uint64_t retry_ms;
     uint64_t delay_ms;
 
+    struct entry entry;              /* the last event */
     struct request *batch;           /* that is being made */
     struct request *queue, **queued; /* the first, and where the next goes */
     struct listener *listeners;
@@ -432,15 +433,14 @@ static bool file_add(struct backend *backend, const struct evbus_delivery *deliv
         return false;
     struct file_batch *batch = &file->batch->batch;
     size_t n = batch->n_events, len = batch->text.len;
-    struct entry entry;
     if (n >= file->config->batch_events && n > 0)
         return false;
     struct file_event *event = new_event(batch,
                                          file->config->layout == CONFIG_LAYOUT_LOG ? delivery->log : delivery->topic);
     event->position = delivery->position;
     event->prev = prev;
-    entry_write(delivery, file->origin, prev, &entry);
-    line_put_entry(&batch->text, event->stream, &entry);
+    entry_write(delivery, file->origin, prev, &file->entry);
+    line_put_entry(&batch->text, event->stream, &file->entry);
     event->len = batch->text.len - len;
     if (batch->text.len <= file->config->batch_bytes || n == 0) /* one goes, however large it is */
         return true;

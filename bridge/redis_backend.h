@@ -43,6 +43,7 @@ struct redis_batch {
     struct bytes keys; /* formatted */
     struct bytes arguments;
     struct redis_run run; /* the last one in it */
+    struct entry entry;   /* the last event */
     size_t n_arguments;
     size_t n_events;
 };

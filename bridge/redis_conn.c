@@ -23,7 +23,6 @@
 #include "redis_conn.h"
 
 #include "broker_url.h"
-#include "decimal.h"
 #include "now.h"
 #include "redis_error.h"
 #include "redis_reply.h"
@@ -752,15 +751,9 @@ void redis_format_array(struct bytes *out, size_t n)
 
 void redis_format_text(struct bytes *out, const char *text, size_t len)
 {
-    char *to = bytes_room(out, len + DECIMAL_MAX + sizeof "$\r\n\r\n");
-    if (to == NULL)
-        return;
-    *to++ = '$';
-    to = decimal_put(to, len);
-    to = mempcpy(to, "\r\n", 2);
-    to = len > 0 ? mempcpy(to, text, len) : to;
-    to = mempcpy(to, "\r\n", 2);
-    bytes_written(out, to);
+    char *to = bytes_room(out, REDIS_TEXT_ROOM(len));
+    if (to != NULL)
+        bytes_written(out, redis_put_text(to, text, len));
 }
 
 void redis_format_number(struct bytes *out, uint64_t number)

@@ -3,6 +3,7 @@
 #define EVBUS_BRIDGE_REDIS_CONN_H
 
 #include "bytes.h"
+#include "decimal.h"
 
 #include <poll.h>
 #include <stdint.h>
@@ -84,5 +85,21 @@ void redis_conn_push(struct redis_conn *conn);
 void redis_format_array(struct bytes *out, size_t n);
 void redis_format_text(struct bytes *out, const char *text, size_t len);
 void redis_format_number(struct bytes *out, uint64_t number);
+
+#define REDIS_TEXT_ROOM(len) ((len) + DECIMAL_MAX + sizeof "$\r\n\r\n")
+
+/* A text, where there is room for it. Returns the end. */
+static inline char *redis_put_text(char *to, const char *text, size_t len)
+{
+    *to++ = '$';
+    to = decimal_put(to, len);
+    memcpy(to, "\r\n", 2); /* gcc calls mempcpy() for two bytes, too */
+    to += 2;
+    if (len > 0)
+        memcpy(to, text, len);
+    to += len;
+    memcpy(to, "\r\n", 2);
+    return to + 2;
+}
 
 #endif

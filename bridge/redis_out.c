@@ -188,7 +188,7 @@ bool redis_begin(struct backend *backend, const char *log, uint32_t partition, u
     return true;
 }
 
-/* Which of the batch's streams, from 1; 0: it has no room for another. */
+/* Which of the batch's streams, from 1; 0: it has no room for another, or for its name. */
 static size_t stream_of(struct redis_backend *redis, const char *name)
 {
     struct redis_batch *batch = &redis->batch;
@@ -196,7 +196,7 @@ static size_t stream_of(struct redis_backend *redis, const char *name)
     for (size_t i = batch->n_streams; i > 0; i--)
         if (strcmp(batch->streams[i - 1], name) == 0)
             return i;
-    if (batch->n_streams == STREAMS_MAX)
+    if (batch->n_streams == STREAMS_MAX || strlen(name) >= REDIS_NAME_SIZE)
         return 0;
     snprintf(batch->streams[batch->n_streams++], REDIS_NAME_SIZE, "%s", name);
     redis_stream_key(redis, name, key);
@@ -223,18 +223,13 @@ enum { ID, TYPE, TIMESTAMP, VERSION, PAYLOAD, KEY, POSITION = 8 };
 
 #define COUNT_DIGITS 4 /* of a run's events: batch_events is 1000 at most */
 
-static bool is_text(const struct entry_field *field, const char *text)
-{
-    return strlen(text) == field->value_len && memcmp(text, field->value, field->value_len) == 0;
-}
-
 /* May the event stand in the run that is there? */
 static bool goes_on(const struct redis_run *run, size_t stream, const struct entry *entry, uint64_t position,
                     uint64_t prev)
 {
     if (run->n == 0 || run->stream != stream || run->last != prev || position <= prev ||
-        run->n_more != entry->n - ENTRY_COMMON || !is_text(&entry->fields[VERSION], run->version) ||
-        !is_text(&entry->fields[TYPE], run->topic))
+        run->n_more != entry->n - ENTRY_COMMON || strcmp(entry->fields[VERSION].value, run->version) != 0 ||
+        strcmp(entry->fields[TYPE].value, run->topic) != 0)
         return false;
     for (size_t i = 0; i < run->n_more; i++)
         if (run->more[i] != entry->fields[ENTRY_COMMON + i].name)
@@ -275,18 +270,36 @@ static void begin_run(struct redis_batch *batch, size_t stream, const struct ent
     }
 }
 
+/* Its own fields: the run has the rest in common. */
+static void add_event(struct redis_batch *batch, const struct entry *entry)
+{
+    static const size_t travel[] = {ID, TIMESTAMP, PAYLOAD, KEY, POSITION};
+    const size_t n_travel = sizeof travel / sizeof travel[0], n = n_travel + entry->n - ENTRY_COMMON;
+    const struct entry_field *fields[ENTRY_FIELDS_MAX];
+    size_t room = 0;
+    for (size_t i = 0; i < n; i++) {
+        fields[i] = &entry->fields[i < n_travel ? travel[i] : ENTRY_COMMON + i - n_travel];
+        room += REDIS_TEXT_ROOM(fields[i]->value_len);
+    }
+    char *to = bytes_room(&batch->arguments, room);
+    if (to == NULL)
+        return;
+    for (size_t i = 0; i < n; i++)
+        to = redis_put_text(to, fields[i]->value, fields[i]->value_len);
+    bytes_written(&batch->arguments, to);
+    batch->n_arguments += n;
+}
+
 bool redis_add(struct backend *backend, const struct evbus_delivery *event, uint64_t prev)
 {
-    static const size_t travel[] = {ID, TIMESTAMP, PAYLOAD, KEY, POSITION}; /* the run has the rest in common */
     struct redis_backend *redis = redis_of(backend);
     struct redis_batch *batch = &redis->batch;
     struct redis_run *run = &batch->run;
     const char *name = redis->config->layout == CONFIG_LAYOUT_LOG ? batch->log : event->topic;
-    struct entry entry;
     size_t len = event->payload_len;
     for (size_t i = 0; i < event->n_versions; i++)
         len += event->versions[i].payload_len;
-    if (!batch->is_open || strlen(name) >= REDIS_NAME_SIZE)
+    if (!batch->is_open)
         return false;
     if (batch->n_events > 0 && (batch->n_events >= redis->config->batch_events ||
                                 bytes_len(&batch->arguments) + len > redis->config->batch_bytes))
@@ -294,13 +307,10 @@ bool redis_add(struct backend *backend, const struct evbus_delivery *event, uint
     size_t stream = stream_of(redis, name);
     if (stream == 0)
         return false;
-    entry_write(event, redis->origin, prev, &entry);
-    if (!goes_on(run, stream, &entry, event->position, prev))
-        begin_run(batch, stream, &entry, prev);
-    for (size_t i = 0; i < sizeof travel / sizeof travel[0]; i++)
-        add_field(batch, &entry.fields[travel[i]]);
-    for (size_t i = ENTRY_COMMON; i < entry.n; i++)
-        add_field(batch, &entry.fields[i]);
+    entry_write(event, redis->origin, prev, &batch->entry);
+    if (!goes_on(run, stream, &batch->entry, event->position, prev))
+        begin_run(batch, stream, &batch->entry, prev);
+    add_event(batch, &batch->entry);
     run->n++;
     run->last = event->position;
     batch->n_events++;

@@ -613,7 +613,7 @@ static bool is_payload(const struct evbus_version *version, const void *payload,
 static void check_entry(struct rig_bridge *bridge, const struct backend_entry *entry)
 {
     const struct evbus_delivery *was = expected.event;
-    struct entry written;
+    struct entry written = {0};
     struct entry_event *read = malloc(sizeof *read);
     char error[EVBUS_ERROR_MAX] = "";
     cr_assert_not_null(read);

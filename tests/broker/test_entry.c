@@ -84,7 +84,7 @@ static struct evbus_delivery whole(void)
 
 static void check_fields(const struct evbus_delivery *event, const char *const (*rows)[2], size_t n)
 {
-    struct entry entry;
+    struct entry entry = {0};
     entry_write(event, ORIGIN, 123400, &entry);
     cr_assert_eq(entry.n, n);
     for (size_t i = 0; i < n; i++) {
@@ -156,7 +156,7 @@ Test(entry, has_room_for_eight_versions_with_the_longest_of_everything)
     struct evbus_delivery event = whole();
     event.versions = versions;
     event.n_versions = EVBUS_VERSIONS_MAX;
-    struct entry entry;
+    struct entry entry = {0};
     struct entry_event back;
     char error[EVBUS_ERROR_MAX] = "";
     entry_write(&event, ORIGIN, event.position - 1, &entry);
@@ -467,13 +467,17 @@ static bool is_same(const char *a, const char *b)
 Test(entry, gives_back_any_event_that_it_has_written)
 {
     uint64_t state = trial_seed("entry/gives_back_any_event_that_it_has_written");
+    uint64_t before_ns = 1;
+    struct entry entry = {0};
     for (uint64_t round = 0; round < trial_count(20000, 2000); round++) {
         static char key[256], traceparent[EVBUS_TRACEPARENT_SIZE], tracestate[513], correlation[256], causation[256],
             payloads[EVBUS_VERSIONS_MAX][300];
         struct evbus_version versions[EVBUS_VERSIONS_MAX];
         struct evbus_delivery event = {
             .topic = round % 2 == 0 ? "lomash.content.blog.published" : "a.b.c",
-            .timestamp_ns = trial_random(&state) >> trial_random(&state) % 64 | 1,
+            .timestamp_ns = round % 2 == 0
+                                ? trial_random(&state) >> trial_random(&state) % 64 | 1
+                                : before_ns + trial_random(&state) % (2 * NS_PER_S), /* the same second, or not */
             .key = key,
             .key_len = random_text(&state, key, sizeof key),
             .partition = (uint32_t)(trial_random(&state) >> (32 + trial_random(&state) % 32)),
@@ -496,8 +500,8 @@ Test(entry, gives_back_any_event_that_it_has_written)
             version += 1 + (unsigned)(trial_random(&state) % 0x8000);
         }
         uint64_t prev = trial_random(&state) % event.position;
+        before_ns = event.timestamp_ns < UINT64_MAX - 2 * NS_PER_S ? event.timestamp_ns : 1;
 
-        struct entry entry;
         struct entry_event back;
         char error[EVBUS_ERROR_MAX] = "";
         entry_write(&event, ORIGIN, prev, &entry);

@@ -861,7 +861,7 @@ static void expect_hole(const struct hole *row)
     struct compare_lane lane = {.mark = 50, .end = "9"};
     struct evbus_version version;
     for (size_t i = 0; i < N(row->there) && row->there[i] != 0; i++) {
-        struct entry entry;
+        struct entry entry = {0};
         struct evbus_delivery event = event_at(row->there[i], 0, &version);
         entry_write(&event, ORIGIN, i > 0 ? row->there[i - 1] : 0, &entry);
         struct backend_entry shown = {.id = "1", .fields = entry.fields, .n_fields = entry.n};

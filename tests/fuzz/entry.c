@@ -78,7 +78,7 @@ static void read_again(const struct entry_event *before)
     static struct entry_event after;
     struct evbus_version versions[EVBUS_VERSIONS_MAX], again[EVBUS_VERSIONS_MAX];
     struct evbus_delivery was = deliver(before, versions);
-    struct entry entry;
+    struct entry entry = {0};
     char error[EVBUS_ERROR_MAX] = "";
     entry_write(&was, ORIGIN, before->prev, &entry);
     must(entry_read(entry.fields, entry.n, &after, error), "read again: %s", error);
