@@ -20,12 +20,6 @@
 #endif
 #endif
 
-/* Asks for a line that we shall read. */
-static inline void cell_prefetch(const _Atomic uint64_t *line)
-{
-    __builtin_prefetch((const void *)(uintptr_t)line);
-}
-
 /* Asks for a line that we are about to write: it comes while we do something else. */
 static inline void cell_expect(const volatile void *line)
 {

@@ -252,7 +252,7 @@ static __attribute__((noinline)) enum cursor_found look_on(struct cursor *cursor
             return give_out(cursor, pos, buffer);
         uint32_t n_cells = ((const struct frame_header *)buffer)->n_cells;
         if (n_skipped >= SKIP_AHEAD) /* not at once: near the tail those lines are a producer's */
-            cell_prefetch(ring->cells + ring_index(ring, pos + SKIP_AHEAD * n_cells) * CELL_WORDS);
+            ring_prefetch(ring, pos + SKIP_AHEAD * n_cells);
         move_to(cursor, pos + n_cells);
     }
 }

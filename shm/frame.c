@@ -12,6 +12,9 @@
  * a frame says by itself that it is whole, and where it belongs. Checked by tests/unit/test_frame.c. */
 #include "frame.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #include <isa-l/crc.h>
 #include <string.h>
 
@@ -118,6 +121,13 @@ unsigned frame_versions(const struct frame *frame, struct frame_version out_vers
     return frame->n_versions;
 }
 
+#if defined(__x86_64__)
+__attribute__((target("avx"), noinline)) static void clear_upper_halves(void)
+{
+    _mm256_zeroupper();
+}
+#endif
+
 /* ISA-L's code for AVX-512 leaves the upper parts of the vector registers in use: from then on each instruction of SSE, which is what this
  * library and its caller are compiled to, waits for whoever has written its register last. */
 static uint32_t crc_on(uint32_t crc, const void *bytes, size_t len)
@@ -125,7 +135,7 @@ static uint32_t crc_on(uint32_t crc, const void *bytes, size_t len)
     crc = crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)len, crc);
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx"))
-        __asm__ volatile("vzeroupper");
+        clear_upper_halves();
 #endif
     return crc;
 }

@@ -84,6 +84,12 @@ static inline bool ring_is_stamped(const struct ring *ring, uint64_t pos)
     return atomic_load_explicit(cell, memory_order_acquire) == ring_stamp(ring, pos); /* edge COMMIT, to: the reader */
 }
 
+/* Asks for the line of a header that we shall read, if a frame begins there. */
+static inline void ring_prefetch(const struct ring *ring, uint64_t pos)
+{
+    __builtin_prefetch((const void *)(uintptr_t)(ring->cells + ring_index(ring, pos) * CELL_WORDS));
+}
+
 /* Looks at the word, which decides. out_word is set but for RING_NOTHING; its length is bounded but for RING_CORRUPT. */
 enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_word);
 
