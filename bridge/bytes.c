@@ -19,12 +19,11 @@ static bool make_room(struct bytes *bytes, size_t len)
     if (bytes->cap - bytes->end >= len)
         return true;
     size_t kept = bytes_len(bytes);
-    if (bytes->start > 0 && bytes->start >= kept) {
+    if (bytes->start > 0 && bytes->start >= kept && bytes->cap - kept >= len) {
         memcpy(bytes->memory, bytes->memory + bytes->start, kept);
         bytes->start = 0;
         bytes->end = kept;
-        if (bytes->cap - bytes->end >= len)
-            return true;
+        return true;
     }
     size_t cap = bytes->cap > 0 ? bytes->cap : 256;
     while (cap - bytes->end < len) {
@@ -84,7 +83,7 @@ void bytes_take(struct bytes *bytes, struct bytes *from)
 void bytes_begin(struct bytes *bytes, size_t room)
 {
     bytes_clear(bytes);
-    if (make_room(bytes, room))
+    if (make_room(bytes, 4 * room)) /* so that what is added first does not find that moving it away is enough */
         bytes->start = bytes->end = room;
 }
 

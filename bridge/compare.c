@@ -296,7 +296,8 @@ bool compare_event(struct compare_part *part, const struct compare_lane *lane, c
     enum compare_what what = COMPARE_SAME;
     if (n == 0 && (what = judge_absent(part, lane, position)) == COMPARE_SAME)
         return true;
-    struct entry ours = {0};
+    struct entry ours;
+    ours.second_behind = 0;
     entry_write(event, origin, 0, &ours);
     uint64_t hash = hash_fields(stream, ours.fields, ours.n, part->is_by_line);
     part->here.n++;

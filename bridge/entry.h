@@ -19,8 +19,7 @@ struct entry_field {
 
 /* Values point into the event, into `origin`, or into `texts`; names are constants: one name is one pointer. */
 struct entry {
-    uint64_t
-        second_behind; /* since 1970: of the one that `second` says, which mostly is the next event's as well; 0: of none */
+    uint64_t second_behind; /* 1 + the second since 1970 that `second` says, mostly the next event's, too; 0: none */
     char second[sizeof "2026-02-01T09:30:00."];
     size_t n;
     struct entry_field fields[ENTRY_FIELDS_MAX];
@@ -29,7 +28,7 @@ struct entry {
 
 /* An event of this bus, all its versions. origin: the bus's uuid as text. prev: the position of the event before it in
  * the same stream and partition; 0: there is none that we know. *out lives as long as the event and origin do, and is
- * not to be copied; before its first event it is zeroed. */
+ * not to be copied; before its first event second_behind is 0. */
 void entry_write(const struct evbus_delivery *event, const char *origin, uint64_t prev, struct entry *out);
 
 /* What a stream's entry says, ready for evbus_mirror_bring(). Texts, the origin and further versions lie in here, so it

@@ -39,7 +39,7 @@ struct redis_batch {
     char log[REDIS_NAME_SIZE];
     char (*streams)[REDIS_NAME_SIZE];
     size_t n_streams;
-    struct bytes head;
+    struct bytes head; /* the command's beginning, and the keys, when it is sent */
     struct bytes keys; /* formatted */
     struct bytes arguments;
     struct redis_run run; /* the last one in it */

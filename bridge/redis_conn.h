@@ -74,7 +74,7 @@ enum redis_loss redis_conn_loss(const struct redis_conn *conn);
 /* While it is held it does not connect anew, once it is lost. */
 void redis_conn_hold(struct redis_conn *conn, bool is_held);
 
-/* Takes what is in the command: it is empty then. false: it is not connected: nothing was sent, nothing will be answered. */
+/* Takes what is in the command: it is empty then. false: it is not connected: nothing was sent or taken, nothing will be answered. */
 bool redis_conn_send(struct redis_conn *conn, const struct redis_request *request, struct bytes *command);
 bool redis_conn_command(struct redis_conn *conn, const struct redis_request *request, size_t n,
                         const char *const *texts);

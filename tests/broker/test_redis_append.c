@@ -304,20 +304,22 @@ Test(redis_append, a_batch_may_be_of_as_many_streams_as_it_has_room_for)
     struct redis_server server = redis_server_start(NULL);
     struct bridgehead *head = bridgehead_start(server.url);
     char topic[64];
-    uint64_t n = 0;
-    cr_assert(head->backend->class->begin(head->backend, BRIDGEHEAD_LOG, 3, 1, 1));
-    do
-        snprintf(topic, sizeof topic, TOPIC ".%" PRIu64, ++n);
-    while (bridgehead_add(head, topic, 0, n, "1", 1));
-    cr_assert_eq(n, 65);
-    cr_assert(head->backend->class->send(head->backend, 1));
-    cr_assert(bridgehead_await(head, head->n_appended == 1));
-    cr_assert_eq(head->result, BACKEND_OK, "%s", head->append_why);
-    for (uint64_t i = 1; i < n; i++) {
-        char position[24];
-        snprintf(topic, sizeof topic, TOPIC ".%" PRIu64, i);
-        snprintf(position, sizeof position, "%" PRIu64, i);
-        cr_expect_str_eq(positions(&server, topic), position);
+    for (uint64_t batch = 0; batch < 3; batch++) { /* the second and third are made in memory that was one's before */
+        uint64_t n = 0, before = batch * 64;
+        cr_assert(head->backend->class->begin(head->backend, BRIDGEHEAD_LOG, 3, 1, 1));
+        do
+            snprintf(topic, sizeof topic, TOPIC ".%" PRIu64, before + ++n);
+        while (bridgehead_add(head, topic, 0, before + n, "1", 1));
+        cr_assert_eq(n, 65);
+        cr_assert(head->backend->class->send(head->backend, batch + 1));
+        cr_assert(bridgehead_await(head, head->n_appended == batch + 1));
+        cr_assert_eq(head->result, BACKEND_OK, "%s", head->append_why);
+    }
+    for (uint64_t position = 1; position <= 3 * 64; position++) {
+        char text[24];
+        snprintf(topic, sizeof topic, TOPIC ".%" PRIu64, position);
+        snprintf(text, sizeof text, "%" PRIu64, position);
+        cr_expect_str_eq(positions(&server, topic), text);
     }
     bridgehead_close(head);
 }
