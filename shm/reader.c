@@ -452,10 +452,12 @@ static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread,
             return EVBUS_ETIMEOUT;
         if ((rc = bus_check_names(reader->bus, now, err)) != EVBUS_OK)
             return rc;
-        if (now >= spin_until && (rc = sleep_on_bell(reader, thread, deadline - now, out, err)) != EVBUS_EAGAIN)
-            return rc;
-        if (look)
-            say_idle(reader);
+        if (now >= spin_until) {
+            if ((rc = sleep_on_bell(reader, thread, deadline - now, out, err)) != EVBUS_EAGAIN)
+                return rc;
+            round = ROUNDS_PER_LOOK - 2; /* what a bell was for is stamped; then a look: spinning is over */
+        }
+        say_idle(reader);
     }
 }
 

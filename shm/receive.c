@@ -213,6 +213,7 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
             if (rc != EVBUS_EAGAIN)
                 return rc;
             rc = EVBUS_OK;
+            round = ROUNDS_PER_LOOK - 3; /* what a bell was for is stamped; then a look: spinning is over */
         }
     }
 }
