@@ -242,19 +242,14 @@ static int brought_part(void *context, const struct evbus_mirror_part *part)
 /* What the catalogue has by now. is_leading: partitions that have come since we lead have still to be read. */
 static int look_at_catalogue(struct bridge *bridge, bool is_leading)
 {
-    struct topics fresh = {0};
     size_t n_parts = 0;
-    int rc = topics_read(bridge->bus, bridge->config, &fresh);
+    int rc = topics_read(bridge->bus, bridge->config, &bridge->topics);
     if (rc == EVBUS_OK)
         rc = evbus_mirror_parts(bridge->mirror, count_part, &n_parts);
     if (rc == EVBUS_OK && is_leading && n_parts != bridge->n_parts && bridge->ingress != NULL)
         rc = evbus_mirror_parts(bridge->mirror, brought_part, bridge);
-    if (rc != EVBUS_OK) {
-        topics_free(&fresh);
+    if (rc != EVBUS_OK)
         return rc;
-    }
-    topics_free(&bridge->topics);
-    bridge->topics = fresh;
     bridge->n_parts = n_parts;
     if (bridge->egress != NULL)
         rc = egress_look(bridge->egress, &bridge->topics);

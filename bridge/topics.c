@@ -52,25 +52,31 @@ static int add(void *context, const struct evbus_topic_info *info)
     return EVBUS_OK;
 }
 
-int topics_read(struct evbus *bus, const struct config *config, struct topics *out)
+int topics_read(struct evbus *bus, const struct config *config, struct topics *inout)
 {
     struct topics topics = {0};
     struct collect collect = {.config = config, .out = &topics};
     const char *text;
     size_t len;
     int rc = evbus_catalogue_text(bus, &text, &len);
+    if (rc == EVBUS_OK && inout->text != NULL && strcmp(inout->text, text) == 0)
+        return EVBUS_OK; /* as each second: to parse it is 60 times as much */
     if (rc == EVBUS_OK)
         rc = evbus_catalogue_topics(text, len, add, &collect);
+    if (rc == EVBUS_OK && (topics.text = strndup(text, len)) == NULL)
+        rc = EVBUS_ENOSPC;
     if (rc != EVBUS_OK) {
         topics_free(&topics);
         return rc;
     }
-    *out = topics;
+    topics_free(inout);
+    *inout = topics;
     return EVBUS_OK;
 }
 
 void topics_free(struct topics *topics)
 {
     free(topics->all);
+    free(topics->text);
     *topics = (struct topics){0};
 }

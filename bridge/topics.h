@@ -15,10 +15,12 @@ struct topics_one {
 struct topics {
     struct topics_one *all;
     size_t n;
+    char *text; /* the catalogue's */
 };
 
-/* EVBUS_OK; EVBUS_ENOSPC; as evbus_catalogue_text(). To be freed by topics_free(), also one that was zeroed. */
-int topics_read(struct evbus *bus, const struct config *config, struct topics *out);
+/* Into one that was zeroed, or read before by the same config: as long as the catalogue is the same, that stays. EVBUS_OK; EVBUS_ENOSPC; as
+ * evbus_catalogue_text(): then it stays, too. To be freed by topics_free(), also one that was zeroed. */
+int topics_read(struct evbus *bus, const struct config *config, struct topics *inout);
 void topics_free(struct topics *topics);
 
 #endif
