@@ -185,6 +185,7 @@ int burial_take_slot(struct memory *memory, const char *service, uint32_t *out_s
         return rc;
     for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
         struct slot *slot = &memory->control->slots[i];
+        slots_reach(memory->control, i);
         enum slot_try got = slot_take(slot);
         if (got == SLOT_BUSY)
             continue;
@@ -223,7 +224,7 @@ unsigned burial_sweep(struct memory *memory)
     unsigned n_buried = 0;
     if (memory_map_new_logs(memory, NULL) != EVBUS_OK) /* then others bury */
         return 0;
-    for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+    for (uint32_t i = 1; i < slots_end(memory->control); i++) {
         struct slot *slot = &memory->control->slots[i];
         uint32_t lock = atomic_load_explicit(slot_lock_word(slot), memory_order_acquire);
         if (!slot_is_dead(slot) && (lock & SLOT_DIED_BIT) == 0) /* the second: it died before it said who it was */
@@ -263,7 +264,7 @@ void burial_ask_all(const struct memory *memory)
     uint64_t alive[SLOTS_MAX]; /* each process is asked about once */
     uint32_t n_alive = 0;
     struct witness_asked asked = ask(memory);
-    for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+    for (uint32_t i = 1; i < slots_end(memory->control); i++) {
         uint64_t number = number_of(&memory->control->slots[i]);
         bool is_known = number == 0 || number == memory->witness.number;
         for (uint32_t j = 0; j < n_alive && !is_known; j++)
@@ -292,7 +293,7 @@ void burial_ask_one(const struct memory *memory, uint32_t slot)
 unsigned burial_bury_gone(struct memory *memory)
 {
     unsigned n_buried = 0;
-    for (uint32_t i = 1; i <= SLOTS_MAX; i++) {
+    for (uint32_t i = 1; i < slots_end(memory->control); i++) {
         struct slot *slot = &memory->control->slots[i];
         if (!slot_is_used(slot) || !slot_is_gone(slot))
             continue;

@@ -58,9 +58,10 @@
 
 /* What the keeper knows of one log from its last look. */
 struct kept_log {
-    struct cursor *cursors;        /* one per partition; they follow the words, pin nothing */
-    uint32_t sleeps[SLEEPERS_MAX]; /* of each place whose bit was set, else 0 */
-    uint32_t place;                /* ours among the sleepers */
+    struct cursor *cursors;               /* one per partition; they follow the words, pin nothing */
+    uint64_t sleeping[SLEEPERS_MAX / 64]; /* the bits */
+    uint32_t sleeps[SLEEPERS_MAX];        /* of each place whose bit was set */
+    uint32_t place;                       /* ours among the sleepers */
 };
 
 struct keeper {
@@ -150,27 +151,24 @@ static bool follow(struct keeper *keeper, struct cursor *cursor, bool want_topic
 static void ring_overslept(struct keeper *keeper, struct log_head *head, struct kept_log *kept,
                            const struct topic_set *topics)
 {
-    for (uint32_t place = 0; place < SLEEPERS_MAX; place++) {
-        uint64_t bits = atomic_load_explicit(&head->sleeping[place / 64], memory_order_acquire);
-        struct sleeper *sleeper = &head->sleepers[place];
-        uint32_t sleeps = 0;
-        if ((bits >> (place % 64) & 1) != 0) {
-            sleeps = atomic_load_explicit(&sleeper->sleeps, memory_order_relaxed);
+    for (uint32_t w = 0; w < SLEEPERS_MAX / 64; w++) {
+        uint64_t before = kept->sleeping[w];
+        kept->sleeping[w] = atomic_load_explicit(&head->sleeping[w], memory_order_acquire);
+        for (uint64_t bits = kept->sleeping[w]; bits != 0; bits &= bits - 1) {
+            uint32_t bit = (uint32_t)__builtin_ctzll(bits);
+            uint32_t place = w * 64 + bit;
+            struct sleeper *sleeper = &head->sleepers[place];
+            uint32_t sleeps = atomic_load_explicit(&sleeper->sleeps, memory_order_relaxed);
             uint32_t slot = atomic_load_explicit(&sleeper->slot, memory_order_relaxed);
-            bool slept_through = sleeps != 0 && kept->sleeps[place] == sleeps;
+            bool slept_through = (before >> bit & 1) != 0 && kept->sleeps[place] == sleeps;
             bool wants = false;
             for (int i = 0; i < DOORBELL_TOPIC_WORDS; i++)
                 wants = wants ||
                         (atomic_load_explicit(&sleeper->topics[i], memory_order_relaxed) & topics->bits[i]) != 0;
             if (slept_through && wants && slot >= 1 && slot <= SLOTS_MAX && slot != keeper->seat.slot)
                 doorbell_ring_slot(&keeper->memory->control->slots[slot]);
-        } else if (bits == 0) {
-            uint32_t skip = place | 63;
-            memset(&kept->sleeps[place], 0, (skip - place + 1) * sizeof kept->sleeps[0]);
-            place = skip;
-            continue;
+            kept->sleeps[place] = sleeps;
         }
-        kept->sleeps[place] = sleeps;
     }
 }
 
@@ -204,7 +202,7 @@ static bool look_after_journal(struct keeper *keeper, uint64_t now, bool *inout_
     return did != WRITER_DEPOSED;
 }
 
-/* A walk through all slots: not with each of the looks that publishers ring for, which may be thousands a second. */
+/* A walk through the slots: not with each of the looks that publishers ring for, which may be thousands a second. */
 static void bury(struct keeper *keeper, uint64_t now, uint64_t *out_due_ns)
 {
     if (now < keeper->bury_ns) {
@@ -262,7 +260,7 @@ static size_t watch_others(struct keeper *keeper, struct futex_watch *watches, s
 {
     size_t n = 0;
     struct slot *slots = keeper->memory->control->slots;
-    for (uint32_t i = 1; i <= SLOTS_MAX && n < max; i++) {
+    for (uint32_t i = 1; i < slots_end(keeper->memory->control) && n < max; i++) {
         if (i == keeper->seat.slot || !slot_is_used(&slots[i]))
             continue;
         n += slot_watch_death(&slots[i], &watches[n]);

@@ -29,7 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAYOUT_VERSION 6 /* counts what offsets cannot show: a field that changes its meaning */
+#define LAYOUT_VERSION 7 /* counts what offsets cannot show: a field that changes its meaning */
 
 #define CELL_BYTES     64
 #define CELL_WORDS     8 /* of 8 bytes */
@@ -213,6 +213,7 @@ struct control {
     alignas(64) _Atomic uint32_t publishers;
     _Atomic uint64_t burials;   /* undertakers: + 1 */
     _Atomic uint64_t witnesses; /* whoever attaches: + 1; the last number that was given [B4] */
+    _Atomic uint32_t slots_end; /* who tries to take a slot, before (CAS): behind all that anybody may have had */
     /* evbus_init, before n_logs */
     alignas(64) char logs[LOGS_MAX][NAME_BYTES];
     char folder[FOLDER_BYTES];        /* likewise: where a bus with an incarnation remembers */

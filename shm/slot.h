@@ -38,6 +38,23 @@ static inline bool slot_is_used(const struct slot *slot)
     return atomic_load_explicit(&slot->tid, memory_order_acquire) != 0;
 }
 
+/* Nobody has ever had this slot or one behind it: what looks for the dead again and again ends there. It only rises, and who sees it late sees it
+ * at the next look. */
+static inline uint32_t slots_end(const struct control *control)
+{
+    uint32_t end = atomic_load_explicit(&control->slots_end, memory_order_relaxed);
+    return end <= SLOTS_MAX ? end : SLOTS_MAX + 1;
+}
+
+/* Before slot_take() of one that may be behind it. */
+static inline void slots_reach(struct control *control, uint32_t number)
+{
+    uint32_t end = atomic_load_explicit(&control->slots_end, memory_order_relaxed);
+    while (end <= number && !atomic_compare_exchange_weak_explicit(&control->slots_end, &end, number + 1,
+                                                                   memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
+
 /* Is it alive, and of all living slots of its process the one with the least number? For counting processes. */
 bool slot_is_first_of_process(const struct slot *slots, uint32_t number);
 

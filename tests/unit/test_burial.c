@@ -229,7 +229,10 @@ static int hold_everything(void *context)
         return 1;
     struct ring *ring = &memory.logs[0].rings[0];
     if (shared->says_nothing) {
-        for (slot = 1; slot_take(&memory.control->slots[slot]) != SLOT_FREE; slot++) {
+        for (slot = 1;; slot++) {
+            slots_reach(memory.control, slot);
+            if (slot_take(&memory.control->slots[slot]) == SLOT_FREE)
+                break;
         }
         atomic_store(&shared->slot, slot);
         for (;;)
@@ -440,6 +443,27 @@ Test(burial, when_all_slots_are_taken_it_is_told)
     cr_expect_eq(burial_take_slot(memory, "late", &got, &err), EVBUS_ELIMIT);
     cr_expect_eq(got, 4711);
     cr_expect_not_null(strstr(err.text, "1023 slots"), "%s", err.text);
+    fixture_end(&f);
+}
+
+Test(burial, the_dead_are_looked_for_as_far_as_anybody_ever_was)
+{
+    struct fixture f = fixture_make((struct fixture_options){.ring = "4KiB"});
+    struct memory *memory = &f.bus->memory;
+    struct error err = {""};
+    uint32_t first = 0, second = 0;
+    uint32_t before = slots_end(memory->control);
+    cr_assert_eq(burial_take_slot(memory, "first", &first, &err), EVBUS_OK, "%s", err.text);
+    cr_assert_eq(burial_take_slot(memory, "second", &second, &err), EVBUS_OK, "%s", err.text);
+    cr_expect_leq(before, second);
+    cr_expect_eq(slots_end(memory->control), second + 1);
+    burial_leave_slot(memory, second);
+    burial_leave_slot(memory, first);
+    cr_assert_eq(burial_take_slot(memory, "third", &first, &err), EVBUS_OK, "%s", err.text);
+    cr_expect_eq(slots_end(memory->control), second + 1, "who died in the second's may not be buried yet");
+    burial_leave_slot(memory, first);
+    atomic_store(&memory->control->slots_end, UINT32_MAX);
+    cr_expect_eq(slots_end(memory->control), SLOTS_MAX + 1, "damaged");
     fixture_end(&f);
 }
 
