@@ -164,12 +164,25 @@ static bool hangs(const struct evbus_subscription *sub, uint32_t place, uint64_t
     return patience != 0 && now_ns > progress && now_ns - progress > patience + CLOCK_NS_PER_S;
 }
 
-static void look_at_members(struct evbus_subscription *sub, uint32_t log, uint64_t now_ns, struct members *out)
+/* Places in the table that somebody has. */
+static uint32_t taken_places(const struct evbus_subscription *sub, uint32_t out_places[MEMBERS_MAX])
+{
+    const struct group_entry *entry = &sub->bus->memory.control->groups[sub->of.group];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < MEMBERS_MAX; i++)
+        if (atomic_load_explicit(&entry->members[i].owner, memory_order_acquire) != 0)
+            out_places[n++] = i;
+    return n;
+}
+
+static void look_at_members(struct evbus_subscription *sub, const uint32_t *places, uint32_t n_places, uint32_t log,
+                            uint64_t now_ns, struct members *out)
 {
     const struct memory *memory = &sub->bus->memory;
     const struct group_entry *entry = &memory->control->groups[sub->of.group];
     out->n = out->n_hung = 0;
-    for (uint32_t i = 0; i < MEMBERS_MAX; i++) {
+    for (uint32_t k = 0; k < n_places; k++) {
+        uint32_t i = places[k];
         uint32_t slot = PIN_SLOT(atomic_load_explicit(&entry->members[i].owner, memory_order_acquire));
         if (slot == 0 || slot_is_dead(&memory->control->slots[slot]) ||
             (atomic_load_explicit(&entry->members[i].logs, memory_order_relaxed) >> log & 1) == 0)
@@ -220,6 +233,8 @@ static void settle(struct evbus_subscription *sub, struct share *share, const st
 static int share_fairly(struct evbus_subscription *sub, uint64_t now_ns, struct error *err)
 {
     uint32_t k = 0;
+    uint32_t places[MEMBERS_MAX];
+    uint32_t n_places = taken_places(sub, places); /* who joins now rings us */
     struct members members;
     struct hand *hand = member_free_hand(sub, err); /* for its buffer */
     if (hand == NULL)
@@ -228,7 +243,7 @@ static int share_fairly(struct evbus_subscription *sub, uint64_t now_ns, struct 
     for (uint32_t l = 0; l < sub->n_logs; l++) {
         if (sub->by_log[l] == NULL)
             continue;
-        look_at_members(sub, l, now_ns, &members);
+        look_at_members(sub, places, n_places, l, now_ns, &members);
         for (uint32_t p = 0; p < sub->bus->memory.logs[l].n_partitions; p++, k++)
             if ((sub->takes >> l & 1) != 0 && members.n > 0)
                 settle(sub, &sub->by_log[l][p], &members, members.slots[k % members.n], hand->item.buffer);
