@@ -13,8 +13,6 @@
  *
  * Why that is enough. Until it is kept nothing is given up, here or at the broker. When it is kept, what it says of the bus is on disk, so no power
  * cut can make it say too much. A new leader finds the last one, and everything behind its positions.
- * To take one of 43 partitions costs 0.7 M instructions, the digest of all that is put into it a thirtieth: where that is as it was when one was
- * kept last, none is taken.
  * Positions are texts: they are 48 bits, and JSON's numbers end at 53. Checked by tests/broker/test_bridge.c. */
 #include "checkpoint.h"
 
@@ -27,8 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uuid.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #define LOOK_NS  (20 * NS_PER_MS) /* between two looks whether it is on disk */
 #define AGAIN_NS NS_PER_S
@@ -51,9 +47,8 @@ struct checkpoint {
     size_t n_places;
     json_t *streams, *marks;
     char *text;
-    uint64_t digest;      /* of what it was taken from, read before that */
     bool is_last;         /* it was taken when nothing more was to come */
-    uint64_t kept;        /* the digest of the one that was kept last; 0: none */
+    char *kept;           /* the text that was kept last */
     json_t *kept_streams; /* likewise; NULL: none */
     json_t *recalled;     /* parts, as they were when we began to lead; NULL: none */
 };
@@ -93,6 +88,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
     drop(checkpoint);
     json_decref(checkpoint->recalled);
     json_decref(checkpoint->kept_streams);
+    free(checkpoint->kept);
     free(checkpoint);
 }
 
@@ -212,61 +208,8 @@ static char *text_of(const struct checkpoint *checkpoint)
     return text;
 }
 
-/* What take() puts into it, each of its callbacks below. */
-static void mix(struct checkpoint *checkpoint, const char *name, const void *bytes, size_t len)
-{
-    uint64_t seed = XXH3_64bits_withSeed(name, strlen(name), checkpoint->digest);
-    checkpoint->digest = XXH3_64bits_withSeed(bytes, len, seed);
-}
-
-static int mix_part(void *context, const struct evbus_mirror_part *part)
-{
-    uint64_t words[] = {part->partition, part->tail, in_of(context, part)};
-    mix(context, part->log, words, sizeof words);
-    return EVBUS_OK;
-}
-
-static void mix_out(void *context, const struct egress_place *out)
-{
-    uint64_t words[] = {out->partition, out->at, out->began};
-    mix(context, out->log, words, sizeof words);
-}
-
-static void mix_topic(void *context, const struct egress_place *out, const char *topic, uint64_t last)
-{
-    (void)out; /* it was mixed just before */
-    mix(context, topic, &last, sizeof last);
-}
-
-static void mix_stream(void *context, const char *stream, const char *id)
-{
-    mix(context, stream, id, strlen(id));
-}
-
-static void mix_mark(void *context, const char *stream, const uint8_t bus[16], uint32_t partition, uint64_t position)
-{
-    uint64_t words[] = {0, 0, partition, position};
-    memcpy(words, bus, 16);
-    mix(context, stream, words, sizeof words);
-}
-
-/* Is there anything that was not kept yet? */
-static bool has_news(struct checkpoint *checkpoint)
-{
-    checkpoint->digest = 0;
-    if (evbus_mirror_parts(checkpoint->mirror, mix_part, checkpoint) != EVBUS_OK)
-        return false;
-    if (checkpoint->egress != NULL)
-        egress_tell(checkpoint->egress, mix_out, mix_topic, checkpoint);
-    if (checkpoint->ingress != NULL)
-        ingress_tell(checkpoint->ingress, mix_stream, mix_mark, checkpoint);
-    return checkpoint->digest != checkpoint->kept;
-}
-
 static void take(struct checkpoint *checkpoint)
 {
-    if (!has_news(checkpoint))
-        return;
     checkpoint->streams = json_object();
     checkpoint->marks = json_object();
     if (evbus_mirror_parts(checkpoint->mirror, add_place, checkpoint) != EVBUS_OK) {
@@ -278,7 +221,7 @@ static void take(struct checkpoint *checkpoint)
     if (checkpoint->ingress != NULL)
         ingress_tell(checkpoint->ingress, add_stream, add_mark, checkpoint);
     checkpoint->text = text_of(checkpoint);
-    if (checkpoint->text == NULL)
+    if (checkpoint->text == NULL || (checkpoint->kept != NULL && strcmp(checkpoint->kept, checkpoint->text) == 0))
         drop(checkpoint);
 }
 
@@ -325,7 +268,9 @@ int checkpoint_pump(struct checkpoint *checkpoint, uint64_t now, bool is_last, u
             json_object_foreach(checkpoint->streams, stream, id) is_kept(context, stream, json_string_value(id));
             json_decref(checkpoint->kept_streams);
             checkpoint->kept_streams = json_incref(checkpoint->streams);
-            checkpoint->kept = checkpoint->digest;
+            free(checkpoint->kept);
+            checkpoint->kept = checkpoint->text;
+            checkpoint->text = NULL;
         } else if (rc != EVBUS_EFENCED) {
             say(EVBUS_LOG_WARNING, "cannot keep a checkpoint, again in a moment",
                 SAY(say_text("why", evbus_message(NULL))));
@@ -471,7 +416,8 @@ int checkpoint_recall(struct checkpoint *checkpoint)
     size_t len;
     json_t *root = NULL;
     drop(checkpoint);
-    checkpoint->kept = 0;
+    free(checkpoint->kept);
+    checkpoint->kept = NULL;
     int rc = evbus_mirror_load(checkpoint->mirror, &text, &len);
     if (rc == EVBUS_OK) {
         root = json_loadb(text, len, 0, NULL);
