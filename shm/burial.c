@@ -290,6 +290,15 @@ void burial_ask_one(const struct memory *memory, uint32_t slot)
     witness_thank(&asked);
 }
 
+void burial_find_end(const struct memory *memory)
+{
+    for (uint32_t i = SLOTS_MAX; i > 0 && i >= slots_end(memory->control); i--) {
+        struct slot *slot = &memory->control->slots[i];
+        if (slot_is_used(slot) || atomic_load_explicit(slot_lock_word(slot), memory_order_relaxed) != 0)
+            slots_reach(memory->control, i);
+    }
+}
+
 unsigned burial_bury_gone(struct memory *memory)
 {
     unsigned n_buried = 0;

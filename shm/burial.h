@@ -23,6 +23,9 @@ void burial_ask_all(const struct memory *memory);
 /* About the process of one slot; nothing if nobody has it. */
 void burial_ask_one(const struct memory *memory, uint32_t slot);
 
+/* Raises slots_end, where it is damaged, to what is in use. */
+void burial_find_end(const struct memory *memory);
+
 /* Buries the gone that burial_sweep() cannot: those whose mutex is lost, whose slots are retired, and the calling thread's
  * namesakes. Returns how many. The keeper alone: nobody else may be at it. */
 unsigned burial_bury_gone(struct memory *memory);

@@ -88,6 +88,7 @@ static void show_bus(struct inspection *it)
         record_number(out, "logs", remains_u32(&control->n_logs));
         record_number(out, "publishers", remains_u32(&control->publishers));
         record_number(out, "burials", remains_u64(&control->burials));
+        record_number(out, "slots_end", remains_u32(&control->slots_end));
         record_number(out, "keeper", keeper);
         if (slot != NULL)
             record_word(out, "keeper_is", remains_slot_state(slot));

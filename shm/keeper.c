@@ -60,7 +60,7 @@
 struct kept_log {
     struct cursor *cursors;               /* one per partition; they follow the words, pin nothing */
     uint64_t sleeping[SLEEPERS_MAX / 64]; /* the bits */
-    uint32_t sleeps[SLEEPERS_MAX];        /* of each place whose bit was set */
+    uint32_t sleeps[SLEEPERS_MAX];        /* of each place whose bit was set; of others nothing */
     uint32_t place;                       /* ours among the sleepers */
 };
 
@@ -379,7 +379,7 @@ static void retain(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
                          memory->logs[l].name, p, err.text);
 }
 
-/* Once a second. A name of the bus is gone: retire it for all [R16]. Others look, too, and whoever did it, it is told once. */
+/* Once a second: what need not be looked at more often. A name of the bus is gone: retire it for all [R16]. Others look, too, and whoever did it, it is told once. */
 static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
 {
     if (now < *next_ns)
@@ -388,6 +388,7 @@ static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
     struct memory *memory = keeper->memory;
     end_orphans(keeper);
     see_groups(memory);
+    burial_find_end(memory);
     retire_check_names(memory);
     if (memory_is_retired(memory) && !keeper->has_told_retired)
         log_line(keeper->log, LOG_RETIRED, EVBUS_LOG_ERROR,

@@ -38,8 +38,8 @@ static inline bool slot_is_used(const struct slot *slot)
     return atomic_load_explicit(&slot->tid, memory_order_acquire) != 0;
 }
 
-/* Nobody has ever had this slot or one behind it: what looks for the dead again and again ends there. It only rises, and who sees it late sees it
- * at the next look. */
+/* Nobody has ever had this slot or one behind it: what looks for the dead again and again ends there. It only rises, by a CAS before the
+ * lock is tried, so who dies with the lock is before it; who sees it late sees it at the next look. Damaged, it is mended by burial_find_end(). */
 static inline uint32_t slots_end(const struct control *control)
 {
     uint32_t end = atomic_load_explicit(&control->slots_end, memory_order_relaxed);

@@ -284,6 +284,7 @@ static void on_control(struct control *control, uint64_t *seed)
         put64(&control->witnesses, seed, 1);
         put32(&control->publishers, seed, 1);
         put64(&control->burials, seed, 0);
+        put32(&control->slots_end, seed, 1);
         break;
     case 3:
         put32(&control->catalogue_len[trial_random(seed) % 2], seed, 200);

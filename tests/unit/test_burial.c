@@ -461,9 +461,15 @@ Test(burial, the_dead_are_looked_for_as_far_as_anybody_ever_was)
     burial_leave_slot(memory, first);
     cr_assert_eq(burial_take_slot(memory, "third", &first, &err), EVBUS_OK, "%s", err.text);
     cr_expect_eq(slots_end(memory->control), second + 1, "who died in the second's may not be buried yet");
-    burial_leave_slot(memory, first);
     atomic_store(&memory->control->slots_end, UINT32_MAX);
     cr_expect_eq(slots_end(memory->control), SLOTS_MAX + 1, "damaged");
+    atomic_store(&memory->control->slots_end, 0);
+    burial_find_end(memory);
+    cr_expect_eq(slots_end(memory->control), first + 1, "as far as anybody is");
+    burial_leave_slot(memory, first);
+    atomic_store(&memory->control->slots_end, 0);
+    burial_find_end(memory);
+    cr_expect_eq(slots_end(memory->control), 0, "nobody is there");
     fixture_end(&f);
 }
 

@@ -233,8 +233,8 @@ Test(inspect, a_known_scene_is_shown_as_it_is)
     shown_expect(&shown,
                  " created=%" PRIu64 " layout=%#" PRIx64
                  " ready=1 retired=0 generation=1 logs=5 publishers=2 burials=0 "
-                 "keeper=0 admin=0 settler=0 ",
-                 control->created_ns, LAYOUT_FINGERPRINT);
+                 "slots_end=%u keeper=0 admin=0 settler=0 ",
+                 control->created_ns, LAYOUT_FINGERPRINT, slots_end(control));
     shown_expect(&shown, "\nslot slot=%u service=doomed pid=%d thread=dead tid=%d ", scene.dead_slot, scene.dead_pid,
                  scene.dead_pid);
     shown_expect(&shown, "\nslot slot=%u service=tester pid=%d thread=alive ", slot, pid);

@@ -472,6 +472,7 @@ Test(keeper, a_dead_slot_that_cannot_be_buried_costs_no_storm)
     struct log log = {0};
     struct keeper *keeper = started(&desk, &log);
     struct slot *slot = &desk.f.bus->memory.control->slots[500];
+    slots_reach(desk.f.bus->memory.control, 500);
     atomic_store((_Atomic uint32_t *)slot_lock_word(slot), 1); /* held by somebody else */
     atomic_store(&slot->tid, 4711);                            /* ... than it says */
     sit_through(1200);
