@@ -432,6 +432,7 @@ static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread,
                          struct evbus_delivery *out, struct error *err)
 {
     uint64_t spin_ns = bus_spin_ns(reader->bus);
+    const struct slot *self = &reader->bus->memory.control->slots[thread->claim.slot];
     uint64_t now = clock_mono_ns();
     uint64_t deadline = clock_deadline(now, timeout_ns);
     uint64_t spin_until = clock_deadline(now, spin_ns);
@@ -453,9 +454,11 @@ static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread,
         if ((rc = bus_check_names(reader->bus, now, err)) != EVBUS_OK)
             return rc;
         if (now >= spin_until) {
+            uint32_t bell = doorbell_read(self);
             if ((rc = sleep_on_bell(reader, thread, deadline - now, out, err)) != EVBUS_EAGAIN)
                 return rc;
-            round = ROUNDS_PER_LOOK - 2; /* what a bell was for is stamped; then a look: spinning is over */
+            if (doorbell_read(self) == bell) /* as member_receive() */
+                round = ROUNDS_PER_LOOK - 1;
         }
         say_idle(reader);
     }

@@ -177,6 +177,7 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
     uint64_t deadline = UINT64_MAX;
     uint64_t spin_until = UINT64_MAX;
     bool is_spinning = bus_spin_ns(sub->bus) != 0 && timeout_ns != 0;
+    const struct slot *self = &sub->bus->memory.control->slots[sub->of.slot];
     for (unsigned round = 0;; round++) {
         uint64_t due_ns = UINT64_MAX;
         /* A look takes the producers' lines; but no share may be seen by its stamps alone while another one always has something. */
@@ -209,11 +210,14 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
         if (round > 0 && now >= deadline && due_ns > now) /* what is due is part of what is there */
             return EVBUS_ETIMEOUT;
         if (round > 0 && due_ns > now && now >= spin_until) {
+            uint32_t bell = doorbell_read(self);
             rc = sleep_on_bell(sub, now, deadline - now, out, err);
             if (rc != EVBUS_EAGAIN)
                 return rc;
             rc = EVBUS_OK;
-            round = ROUNDS_PER_LOOK - 3; /* what a bell was for is stamped; then a look: spinning is over */
+            /* Nobody rang: a look, and back to sleep. Else more may come, and who is awake a while needs no bell for it. */
+            if (doorbell_read(self) == bell)
+                round = ROUNDS_PER_LOOK - 2;
         }
     }
 }
