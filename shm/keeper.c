@@ -379,7 +379,8 @@ static void retain(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
                          memory->logs[l].name, p, err.text);
 }
 
-/* Once a second: what need not be looked at more often. A name of the bus is gone: retire it for all [R16]. Others look, too, and whoever did it, it is told once. */
+/* Once a second: what need not be looked at more often. A name of the bus is gone: retire it for all [R16]. Others look, too, and
+ * whoever did it, it is told once. */
 static void check_names(struct keeper *keeper, uint64_t now, uint64_t *next_ns)
 {
     if (now < *next_ns)
