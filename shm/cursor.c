@@ -33,7 +33,7 @@
     16384 /* frames there that nobody wants, before others have their turn: a member must say that it lives */
 #define RETRY_NS CLOCK_NS_PER_S /* until files that cannot be read are tried again */
 
-static void move_to(struct cursor *cursor, uint64_t pos)
+static inline void move_to(struct cursor *cursor, uint64_t pos)
 {
     atomic_store_explicit(&cursor->pos, pos, memory_order_relaxed);
     if (cursor->pin != CURSOR_NO_PIN)
@@ -61,6 +61,13 @@ static enum cursor_found corrupt_past(struct cursor *cursor, uint64_t next, cons
     return CURSOR_CORRUPT;
 }
 
+/* Does it give this frame out? */
+static inline bool is_asked_for(const struct cursor *cursor, const struct frame_header *header)
+{
+    return (header->kind == FRAME_EVENT || header->kind == FRAME_DEAD) && cursor_wants(cursor, header->topic) &&
+           header->timestamp_ns >= cursor->from_time_ns;
+}
+
 /* A committed frame at pos: step over it, or give it out. */
 static enum ring_seen take(struct cursor *cursor, uint64_t pos, uint64_t *buffer, bool *out_is_wanted)
 {
@@ -68,8 +75,7 @@ static enum ring_seen take(struct cursor *cursor, uint64_t pos, uint64_t *buffer
     enum ring_seen seen = ring_copy_header(cursor->ring, pos, header);
     if (seen != RING_COMMITTED)
         return seen;
-    *out_is_wanted = (header->kind == FRAME_EVENT || header->kind == FRAME_DEAD) &&
-                     cursor_wants(cursor, header->topic) && header->timestamp_ns >= cursor->from_time_ns;
+    *out_is_wanted = is_asked_for(cursor, header);
     return *out_is_wanted ? ring_copy_rest(cursor->ring, pos, buffer) : seen;
 }
 
@@ -78,8 +84,7 @@ static enum cursor_found take_past(struct cursor *cursor, const uint64_t *from, 
                                    struct frame *out_frame, struct error *err)
 {
     const struct frame_header *header = (const struct frame_header *)from;
-    bool is_wanted = (header->kind == FRAME_EVENT || header->kind == FRAME_DEAD) &&
-                     cursor_wants(cursor, header->topic) && header->timestamp_ns >= cursor->from_time_ns;
+    bool is_wanted = is_asked_for(cursor, header);
     if (is_wanted && header->n_cells > cursor->ring->frame_cells_max)
         return corrupt_past(cursor, next, "a frame that is larger than the bus's rings", err);
     if (is_wanted) {
@@ -178,7 +183,7 @@ static bool is_shown(struct cursor *cursor, uint64_t pos)
 }
 
 /* The event at pos is in the buffer. */
-static enum cursor_found give_out(struct cursor *cursor, uint64_t pos, const uint64_t *buffer)
+static inline enum cursor_found give_out(struct cursor *cursor, uint64_t pos, const uint64_t *buffer)
 {
     cursor->n_overtaken = 0;
     cursor->from_time_ns = 0;
@@ -257,19 +262,37 @@ static __attribute__((noinline)) enum cursor_found look_on(struct cursor *cursor
     }
 }
 
+bool cursor_next_stamped(struct cursor *cursor, uint64_t *buffer, struct frame *out_frame)
+{
+    const struct ring *ring = cursor->ring;
+    const struct frame_header *header = (const struct frame_header *)buffer;
+    uint64_t pos = cursor_pos(cursor);
+    if (atomic_load_explicit(&cursor->retry_ns, memory_order_relaxed) != 0 || cursor->past != NULL ||
+        ring->is_visible_synced || !ring_is_stamped(ring, pos))
+        return false;
+    ring_load(ring, pos, 0, 1, buffer);
+    if (header->position != pos || !ring_is_length(ring, pos, header->n_cells) || !is_asked_for(cursor, header))
+        return false; /* or it was overwritten just now */
+    ring_load(ring, pos, 1, header->n_cells, buffer);
+    if (ring_is_overtaken(ring, pos) || frame_parse(buffer, out_frame, NULL) != EVBUS_OK)
+        return false;
+    give_out(cursor, pos, buffer);
+    return true;
+}
+
 enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look, struct frame *out_frame,
                               uint64_t *out_wait_ns, struct error *err)
 {
+    if (cursor_next_stamped(cursor, buffer, out_frame))
+        return CURSOR_EVENT;
+    return look_on(cursor, buffer, look, out_frame, out_wait_ns, err);
+}
+
+bool cursor_is_quiet(const struct cursor *cursor)
+{
     const struct ring *ring = cursor->ring;
     uint64_t pos = cursor_pos(cursor);
-    bool is_wanted = false;
-    /* A stamped event is what stands there nearly always: by the shortest way. */
-    if (atomic_load_explicit(&cursor->retry_ns, memory_order_relaxed) == 0 && cursor->past == NULL &&
-        !ring->is_visible_synced && ring_is_stamped(ring, pos) &&
-        take(cursor, pos, buffer, &is_wanted) == RING_COMMITTED && is_wanted &&
-        frame_parse(buffer, out_frame, err) == EVBUS_OK)
-        return give_out(cursor, pos, buffer);
-    return look_on(cursor, buffer, look, out_frame, out_wait_ns, err);
+    return cursor->past == NULL && !ring_is_stamped(ring, pos) && ring->capacity - ring_index(ring, pos) > NEAR_END;
 }
 
 bool cursor_is_ready(const struct cursor *cursor)

@@ -37,6 +37,12 @@ enum cursor_found {
 enum cursor_found cursor_next(struct cursor *cursor, uint64_t *buffer, bool look, struct frame *out_frame,
                               uint64_t *out_wait_ns, struct error *err);
 
+/* The same by the shortest way, for what stands there nearly always: a stamped event in the ring. false: cursor_next() knows. */
+bool cursor_next_stamped(struct cursor *cursor, uint64_t *buffer, struct frame *out_frame);
+
+/* Would cursor_next() without `look` find nothing? Two loads. */
+bool cursor_is_quiet(const struct cursor *cursor);
+
 /* Lets go of files. */
 void cursor_close(struct cursor *cursor);
 

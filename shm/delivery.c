@@ -12,7 +12,8 @@ static const char *text_of(const struct frame *frame, enum area_tag tag, char *t
     return area_text(frame, tag, to, max + 1) ? to : NULL;
 }
 
-static void fill_area(const struct frame *frame, struct delivery_texts *texts, struct evbus_delivery *out)
+static __attribute__((noinline)) void fill_area(const struct frame *frame, struct delivery_texts *texts,
+                                                struct evbus_delivery *out)
 {
     struct area_source source;
     struct area_origin origin;
@@ -51,21 +52,26 @@ static void sort(struct evbus_version *versions, size_t n)
         }
 }
 
-static void fill_versions(const struct frame *frame, struct delivery_texts *texts, struct evbus_delivery *out)
+/* Apart, as most events have one. */
+static __attribute__((noinline)) void fill_more_versions(const struct frame *frame, struct delivery_texts *texts)
 {
     struct frame_version versions[FRAME_VERSIONS_MAX];
+    frame_versions(frame, versions);
+    for (size_t i = 0; i < frame->n_versions; i++)
+        texts->versions[i] = (struct evbus_version){versions[i].major, versions[i].minor, versions[i].payload,
+                                                    versions[i].len};
+    sort(texts->versions, frame->n_versions);
+}
+
+static inline void fill_versions(const struct frame *frame, struct delivery_texts *texts, struct evbus_delivery *out)
+{
+    unsigned n_versions = frame->n_versions;
     out->versions = texts->versions;
-    out->n_versions = frame->n_versions;
-    if (frame->n_versions == 1) {
-        texts->versions[0] = (struct evbus_version){frame->major, frame->minor, frame->payload, frame->payload_len};
-    } else {
-        frame_versions(frame, versions);
-        for (size_t i = 0; i < frame->n_versions; i++)
-            texts->versions[i] = (struct evbus_version){versions[i].major, versions[i].minor, versions[i].payload,
-                                                        versions[i].len};
-        sort(texts->versions, frame->n_versions);
-    }
-    for (size_t i = 0; i < frame->n_versions; i++) { /* behind it stands padding, or a header that has been read */
+    out->n_versions = n_versions;
+    texts->versions[0] = (struct evbus_version){frame->major, frame->minor, frame->payload, frame->payload_len};
+    if (n_versions > 1)
+        fill_more_versions(frame, texts);
+    for (unsigned i = 0; i < n_versions; i++) { /* behind it stands padding, or a header that has been read */
         const char *payload = texts->versions[i].payload;
         *((char *)(uintptr_t)payload + texts->versions[i].payload_len) = '\0';
     }

@@ -25,14 +25,18 @@ void frame_build(const struct frame *frame, uint64_t *out)
 
 /* The lowest version of those that were parsed. */
 struct lowest {
-    uint32_t version; /* its major above its minor */
-    uint32_t len;
+    struct representation_header header;
     const char *payload; /* NULL: of none yet */
 };
 
+static bool is_lower(const struct representation_header *one, const struct representation_header *other)
+{
+    return one->major != other->major ? one->major < other->major : one->minor < other->minor;
+}
+
 /* Representation i, which begins at byte *inout_at; moved to where the next one begins. */
-static inline int parse_version(const struct frame_header *header, unsigned i, size_t *inout_at,
-                                struct lowest *inout_lowest, struct error *err)
+static int parse_version(const struct frame_header *header, unsigned i, size_t *inout_at, struct lowest *inout_lowest,
+                         struct error *err)
 {
     struct representation_header representation;
     const char *bytes = (const char *)header;
@@ -45,66 +49,35 @@ static inline int parse_version(const struct frame_header *header, unsigned i, s
     at += sizeof representation;
     if (representation.len > end - at)
         return error_set(err, EVBUS_ECORRUPT, "a payload of %u bytes where %zu are left", representation.len, end - at);
-    uint32_t version = (uint32_t)representation.major << 16 | representation.minor;
-    if (inout_lowest->payload == NULL || version < inout_lowest->version)
-        *inout_lowest = (struct lowest){version, representation.len, bytes + at};
+    if (inout_lowest->payload == NULL || is_lower(&representation, &inout_lowest->header))
+        *inout_lowest = (struct lowest){representation, bytes + at};
     at += frame_to8(representation.len);
     *inout_at = at < end ? at : end;
     return EVBUS_OK;
 }
 
-/* Apart, as most events have one. */
-static __attribute__((noinline)) int parse_versions(const struct frame_header *header, size_t at,
-                                                    struct lowest *inout_lowest, struct error *err)
-{
-    int rc = EVBUS_OK;
-    if (header->n_representations > FRAME_VERSIONS_MAX)
-        return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with %u representations, at most %d are allowed",
-                         header->n_cells, header->n_representations, FRAME_VERSIONS_MAX);
-    for (unsigned i = 0; i < header->n_representations && rc == EVBUS_OK; i++)
-        rc = parse_version(header, i, &at, inout_lowest, err);
-    return rc;
-}
-
-int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err)
+int frame_parse_slowly(const uint64_t *copy, struct frame *out_frame, struct error *err)
 {
     const struct frame_header *header = (const struct frame_header *)copy;
     size_t end = (size_t)header->n_cells * CELL_BYTES;
-    const char *bytes = (const char *)copy;
     if (header->format != FRAME_FORMAT)
         return error_set(err, EVBUS_ECORRUPT, "frame format %u, this build reads %u", header->format, FRAME_FORMAT);
-    size_t key_at = sizeof *header;
-    size_t area_at = key_at + frame_to8(header->key_len);
-    size_t at = area_at + frame_to8(header->area_len);
+    size_t at = frame_versions_at(header);
     if (at > end)
         return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with a key of %u and a header area of %u bytes",
                          header->n_cells, header->key_len, header->area_len);
     if (header->n_representations == 0)
         return error_set(err, EVBUS_ECORRUPT, "a frame without a payload");
-    struct lowest lowest = {0};
-    int rc = header->n_representations == 1 ? parse_version(header, 0, &at, &lowest, err)
-                                            : parse_versions(header, at, &lowest, err);
-    if (rc != EVBUS_OK)
-        return rc;
-    /* Field by field: a copy of the whole would wait for each of its stores. */
-    out_frame->kind = (enum frame_kind)header->kind;
-    out_frame->flags = header->flags;
-    memcpy(out_frame->id, header->id, sizeof out_frame->id);
-    out_frame->timestamp_ns = header->timestamp_ns;
-    out_frame->publisher = header->publisher;
-    out_frame->topic = header->topic;
-    out_frame->key_hash = header->key_hash;
-    out_frame->key = bytes + key_at;
-    out_frame->key_len = header->key_len;
-    out_frame->area = (const uint8_t *)bytes + area_at;
-    out_frame->area_len = header->area_len;
-    out_frame->more = NULL;
-    out_frame->representations = copy + (area_at + frame_to8(header->area_len)) / 8;
-    out_frame->n_versions = header->n_representations;
-    out_frame->major = (uint16_t)(lowest.version >> 16);
-    out_frame->minor = (uint16_t)lowest.version;
-    out_frame->payload = lowest.payload;
-    out_frame->payload_len = lowest.len;
+    if (header->n_representations > FRAME_VERSIONS_MAX)
+        return error_set(err, EVBUS_ECORRUPT, "a frame of %u cells with %u representations, at most %d are allowed",
+                         header->n_cells, header->n_representations, FRAME_VERSIONS_MAX);
+    struct lowest lowest = {.payload = NULL};
+    for (unsigned i = 0; i < header->n_representations; i++) {
+        int rc = parse_version(header, i, &at, &lowest, err);
+        if (rc != EVBUS_OK)
+            return rc;
+    }
+    frame_take_apart(copy, &lowest.header, lowest.payload, out_frame);
     return EVBUS_OK;
 }
 

@@ -43,15 +43,16 @@ struct frame {
     uint32_t key_hash;
     const char *key;
     uint8_t key_len;
-    const uint8_t *area;
+    uint8_t n_versions; /* built: 0 or 1 + those in `more`; parsed: all, at least 1 */
     uint16_t area_len;
-    uint16_t major;
-    uint16_t minor;
+    const uint8_t *area;
     const void *payload; /* parsed: of the lowest version, which who knows of no other can read */
+    /* as in struct representation_header: one word, that is written at once, and read so */
+    alignas(8) uint16_t major;
+    uint16_t minor;
     uint32_t payload_len;
     const struct frame_version *more; /* built: further versions */
     const uint64_t *representations;  /* parsed: where they begin */
-    uint8_t n_versions;               /* built: 0 or 1 + those in `more`; parsed: all, at least 1 */
 };
 
 static inline size_t frame_to8(size_t n)
@@ -126,8 +127,58 @@ static inline void frame_put(const struct frame *frame, uint32_t n_cells, uint64
                                frame->more[i - 1].len);
 }
 
-/* Reads a private copy, whose header's n_cells has been bounded by its ring. EVBUS_OK or EVBUS_ECORRUPT with a message about what does not fit. */
-int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err);
+/* The byte at which its first representation begins, if its lengths are right. */
+static inline size_t frame_versions_at(const struct frame_header *header)
+{
+    return sizeof *header + frame_to8(header->key_len) + frame_to8(header->area_len);
+}
+
+/* Of a copy whose lengths fit. lowest: of its versions, with its payload. Field by field: a copy of the whole would wait for each of its
+ * stores. */
+static inline void frame_take_apart(const uint64_t *copy, const struct representation_header *lowest,
+                                    const char *payload, struct frame *out_frame)
+{
+    const struct frame_header *header = (const struct frame_header *)copy;
+    const char *key = (const char *)(header + 1);
+    out_frame->kind = (enum frame_kind)header->kind;
+    out_frame->flags = header->flags;
+    memcpy(out_frame->id, header->id, sizeof out_frame->id);
+    out_frame->timestamp_ns = header->timestamp_ns;
+    out_frame->publisher = header->publisher;
+    out_frame->topic = header->topic;
+    out_frame->key_hash = header->key_hash;
+    out_frame->key = key;
+    out_frame->key_len = header->key_len;
+    out_frame->area = (const uint8_t *)key + frame_to8(header->key_len);
+    out_frame->area_len = header->area_len;
+    out_frame->more = NULL;
+    out_frame->representations = copy + frame_versions_at(header) / 8;
+    out_frame->n_versions = header->n_representations;
+    out_frame->major = lowest->major;
+    out_frame->minor = lowest->minor;
+    out_frame->payload = payload;
+    out_frame->payload_len = lowest->len;
+}
+
+/* frame_parse(), of all that there is. */
+int frame_parse_slowly(const uint64_t *copy, struct frame *out_frame, struct error *err);
+
+/* Reads a private copy, whose header's n_cells has been bounded by its ring. EVBUS_OK or EVBUS_ECORRUPT with a message about what does not
+ * fit. Inline for what is there nearly always: a frame of one version, that fits. */
+static inline int frame_parse(const uint64_t *copy, struct frame *out_frame, struct error *err)
+{
+    const struct frame_header *header = (const struct frame_header *)copy;
+    struct representation_header only;
+    size_t end = (size_t)header->n_cells * CELL_BYTES;
+    size_t payload_at = frame_versions_at(header) + sizeof only;
+    if (header->format != FRAME_FORMAT || header->n_representations != 1 || payload_at > end)
+        return frame_parse_slowly(copy, out_frame, err);
+    memcpy(&only, copy + payload_at / 8 - 1, sizeof only);
+    if (only.len > end - payload_at)
+        return frame_parse_slowly(copy, out_frame, err);
+    frame_take_apart(copy, &only, (const char *)copy + payload_at, out_frame);
+    return EVBUS_OK;
+}
 
 /* --- in files ------------------------------------------------------------------------------------------------------- */
 

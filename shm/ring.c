@@ -306,17 +306,10 @@ enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_wo
     }
 }
 
-/* After a copy: was it overwritten meanwhile? [R14] */
-static bool is_overtaken(const struct ring *ring, uint64_t pos)
-{
-    atomic_thread_fence(memory_order_acquire); /* edge GATE: our copy was made before we look */
-    return RELEASED_POSITION(atomic_load_explicit(&ring->head->released, memory_order_relaxed)) > pos;
-}
-
 enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct frame_header *out_header)
 {
-    cell_load((uint64_t *)out_header, ring->cells + ring_index(ring, pos) * CELL_WORDS);
-    if (is_overtaken(ring, pos))
+    ring_load(ring, pos, 0, 1, (uint64_t *)out_header);
+    if (ring_is_overtaken(ring, pos))
         return RING_OVERTAKEN;
     return out_header->position == pos && ring_is_length(ring, pos, out_header->n_cells) ? RING_COMMITTED
                                                                                          : RING_CORRUPT;
@@ -324,20 +317,15 @@ enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct fr
 
 enum ring_seen ring_copy_rest(const struct ring *ring, uint64_t pos, uint64_t *frame)
 {
-    const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
-    uint32_t n_cells = ((const struct frame_header *)frame)->n_cells;
-    for (uint32_t cell = 1; cell < n_cells; cell++)
-        cell_load(frame + cell * CELL_WORDS, from + cell * CELL_WORDS);
-    return is_overtaken(ring, pos) ? RING_OVERTAKEN : RING_COMMITTED;
+    ring_load(ring, pos, 1, ((const struct frame_header *)frame)->n_cells, frame);
+    return ring_is_overtaken(ring, pos) ? RING_OVERTAKEN : RING_COMMITTED;
 }
 
 enum ring_seen ring_copy(const struct ring *ring, uint64_t pos, uint32_t n_cells, uint64_t *frame)
 {
     const struct frame_header *header = (const struct frame_header *)frame;
-    const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
-    for (uint32_t cell = 0; cell < n_cells; cell++)
-        cell_load(frame + cell * CELL_WORDS, from + cell * CELL_WORDS);
-    if (is_overtaken(ring, pos))
+    ring_load(ring, pos, 0, n_cells, frame);
+    if (ring_is_overtaken(ring, pos))
         return RING_OVERTAKEN;
     return header->position == pos && header->n_cells == n_cells ? RING_COMMITTED : RING_CORRUPT;
 }

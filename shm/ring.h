@@ -93,6 +93,21 @@ static inline void ring_prefetch(const struct ring *ring, uint64_t pos)
 /* Looks at the word, which decides. out_word is set but for RING_NOTHING; its length is bounded but for RING_CORRUPT. */
 enum ring_seen ring_look(const struct ring *ring, uint64_t pos, uint64_t *out_word);
 
+/* Cells [first, end) of a frame, as they are now: ring_is_overtaken() afterwards says whether that was it. Within the ring. */
+static inline void ring_load(const struct ring *ring, uint64_t pos, uint32_t first, uint32_t end, uint64_t *frame)
+{
+    const _Atomic uint64_t *from = ring->cells + ring_index(ring, pos) * CELL_WORDS;
+    for (uint32_t cell = first; cell < end; cell++)
+        cell_load(frame + cell * CELL_WORDS, from + cell * CELL_WORDS);
+}
+
+/* After a copy: was it overwritten meanwhile? [R14] */
+static inline bool ring_is_overtaken(const struct ring *ring, uint64_t pos)
+{
+    atomic_thread_fence(memory_order_acquire); /* edge GATE: our copy was made before we look */
+    return RELEASED_POSITION(atomic_load_explicit(&ring->head->released, memory_order_relaxed)) > pos;
+}
+
 /* Copies a committed frame's first cell out, checked. RING_COMMITTED, RING_OVERTAKEN or RING_CORRUPT. */
 enum ring_seen ring_copy_header(const struct ring *ring, uint64_t pos, struct frame_header *out_header);
 
