@@ -87,11 +87,6 @@ static void begin(struct gaps *gaps)
     gaps->is_begun = true;
 }
 
-bool gaps_has_news(const struct gaps *gaps)
-{
-    return !gaps->is_begun || ring_tail(gaps->ring) != gaps->letters.end;
-}
-
 bool gaps_follow(struct gaps *gaps)
 {
     const struct ring *ring = gaps->ring;
@@ -131,5 +126,5 @@ void gaps_close(struct gaps *gaps)
 
 bool gaps_has(const struct gaps *gaps, uint32_t log, uint32_t partition, uint32_t key_hash)
 {
-    return gaps->n_keys != 0 && key_at(gaps, key_of(log, partition, key_hash))->n != 0;
+    return !gaps_is_empty(gaps) && key_at(gaps, key_of(log, partition, key_hash))->n != 0;
 }

@@ -26,7 +26,16 @@ struct gaps {
 void gaps_close(struct gaps *gaps);
 
 /* Is there anything that gaps_follow() has not read? One load. */
-bool gaps_has_news(const struct gaps *gaps);
+static inline bool gaps_has_news(const struct gaps *gaps)
+{
+    return !gaps->is_begun || ring_tail(gaps->ring) != gaps->letters.end;
+}
+
+/* Nothing that was read is open. */
+static inline bool gaps_is_empty(const struct gaps *gaps)
+{
+    return gaps->n_keys == 0;
+}
 
 /* Reads what has been published of letters since. false: not all of it could be (no memory; files that cannot be read now; it is being
  * written): the next call goes on. */

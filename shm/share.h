@@ -60,6 +60,8 @@ struct share {
     uint64_t told;          /* how far we had read when we told our low last */
     uint64_t low;           /* as we told it last */
     unsigned n_since_low;   /* events since the low was told */
+    unsigned n_chained;     /* done, and not counted yet */
+    uint64_t chained_ns;    /* when the last of them was */
     uint64_t dead_after_ns; /* a full log of dead letters, or files that cannot be read: not before */
     uint64_t scan_after_ns; /* files that cannot be read: not before */
     uint64_t take_after_ns; /* the same, for the lease itself */
@@ -104,6 +106,12 @@ bool share_is_running(const struct share *share);
  * SHARE_LOST: somebody has taken the lease. */
 enum share_step share_next(struct share *share, struct item *item, bool look, uint64_t now_ns, uint64_t *out_due_ns,
                            struct error *err);
+
+/* Has share_next() without `look` nothing to do? For who spins. */
+static inline bool share_is_quiet(const struct share *share)
+{
+    return share->busy == 0 && cursor_is_quiet(&share->cursor);
+}
 
 /* The topic where it was published: of a replay the one of its event. The frame is of an entry of this share. */
 void share_topic(const struct share *share, const struct frame *frame, char out_topic[NAME_BYTES]);

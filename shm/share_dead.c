@@ -134,13 +134,10 @@ uint32_t share_replays(const struct share *share, const struct frame *frame, uin
     return row != NULL ? row->n_replays : 0;
 }
 
-/* An event of the key is a dead letter that nobody has settled: the handler is told. */
-void share_mark_gap(struct share *share, struct item *item)
+void share_mark_gap_if(struct share *share, struct item *item)
 {
     struct gaps *gaps = share->of->gaps;
     struct frame *frame = &item->frame;
-    if (gaps == NULL)
-        return;
     if (gaps_has_news(gaps))
         gaps_follow(gaps);
     if (gaps_has(gaps, share->log->index, share->ring->partition, frame->key_hash))

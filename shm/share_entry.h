@@ -101,7 +101,20 @@ bool share_is_paused(const struct share *share);
 /* An attempt has failed. true: that is charged. */
 bool share_is_own_fault(const struct share *share, const struct retry *retry, uint64_t pos, enum pending_cause cause,
                         const char *error);
-void share_tell_success(const struct share *share);
+void share_end_outage(const struct share *share);
+static inline void share_tell_success(const struct share *share)
+{
+    if (share->of->outage != NULL && OUTAGE_WAY(outage_streak(share->of->outage)) != 0)
+        share_end_outage(share);
+}
+
+/* What the lease thread's chain has done since it told so last: one counting for many, which whoever is killed may owe. */
+static inline void share_tell_chained(struct share *share)
+{
+    if (share->n_chained != 0)
+        atomic_fetch_add_explicit(&share->part->n_done, share->n_chained, memory_order_relaxed);
+    share->n_chained = 0;
+}
 
 /* An event is done, as its word says by now. */
 static inline void share_tell_done(struct share *share)
@@ -132,12 +145,35 @@ bool share_look_at_parked(struct share *share, uint32_t i, const struct pending 
 uint32_t share_replays(const struct share *share, const struct frame *frame, uint64_t pos);
 
 /* An event of the key is a dead letter that nobody has settled: the handler is told. */
-void share_mark_gap(struct share *share, struct item *item);
+void share_mark_gap_if(struct share *share, struct item *item);
+static inline void share_mark_gap(struct share *share, struct item *item)
+{
+    const struct gaps *gaps = share->of->gaps;
+    if (gaps != NULL && (gaps_has_news(gaps) || !gaps_is_empty(gaps)))
+        share_mark_gap_if(share, item);
+}
 
 /* --- share_unfit.c: what no handler gets ----------------------------------------------------------------------------------- */
 
+static inline bool share_accepts_all(const struct share *share)
+{
+    return share->of->accepts == NULL || share->of->accepts->n == 0;
+}
+
+static inline void share_choose_lowest(struct item *item)
+{
+    item->choice = (struct version_choice){.from = {item->frame.major, item->frame.minor}};
+}
+
 /* May a handler get this event at all? Asked each time that one is about to. CAUSE_NONE: it may. why: more than the cause says. */
-enum pending_cause share_unfit(const struct share *share, struct item *item, char *why, size_t why_cap);
+enum pending_cause share_judge(const struct share *share, struct item *item, char *why, size_t why_cap);
+static inline enum pending_cause share_unfit(const struct share *share, struct item *item, char *why, size_t why_cap)
+{
+    if (item->frame.area_len != 0 || !share_accepts_all(share))
+        return share_judge(share, item, why, why_cap);
+    share_choose_lowest(item);
+    return CAUSE_NONE;
+}
 
 /* It may not: dead, and no attempt is made of it. from: its entry, TAKEN or WAIT. false: we are fenced. */
 bool share_end_unhandled(struct share *share, uint32_t i, const struct pending *from, const uint8_t *id,

@@ -125,6 +125,8 @@ int share_finish(const struct item *item, int outcome, const char *error, struct
     struct share *share = item->share;
     bool is_lease_thread = claim == share->of->claim;
     point_pass(POINT_GROUP_FINISHING, NULL);
+    if (is_lease_thread)
+        share_tell_chained(share);
     uint64_t word = atomic_load_explicit(entry_of(item), memory_order_acquire);
     if (!is_ours(item, word) || !(is_lease_thread ? share_end_own_run(share, item->index, item->run)
                                                   : share_end_run(share, item->index, item->run)))

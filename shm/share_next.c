@@ -27,11 +27,11 @@
 
 #include <string.h>
 
-#define LOW_EVERY 16                    /* events */
+#define LOW_EVERY 64                    /* events */
 #define PROBE_NS  (60 * CLOCK_NS_PER_S) /* at least so long a paused group's one event may be in a handler */
 
 /* Everything before pos is taken, skipped or not ours. false: we are fenced. */
-static bool move_cursor(struct share *share, uint64_t pos)
+static inline bool move_cursor(struct share *share, uint64_t pos)
 {
     if (pos == share->moved_to)
         return true;
@@ -74,19 +74,22 @@ void share_tell_low(struct share *share, bool idle)
     ring_move_low(share->ring, low, share->epoch, share->low, idle);
 }
 
-/* The item's event goes into a handler. */
-static void begin_run(struct share *share, uint32_t i, const struct pending *running, struct item *item,
-                      uint64_t now_ns)
+/* The item's event goes into a handler, as its entry says. Field by field: a copy of the whole would wait for each of its stores. */
+static inline void begin_run(struct share *share, uint32_t i, struct share_own *own, const struct pending *running,
+                             struct item *item, uint64_t now_ns)
 {
-    share->n_runs += 2;
-    struct share_own *own = share_own(share, i);
-    atomic_store_explicit(&own->run, share->n_runs, memory_order_release);
+    uint64_t run = share->n_runs += 2;
     memcpy(own->id, item->frame.id, sizeof own->id);
+    atomic_store_explicit(&own->run, run, memory_order_release);
     item->share = share;
     item->index = i;
-    item->run = share->n_runs;
+    item->run = run;
     item->probe = 0;
-    item->running = *running;
+    item->running.pos = running->pos;
+    item->running.epoch = running->epoch;
+    item->running.attempts = running->attempts;
+    item->running.state = running->state;
+    item->running.followers = running->followers;
     item->since_ns = now_ns;
     item->retry = share->of->retry;
 }
@@ -166,7 +169,7 @@ static enum share_step run_again(struct share *share, uint32_t i, const struct p
     if (next.attempts > 1)
         atomic_fetch_add_explicit(&share->part->n_redelivered, 1, memory_order_relaxed);
     share_mark_gap(share, item);
-    begin_run(share, i, &next, item, now_ns);
+    begin_run(share, i, share_own(share, i), &next, item, now_ns);
     return SHARE_EVENT;
 }
 
@@ -244,9 +247,9 @@ static enum held follow(struct share *share, uint32_t i)
     }
 }
 
-/* The next event that the group has asked for, into the item. SHARE_EVENT: it is still to be entered. */
-static enum share_step read_next(struct share *share, struct item *item, bool look, uint64_t now_ns,
-                                 uint64_t *out_due_ns, struct error *err)
+/* As read_next(), whatever it is. */
+static __attribute__((noinline)) enum share_step read_on(struct share *share, struct item *item, bool look,
+                                                         uint64_t now_ns, uint64_t *out_due_ns, struct error *err)
 {
     for (;;) {
         uint64_t wait_ns = UINT64_MAX;
@@ -275,20 +278,31 @@ static enum share_step read_next(struct share *share, struct item *item, bool lo
     }
 }
 
+/* The next event that the group has asked for, into the item. SHARE_EVENT: it is still to be entered. */
+static inline enum share_step read_next(struct share *share, struct item *item, bool look, uint64_t now_ns,
+                                        uint64_t *out_due_ns, struct error *err)
+{
+    if (share->cursor.lost != 0 || share->report.is_unread ||
+        !cursor_next_stamped(&share->cursor, item->buffer, &item->frame))
+        return read_on(share, item, look, now_ns, out_due_ns, err);
+    item->n_replays = 0;
+    return SHARE_EVENT;
+}
+
 /* The word of the event that was read is stored: the cursor, then its handler. */
-static enum share_step begin_new(struct share *share, uint32_t i, const struct pending *taken, uint64_t key,
-                                 struct item *item, uint64_t now_ns)
+static inline enum share_step begin_new(struct share *share, uint32_t i, struct share_own *own,
+                                        const struct pending *taken, uint64_t key, struct item *item, uint64_t now_ns)
 {
     point_pass(POINT_GROUP_TAKEN, NULL);
     if (!move_cursor(share, cursor_pos(&share->cursor)))
         return SHARE_LOST;
     share->busy |= UINT64_C(1) << i;
-    share_own(share, i)->key = key;
+    own->key = key;
     if (taken->state != PENDING_RUN)
         return SHARE_NOTHING;
     point_pass(POINT_GROUP_RUNNING, NULL);
     share_mark_gap(share, item);
-    begin_run(share, i, taken, item, now_ns);
+    begin_run(share, i, own, taken, item, now_ns);
     return SHARE_EVENT;
 }
 
@@ -316,7 +330,7 @@ static enum share_step enter(struct share *share, struct item *item, uint64_t no
     atomic_store_explicit(&share->part->side[i].key, key, memory_order_relaxed);
     if (!pending_step(share->part, i, &empty, &taken))
         return SHARE_LOST;
-    enum share_step step = begin_new(share, i, &taken, key, item, now_ns);
+    enum share_step step = begin_new(share, i, share_own(share, i), &taken, key, item, now_ns);
     if (step != SHARE_NOTHING)
         return step;
     *out_due_ns = now_ns; /* its letter */
@@ -469,14 +483,14 @@ enum share_step share_next(struct share *share, struct item *item, bool look, ui
 /* --- the chain ---------------------------------------------------------------------------------------------------------------- */
 
 /* The word of an event at its first attempt, behind which nobody waits. */
-static struct pending first_run(const struct share *share, uint64_t pos)
+static inline struct pending first_run(const struct share *share, uint64_t pos)
 {
     return (struct pending){.pos = pos, .epoch = share->epoch, .state = PENDING_RUN, .attempts = 1};
 }
 
-/* Is there something to chain, and nothing else of the partition to be seen to? Only we set a followers bit, or end our own run: what is
+/* Is nothing else of the partition to be seen to? Only we set a followers bit, or end our own run: what is
  * seen here is so until the chain's CAS, unless we are fenced. */
-static bool may_chain(const struct share *share, const struct item *done)
+static inline bool may_chain(const struct share *share, const struct item *done)
 {
     const struct share_own *own = share_own(share, done->index);
     struct pending first = first_run(share, done->running.pos);
@@ -484,24 +498,30 @@ static bool may_chain(const struct share *share, const struct item *done)
     return share->busy == UINT64_C(1) << done->index && share->held && !share->leaving && done->probe == 0 &&
            word == pending_pack(&first) && atomic_load_explicit(&own->run, memory_order_relaxed) == done->run &&
            atomic_load_explicit(&own->note, memory_order_relaxed) == 0 && /* it is overwritten before the word */
-           !share_is_paused(share) && ring_is_stamped(share->ring, cursor_pos(&share->cursor));
+           !share_is_paused(share);
 }
 
 /* `done` is finished and `next`, which was read, taken, both by one CAS of the word. SHARE_NOTHING: we are fenced, and it is not; what we
  * have written beside the word is bounded by who trusts it, as ever [P3]. */
-static enum share_step chain(struct share *share, const struct item *done, struct item *next, uint64_t now_ns)
+static inline enum share_step chain(struct share *share, const struct item *done, struct item *next, uint64_t now_ns)
 {
     uint32_t i = done->index;
     uint64_t key = share_key(&next->frame);
     struct pending first = first_run(share, done->running.pos);
     struct pending taken = first_run(share, ((const struct frame_header *)next->buffer)->position);
+    struct share_own *own = share_own(share, i);
     share_set_side(share, i, now_ns, 0);
     atomic_store_explicit(&share->part->side[i].key, key, memory_order_relaxed);
     point_pass(POINT_GROUP_FINISHING, NULL);
     if (!pending_step(share->part, i, &first, &taken))
         return SHARE_NOTHING;
-    share_tell_done(share);
-    return begin_new(share, i, &taken, key, next, now_ns);
+    point_pass(POINT_GROUP_FINISHED, NULL);
+    share->n_chained++;
+    if (now_ns != share->chained_ns) /* of a slow handler at once */
+        share_tell_chained(share);
+    share->chained_ns = now_ns;
+    share_tell_success(share);
+    return begin_new(share, i, own, &taken, key, next, now_ns);
 }
 
 enum share_step share_finish_and_next(const struct item *done, struct item *next, uint64_t now_ns, int *out_rc,

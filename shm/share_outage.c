@@ -45,9 +45,9 @@ bool share_is_own_fault(const struct share *share, const struct retry *retry, ui
     return verdict == OUTAGE_CHARGE;
 }
 
-void share_tell_success(const struct share *share)
+void share_end_outage(const struct share *share)
 {
-    if (share->of->outage == NULL || !outage_succeeded(share->of->outage))
+    if (!outage_succeeded(share->of->outage))
         return;
     group_ring_members(share->of->memory, share->of->group); /* all of it is due again */
     if (share->of->log != NULL)

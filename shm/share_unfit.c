@@ -40,18 +40,16 @@ static bool choose_accepted(const struct share *share, struct item *item, char *
     return false;
 }
 
-/* May a handler get this event at all? Asked each time that one is about to. CAUSE_NONE: it may. why: more than the cause says. */
-enum pending_cause share_unfit(const struct share *share, struct item *item, char *why, size_t why_cap)
+enum pending_cause share_judge(const struct share *share, struct item *item, char *why, size_t why_cap)
 {
     const struct frame *frame = &item->frame;
-    uint64_t expires_ns = frame->area_len != 0 ? area_number(frame, AREA_EXPIRES) : 0;
+    uint64_t expires_ns = area_number(frame, AREA_EXPIRES);
     why[0] = '\0';
     bool is_replayed = (frame->flags & FRAME_REPLAY) != 0 || item->n_replays > 0; /* somebody wants it all the same */
     if (expires_ns != 0 && !is_replayed && expires_ns <= clock_wall_ns())
         return CAUSE_EXPIRED;
-    item->choice = (struct version_choice){.from = {frame->major, frame->minor}};
-    bool accepts_all = share->of->accepts == NULL || share->of->accepts->n == 0;
-    return accepts_all || choose_accepted(share, item, why, why_cap) ? CAUSE_NONE : CAUSE_NO_VERSION;
+    share_choose_lowest(item);
+    return share_accepts_all(share) || choose_accepted(share, item, why, why_cap) ? CAUSE_NONE : CAUSE_NO_VERSION;
 }
 
 /* It may not: dead, and no attempt is made of it. from: its entry, TAKEN or WAIT. false: we are fenced. */
