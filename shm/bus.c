@@ -28,6 +28,8 @@
 #define SPIN_DEFAULT_NS (20 * CLOCK_NS_PER_US)
 #define BACK_NS         (10 * CLOCK_NS_PER_S) /* for somebody else who brings the bus back, or still has its old memory */
 #define BACK_ROUND_NS   (10 * CLOCK_NS_PER_MS)
+#define RUN_EVENTS      16
+#define PAUSE_NS        (4 * CLOCK_NS_PER_US)
 
 int bus_take_struct(void *out, size_t our_size, const void *given, size_t given_size, const char *name,
                     struct error *err)
@@ -43,6 +45,17 @@ int bus_take_struct(void *out, size_t our_size, const void *given, size_t given_
             return error_set(err, EVBUS_EINVAL, "%s sets a field that libevbus %s does not know: use a newer library",
                              name, evbus_version());
     return EVBUS_OK;
+}
+
+void bus_end_run(const struct evbus *bus, unsigned *inout_n_events)
+{
+    bool was_run = *inout_n_events >= RUN_EVENTS;
+    *inout_n_events = 0;
+    if (!was_run || bus_spin_ns(bus) <= PAUSE_NS)
+        return;
+    uint64_t until = clock_mono_ns() + PAUSE_NS;
+    while (clock_mono_ns() < until)
+        clock_relax();
 }
 
 uint64_t bus_spin_ns(const struct evbus *bus)

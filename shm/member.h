@@ -16,6 +16,8 @@ struct hand {
     bool is_plain;               /* that has nothing which only some events have */
     struct delivery_texts texts;
     char topic[NAME_BYTES];
+    const struct memory_log *topic_log; /* that it is a name in, of this id; 0: of none */
+    uint16_t topic_id;
     char service[SERVICE_BYTES]; /* of `publisher` */
     uint32_t publisher;          /* 0: of nobody yet */
     char error[EVBUS_ERROR_MAX + 1];
@@ -69,6 +71,7 @@ struct evbus_subscription {
     bool is_settled;    /* nothing is left to take or to give */
     size_t turn;
     unsigned n_events; /* since the last round */
+    unsigned n_of_run; /* since the last time that there was none */
     struct hand *hands;
     struct worker workers[MEMBER_THREADS_MAX];
     _Atomic uint32_t stop;

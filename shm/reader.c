@@ -1,12 +1,9 @@
 /* reader.c: a plain reader: all events of the topics it wants, from its own place on; it consumes nothing.
  *
  *     evbus_reader_next
- *       poll   the partitions by turns, up to 16 events in a row of one of them
+ *       poll   the partitions by turns, up to 16 events in a row of one of them; a run of them that ends: bus_end_run()
  *       spin   until the bus's spin time is over; every 64th round the words are looked at, too
  *       sleep  bell, bits, fence, look at the words again, futex (doorbell.c); at most as long as the patience with a claim
- *
- * After a run of 16 events or more the reader leaves the lines alone for 4 us before it polls again: a producer that is
- * just writing the next one keeps its lines, and throughput gains half (measured); a single event is not delayed by it.
  *
  * A pin is a low per partition, held by the slot of the thread that used the reader last. What is given out lies in private
  * memory and was checked after it was copied. Checked by tests/unit/test_reader.c and tests/crash/test_readers.c. */
@@ -23,8 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TURN_EVENTS     16 /* of one partition, before the others are looked at; and what is a run */
-#define PAUSE_NS        (4 * CLOCK_NS_PER_US)
+#define TURN_EVENTS     16 /* of one partition, before the others are looked at */
 #define ROUNDS_PER_LOOK 64
 #define SLEEP_MAX_NS    (250 * CLOCK_NS_PER_MS)
 
@@ -421,13 +417,6 @@ static int sleep_on_bell(struct evbus_reader *reader, struct bus_thread *thread,
     return rc;
 }
 
-static void leave_lines_alone(uint64_t ns)
-{
-    uint64_t until = clock_mono_ns() + ns;
-    while (clock_mono_ns() < until)
-        clock_relax();
-}
-
 static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread, uint64_t timeout_ns,
                          struct evbus_delivery *out, struct error *err)
 {
@@ -436,9 +425,7 @@ static int wait_and_poll(struct evbus_reader *reader, struct bus_thread *thread,
     uint64_t now = clock_mono_ns();
     uint64_t deadline = clock_deadline(now, timeout_ns);
     uint64_t spin_until = clock_deadline(now, spin_ns);
-    if (reader->n_of_run >= TURN_EVENTS && spin_ns > PAUSE_NS)
-        leave_lines_alone(PAUSE_NS);
-    reader->n_of_run = 0;
+    bus_end_run(reader->bus, &reader->n_of_run);
     for (unsigned round = 1;; round++) {
         uint64_t wait_ns = UINT64_MAX;
         bool look = spin_ns == 0 || round % ROUNDS_PER_LOOK == 0;

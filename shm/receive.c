@@ -45,6 +45,19 @@ static int give_version(struct evbus_subscription *sub, struct hand *hand, struc
     return EVBUS_DONE;
 }
 
+/* The name of its event's topic, which is there already where the one before it had the same. */
+static inline void show_topic(struct hand *hand)
+{
+    const struct share *share = hand->item.share;
+    const struct frame *frame = &hand->item.frame;
+    bool is_replay = (frame->flags & FRAME_REPLAY) != 0;
+    if (!is_replay && hand->topic_log == share->log && hand->topic_id == frame->topic)
+        return;
+    share_topic(share, frame, hand->topic);
+    hand->topic_log = share->log;
+    hand->topic_id = is_replay ? 0 : frame->topic;
+}
+
 int member_show(struct evbus_subscription *sub, struct hand *hand)
 {
     const struct item *item = &hand->item;
@@ -67,7 +80,7 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
     if (frame->publisher != hand->publisher || hand->service[0] == '\0')
         memory_publisher_name(&sub->bus->memory, frame->publisher, hand->service);
     hand->publisher = frame->publisher;
-    share_topic(item->share, frame, hand->topic);
+    show_topic(hand);
     delivery_fill(frame, &hand->texts, &hand->shown);
     if (item->n_replays > 0)
         hand->shown.replayed = item->n_replays;
@@ -98,6 +111,7 @@ static void note_event(struct evbus_subscription *sub, size_t k, struct hand *ha
         is_over = true;
     sub->turn = is_over ? (k + 1 < sub->n_shares ? k + 1 : 0) : k;
     sub->n_events++;
+    sub->n_of_run++;
     hand->payload_max = sub->payload_max;
     atomic_store_explicit(&hand->item.is_used, true, memory_order_relaxed);
 }
@@ -112,7 +126,7 @@ static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_n
     for (size_t i = 0; i < sub->n_shares; i++) {
         size_t k = sub->turn + i < sub->n_shares ? sub->turn + i : sub->turn + i - sub->n_shares;
         struct share *share = sub->shares[k];
-        if (!share->held)
+        if (!share->held || (!look && share_is_quiet(share)))
             continue;
         enum share_step step = share_next(share, &hand->item, look, now_ns, out_due_ns, err);
         note_step(sub, k, step, look && step == SHARE_NOTHING);
@@ -201,6 +215,8 @@ int member_receive(struct evbus_subscription *sub, uint64_t timeout_ns, struct h
             now = clock_mono_ns();
             deadline = clock_deadline(now, timeout_ns);
             spin_until = clock_deadline(now, bus_spin_ns(sub->bus));
+            if (is_spinning)
+                bus_end_run(sub->bus, &sub->n_of_run);
         }
         clock_relax();
         if (!look)
@@ -251,8 +267,10 @@ EVBUS_API int evbus_receive(struct evbus_subscription *sub, struct evbus_deliver
 
 static void set_free(struct hand *hand)
 {
-    free(hand->raised);
-    hand->raised = NULL;
+    if (hand->raised != NULL) {
+        free(hand->raised);
+        hand->raised = NULL;
+    }
     atomic_store_explicit(&hand->item.is_used, false, memory_order_release);
 }
 
