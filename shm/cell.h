@@ -1,7 +1,7 @@
 /* cell.h: a cell's eight words between private memory and memory that others read or write meanwhile.
  *
  * In     word by word: a frame has just been built of pieces of several sizes, and a wider load of them would wait until they have
- *        left the store buffer. Written out, as a loop over atomics stays a loop.
+ *        left the store buffer. Written out, as a loop over atomics stays a loop. What was copied in one piece, two words at a time.
  * Out    two words at a time, one vector of SSE2 or NEON: each aligned word of it is loaded whole, as by a relaxed atomic, which C11
  *        has for no more than one word. ThreadSanitizer gets the atomics, or it would know nothing of them.
  * The order comes from the fences and the CASes around it (ring.c). */
@@ -40,6 +40,26 @@ static inline void cell_store(_Atomic uint64_t *to, const uint64_t *from)
     atomic_store_explicit(&to[5], from[5], memory_order_relaxed);
     atomic_store_explicit(&to[6], from[6], memory_order_relaxed);
     atomic_store_explicit(&to[7], from[7], memory_order_relaxed);
+}
+
+/* Likewise, of bytes that were copied in one piece. */
+static inline void cell_store_pairs(_Atomic uint64_t *to, const uint64_t *from)
+{
+#ifdef CELL_BY_WORDS
+    cell_store(to, from);
+#else
+    typedef uint64_t pair __attribute__((vector_size(16), may_alias));
+    volatile pair *at = (volatile pair *)(uintptr_t)to;
+    pair a, b, c, d;
+    memcpy(&a, &from[0], sizeof a);
+    memcpy(&b, &from[2], sizeof b);
+    memcpy(&c, &from[4], sizeof c);
+    memcpy(&d, &from[6], sizeof d);
+    at[0] = a;
+    at[1] = b;
+    at[2] = c;
+    at[3] = d;
+#endif
 }
 
 static inline void cell_load(uint64_t *to, const _Atomic uint64_t *from)

@@ -163,9 +163,13 @@ int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct 
 static inline void write_frame(_Atomic uint64_t *to, const uint64_t *frame, uint32_t n_cells, uint64_t pos,
                                uint64_t stamp)
 {
-    size_t n_words = n_cells * (size_t)CELL_WORDS;
-    for (size_t i = CELL_WORDS; i < n_words; i += CELL_WORDS)
-        cell_store(to + i, frame + i);
+    size_t last = (n_cells - 1) * (size_t)CELL_WORDS;
+    for (size_t i = 2 * CELL_WORDS; i < last; i += CELL_WORDS) /* of most frames nothing but payload */
+        cell_store_pairs(to + i, frame + i);
+    if (last > CELL_WORDS)
+        cell_store(to + last, frame + last);
+    if (last > 0)
+        cell_store(to + CELL_WORDS, frame + CELL_WORDS);
     const uint64_t header[CELL_WORDS] = {stamp, frame[1], pos, frame[3], frame[4], frame[5], frame[6], frame[7]};
     cell_store(to, header);
 }
