@@ -65,9 +65,8 @@ struct waited {
     struct ring_blocked blocked;
 };
 
-/* EVBUS_EAGAIN: claim again. Apart from partition_append(), which seldom waits. */
-static __attribute__((noinline)) int wait_for_room(struct ring *ring, const struct partition_wait *wait,
-                                                   struct waited *waited, struct error *err)
+/* EVBUS_EAGAIN: claim again. */
+static int wait_for_room(struct ring *ring, const struct partition_wait *wait, struct waited *waited, struct error *err)
 {
     uint64_t now = wait->timeout_ns == 0 && waited->start_ns == 0 && !ring->has_journal ? 0 : clock_mono_ns();
     if (waited->start_ns == 0)
@@ -88,53 +87,57 @@ static __attribute__((noinline)) int wait_for_room(struct ring *ring, const stru
     return EVBUS_EAGAIN;
 }
 
-int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
-                     const struct partition_wait *wait, uint64_t *out_pos, struct error *err)
+int partition_try(struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
+                  const struct partition_wait *wait, uint64_t *out_pos, struct error *err)
 {
-    uint32_t n_first = ((const struct frame_header *)frames)->n_cells;
-    struct waited waited = {0};
-    int rc;
-    do {
-        rc = ring_claim(ring, n_cells, claim, err);
-        if (rc == EVBUS_OK && wait->has_points && (rc = point_pass(POINT_PUBLISH_CLAIMED, err)) != EVBUS_OK) {
-            ring_abandon(claim);
-            return rc;
-        }
-        if (rc == EVBUS_OK) {
-            uint64_t pos = claim->pos;
-            claim->n_first = n_first;
-            ring_write(claim, frames);
-            if (wait->has_points)
-                point_pass(POINT_PUBLISH_WRITTEN, NULL);
-            if (wait->fence != NULL && !holds(wait->fence)) {
-                ring_abandon(claim);
-                return error_set(err, EVBUS_EFENCED, "%s/%u: another one has taken over", ring->name, ring->partition);
-            }
-            rc = ring_commit(claim, err);
-            if (wait->has_points)
-                point_pass(POINT_PUBLISH_COMMITTED, NULL);
-            if (rc == EVBUS_OK)
-                *out_pos = pos;
-        } else if (rc == EVBUS_EFULL && n_first != n_cells) {
-            return EVBUS_EAGAIN;
-        } else if (rc == EVBUS_EFULL) {
-            rc = wait_for_room(ring, wait, &waited, err);
-        }
-    } while (rc == EVBUS_EAGAIN);
-    return rc;
+    bool has_points = wait->has_points && point_is_any();
+    int rc = ring_claim(ring, n_cells, claim, err);
+    if (rc != EVBUS_OK)
+        return rc == EVBUS_EFULL ? PARTITION_FULL : rc;
+    if (has_points && (rc = point_pass(POINT_PUBLISH_CLAIMED, err)) != EVBUS_OK) {
+        ring_abandon(claim);
+        return rc;
+    }
+    uint64_t pos = claim->pos;
+    claim->n_first = ((const struct frame_header *)frames)->n_cells;
+    ring_write(claim, frames);
+    if (has_points)
+        point_pass(POINT_PUBLISH_WRITTEN, NULL);
+    if (wait->fence != NULL && !holds(wait->fence)) {
+        ring_abandon(claim);
+        return error_set(err, EVBUS_EFENCED, "%s/%u: another one has taken over", ring->name, ring->partition);
+    }
+    rc = ring_commit(claim, err);
+    if (has_points)
+        point_pass(POINT_PUBLISH_COMMITTED, NULL);
+    if (rc == EVBUS_OK)
+        *out_pos = pos;
+    return rc == EVBUS_EAGAIN ? PARTITION_CANCELLED : rc;
 }
 
-void partition_make_room(struct memory *memory, struct ring *ring, uint64_t pos)
+int partition_append_on(int tried, struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
+                        const struct partition_wait *wait, uint64_t *out_pos, struct error *err)
 {
-    if (ring->has_journal) {
-        uint64_t journaled = ring_journaled(ring);
-        uint64_t hurried = atomic_load_explicit(&ring->head->hurried, memory_order_relaxed);
-        if (pos > journaled + ring->capacity / 4 && hurried != journaled + 1 &&
-            atomic_compare_exchange_strong_explicit(&ring->head->hurried, &hurried, journaled + 1, memory_order_relaxed,
-                                                    memory_order_relaxed)) /* one of us, once a step of it */
-            ring_keeper(memory);
+    struct waited waited = {0};
+    while (tried == PARTITION_FULL || tried == PARTITION_CANCELLED) {
+        int rc = EVBUS_EAGAIN;
+        if (tried == PARTITION_FULL && ((const struct frame_header *)frames)->n_cells != n_cells)
+            return rc;
+        if (tried == PARTITION_FULL && (rc = wait_for_room(ring, wait, &waited, err)) != EVBUS_EAGAIN)
+            return rc;
+        tried = partition_try(ring, claim, frames, n_cells, wait, out_pos, err);
     }
-    ring_make_room(ring, pos);
+    return tried;
+}
+
+void partition_hurry(struct memory *memory, struct ring *ring, uint64_t pos)
+{
+    uint64_t journaled = ring_journaled(ring);
+    uint64_t hurried = atomic_load_explicit(&ring->head->hurried, memory_order_relaxed);
+    if (pos > journaled + ring->capacity / 4 && hurried != journaled + 1 &&
+        atomic_compare_exchange_strong_explicit(&ring->head->hurried, &hurried, journaled + 1, memory_order_relaxed,
+                                                memory_order_relaxed)) /* one of us, once a step of it */
+        ring_keeper(memory);
 }
 
 static void note_woken(struct memory_log *log, uint32_t woken)
@@ -143,11 +146,8 @@ static void note_woken(struct memory_log *log, uint32_t woken)
         atomic_store_explicit(&log->woken, woken, memory_order_relaxed);
 }
 
-void partition_expect(const struct memory_log *log, const struct ring *ring)
+void partition_expect_now(const struct memory_log *log, const struct ring *ring, uint32_t woken)
 {
-    uint32_t woken = atomic_load_explicit(&log->woken, memory_order_relaxed);
-    if (woken == 0)
-        return;
     ring_expect(ring);
     doorbell_expect(log->head, ring->slots, woken);
 }
@@ -160,16 +160,11 @@ void partition_ring(struct memory *memory, struct memory_log *log, const struct 
         note_woken(log, doorbell_ring(log->head, log->rings[0].slots, topics));
 }
 
-void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, uint32_t topic, uint64_t pos)
+void partition_ring_one(struct memory *memory, struct memory_log *log, uint32_t topic)
 {
-    if (log->rings[0].is_visible_synced || doorbell_is_wanted(log->head)) {
-        struct topic_set topics = {{0}};
-        topic_set_add(&topics, topic);
-        partition_ring(memory, log, &topics);
-    } else {
-        note_woken(log, 0);
-    }
-    partition_make_room(memory, ring, pos);
+    struct topic_set topics = {{0}};
+    topic_set_add(&topics, topic);
+    partition_ring(memory, log, &topics);
 }
 
 static int not_on_disk(const struct ring *ring, uint64_t pos, const char *why, uint64_t waited_ns, struct error *err)

@@ -24,23 +24,59 @@ struct partition_wait {
 
 /* Before a frame is built: where our last publish had to wake somebody, the lines that this one writes set out at once; one by one they are
  * waited for, 100 to 300 ns each from a processor that sleeps. Elsewhere who polls these lines would be robbed of them. */
-void partition_expect(const struct memory_log *log, const struct ring *ring);
+void partition_expect_now(const struct memory_log *log, const struct ring *ring, uint32_t woken);
+static inline void partition_expect(const struct memory_log *log, const struct ring *ring)
+{
+    uint32_t woken = atomic_load_explicit(&log->woken, memory_order_relaxed);
+    if (woken != 0)
+        partition_expect_now(log, ring, woken);
+}
+
+/* One attempt of partition_append(): its code, or what may be better next time. */
+enum { PARTITION_FULL = 1, PARTITION_CANCELLED = 2 };
+int partition_try(struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
+                  const struct partition_wait *wait, uint64_t *out_pos, struct error *err);
+
+/* Those behind a first one that came to `tried`. */
+int partition_append_on(int tried, struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
+                        const struct partition_wait *wait, uint64_t *out_pos, struct error *err);
 
 /* Claims, writes and commits a frame, or a run of them, one behind the other, n_cells in all (1 to ring->frame_cells_max), for the thread
  * that owns `claim`: everybody sees all of them or none. Nobody is woken: partition_wake(). EVBUS_OK; EVBUS_EFULL; EVBUS_EAGAIN (no
  * message): there is no room for a run, which waits for none; one by one its frames may have it, and do; EVBUS_ESTALE;
  * EVBUS_EEXHAUSTED; EVBUS_ECORRUPT; EVBUS_EFENCED: its fence is another's, and it is published neither now nor later. */
-int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
-                     const struct partition_wait *wait, uint64_t *out_pos, struct error *err);
+static inline int partition_append(struct ring *ring, struct claim *claim, const uint64_t *frames, uint32_t n_cells,
+                                   const struct partition_wait *wait, uint64_t *out_pos, struct error *err)
+{
+    int tried = partition_try(ring, claim, frames, n_cells, wait, out_pos, err);
+    return tried <= 0 ? tried : partition_append_on(tried, ring, claim, frames, n_cells, wait, out_pos, err);
+}
 
-/* Wakes who sleeps on this topic of the log, then makes room where it gets scarce. */
-void partition_wake(struct memory *memory, struct memory_log *log, struct ring *ring, uint32_t topic, uint64_t pos);
-
-/* Wakes who sleeps on these topics of the log. */
+/* Wakes who sleeps on these topics of the log, or on this one. */
 void partition_ring(struct memory *memory, struct memory_log *log, const struct topic_set *topics);
+void partition_ring_one(struct memory *memory, struct memory_log *log, uint32_t topic);
+
+/* Hurries the keeper where it is behind. */
+void partition_hurry(struct memory *memory, struct ring *ring, uint64_t pos);
 
 /* Makes room where it gets scarce, and hurries the keeper where it is behind. */
-void partition_make_room(struct memory *memory, struct ring *ring, uint64_t pos);
+static inline __attribute__((always_inline)) void partition_make_room(struct memory *memory, struct ring *ring,
+                                                                      uint64_t pos)
+{
+    if (ring->has_journal)
+        partition_hurry(memory, ring, pos);
+    ring_make_room(ring, pos);
+}
+
+/* Wakes who sleeps on this topic of the log, then makes room where it gets scarce. */
+static inline __attribute__((always_inline)) void partition_wake(struct memory *memory, struct memory_log *log,
+                                                                 struct ring *ring, uint32_t topic, uint64_t pos)
+{
+    if (log->rings[0].is_visible_synced || doorbell_is_wanted(log->head) ||
+        atomic_load_explicit(&log->woken, memory_order_relaxed) != 0) /* the last time; that is over */
+        partition_ring_one(memory, log, topic);
+    partition_make_room(memory, ring, pos);
+}
 
 /* Waits until what stands in [pos, end) is on disk. is_rung: partition_ring() has rung the keeper since it was committed. EVBUS_OK;
  * EVBUS_EIO: it is not, and why; EVBUS_ESTALE. */

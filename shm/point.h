@@ -23,10 +23,15 @@ extern _Atomic unsigned point_armed; /* how many points are; 0: each costs one l
 
 int point_hit(enum point point, struct error *err);
 
+static inline bool point_is_any(void)
+{
+    return atomic_load_explicit(&point_armed, memory_order_relaxed) != 0;
+}
+
 /* EVBUS_OK; or the code with which a test makes the call fail here. Does not come back where a test crashes the process. */
 static inline int point_pass(enum point point, struct error *err)
 {
-    return atomic_load_explicit(&point_armed, memory_order_relaxed) == 0 ? EVBUS_OK : point_hit(point, err);
+    return point_is_any() ? point_hit(point, err) : EVBUS_OK;
 }
 
 /* By name; countdown 1: the next time. code EVBUS_OK: SIGKILL. countdown 0: disarm. EVBUS_OK, EVBUS_ENOTFOUND. */

@@ -97,67 +97,120 @@ static bool help_tail(struct ring *ring, uint64_t p, uint64_t word)
     return true;
 }
 
-int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct error *err)
+/* Where the next claim begins. */
+struct front {
+    uint64_t pos;
+    _Atomic uint64_t *word_at;
+    uint64_t word; /* as it stands there */
+};
+
+static inline struct front front_of(const struct ring *ring)
+{
+    struct front front = {.pos = atomic_load_explicit(&ring->head->tail, memory_order_acquire)};
+    front.word_at = ring_word(ring, front.pos);
+    front.word = atomic_load_explicit(front.word_at, memory_order_acquire);
+    return front;
+}
+
+/* May n_cells there be claimed as they are, which is so most often? */
+static inline bool is_free(const struct ring *ring, const struct front *front, uint32_t n_cells)
+{
+    uint64_t p = front->pos;
+    uint64_t released = RELEASED_POSITION(
+        atomic_load_explicit(&ring->head->released, memory_order_acquire)); /* edge GATE, to: the next writer */
+    return word_lap(front->word) < ring_lap(ring, p) && p < ring->limit && released <= p &&
+           p + n_cells <= released + ring->capacity && ring_index(ring, p) + n_cells <= ring->capacity &&
+           atomic_load_explicit(&ring->head->fenced, memory_order_relaxed) == 0; /* after `released` was loaded [R5] */
+}
+
+/* What is claimed. */
+struct stretch {
+    uint32_t n_cells;
+    bool is_pad;
+    uint32_t pads_slot; /* nobody's, but of a pad in a fence's cells */
+};
+
+/* They may not. EVBUS_OK: as *inout_stretch says, they may; EVBUS_EAGAIN: it is another front now; else as ring_claim(). */
+static int look_closer(struct ring *ring, const struct front *front, struct stretch *inout_stretch, struct error *err)
+{
+    uint32_t n_cells = inout_stretch->n_cells;
+    uint64_t p = front->pos;
+    uint64_t lap = ring_lap(ring, p);
+    if (word_lap(front->word) == lap)
+        return help_tail(ring, p, front->word) ? EVBUS_EAGAIN
+                                               : corrupt(ring, p, front->word, "a claim of an impossible length", err);
+    if (p >= ring->limit) {
+        if (p < POSITION_LIMIT + FRAME_CELLS_MAX)
+            return error_set(err, EVBUS_EEXHAUSTED, "%s/%u has used up its positions: make a new bus", ring->name,
+                             ring->partition);
+        return corrupt(ring, p, p, "an impossible tail", err);
+    }
+    uint64_t released = RELEASED_POSITION(
+        atomic_load_explicit(&ring->head->released, memory_order_acquire)); /* edge GATE, to: the next writer */
+    if (word_lap(front->word) > lap || released > p) /* then the tail has moved on since we read it */
+        return ring_tail(ring) != p ? EVBUS_EAGAIN
+                                    : corrupt(ring, p, front->word, "a tail that is behind its ring", err);
+    uint64_t left = ring->capacity - ring_index(ring, p);
+    if (n_cells > left) /* no frame crosses the end: a pad fills the rest */
+        *inout_stretch = (struct stretch){.n_cells = (uint32_t)left, .is_pad = true};
+    if (atomic_load_explicit(&ring->head->fenced, memory_order_relaxed) != 0 &&
+        fence_meet(ring, p, &inout_stretch->n_cells,
+                   &inout_stretch->pads_slot)) { /* after `released` was loaded [R5] */
+        inout_stretch->is_pad = true;
+        if (!fence_leaves_room(ring, n_cells))
+            return EVBUS_EFULL;
+    }
+    if (p + inout_stretch->n_cells > released + ring->capacity) /* no more than needed: readers may be close behind */
+        return ring_release(ring, ring->capacity / 8) ? EVBUS_EAGAIN : EVBUS_EFULL;
+    return EVBUS_OK;
+}
+
+/* true: it is ours, or a pad, and the tail behind it. */
+static inline bool take(struct ring *ring, const struct front *front, const struct stretch *stretch,
+                        struct claim *claim)
+{
+    uint64_t p = front->pos;
+    uint64_t word = front->word;
+    uint64_t mine = stretch->is_pad ? word_make(ring_lap(ring, p), WORD_PAD, stretch->pads_slot, stretch->n_cells)
+                                    : word_make(ring_lap(ring, p), WORD_CLAIMED, claim->slot, stretch->n_cells);
+    claim->pos = p;
+    claim->n_cells = claim->n_first = stretch->n_cells;
+    claim->word_at = front->word_at;
+    claim->word = mine;
+    claim->cells = ring->cells + ring_index(ring, p) * CELL_WORDS;
+    claim->ring = stretch->is_pad ? NULL : ring; /* before the claim: a longjmp out of here must find it [R11] */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (!atomic_compare_exchange_strong_explicit(front->word_at, &word, mine, memory_order_acq_rel,
+                                                 memory_order_relaxed)) {
+        claim->ring = NULL;
+        return false;
+    }
+    atomic_compare_exchange_strong_explicit(&ring->head->tail, &p, p + stretch->n_cells, memory_order_acq_rel,
+                                            memory_order_relaxed);
+    return true;
+}
+
+/* Apart from ring_claim(), whose first look most often finds free cells. */
+static __attribute__((noinline)) int claim_on(struct ring *ring, uint32_t n_cells, struct claim *claim,
+                                              struct error *err)
 {
     for (;;) {
-        uint64_t p = atomic_load_explicit(&ring->head->tail, memory_order_acquire);
-        _Atomic uint64_t *word_at = ring_word(ring, p);
-        uint64_t word = atomic_load_explicit(word_at, memory_order_acquire);
-        uint64_t lap = ring_lap(ring, p);
-        if (word_lap(word) == lap) {
-            if (!help_tail(ring, p, word))
-                return corrupt(ring, p, word, "a claim of an impossible length", err);
-            continue;
-        }
-        if (p >= ring->limit) {
-            if (p < POSITION_LIMIT + FRAME_CELLS_MAX)
-                return error_set(err, EVBUS_EEXHAUSTED, "%s/%u has used up its positions: make a new bus", ring->name,
-                                 ring->partition);
-            return corrupt(ring, p, p, "an impossible tail", err);
-        }
-        uint64_t released = RELEASED_POSITION(
-            atomic_load_explicit(&ring->head->released, memory_order_acquire)); /* edge GATE, to: the next writer */
-        if (word_lap(word) > lap || released > p) { /* then the tail has moved on since we read it */
-            uint64_t again = ring_tail(ring);
-            if (again == p)
-                return corrupt(ring, p, word, "a tail that is behind its ring", err);
-            continue;
-        }
-        uint64_t left = ring->capacity - ring_index(ring, p);
-        bool is_pad = n_cells > left; /* no frame crosses the end: a pad fills the rest */
-        uint32_t need = is_pad ? (uint32_t)left : n_cells;
-        uint32_t pads_slot = 0; /* nobody's, but for a pad in a fence's cells */
-        if (atomic_load_explicit(&ring->head->fenced, memory_order_relaxed) != 0 &&
-            fence_meet(ring, p, &need, &pads_slot)) { /* after `released` was loaded [R5] */
-            is_pad = true;
-            if (!fence_leaves_room(ring, n_cells))
-                return EVBUS_EFULL;
-        }
-        if (p + need > released + ring->capacity) {
-            if (!ring_release(ring, ring->capacity / 8)) /* no more than needed: readers may be close behind */
-                return EVBUS_EFULL;
-            continue;
-        }
-        uint64_t mine = is_pad ? word_make(lap, WORD_PAD, pads_slot, need)
-                               : word_make(lap, WORD_CLAIMED, claim->slot, need);
-        claim->pos = p;
-        claim->n_cells = claim->n_first = need;
-        claim->word_at = word_at;
-        claim->word = mine;
-        claim->cells = ring->cells + ring_index(ring, p) * CELL_WORDS;
-        claim->ring = is_pad ? NULL : ring; /* before the claim: a longjmp out of here must find it [R11] */
-        atomic_signal_fence(memory_order_seq_cst);
-        if (!atomic_compare_exchange_strong_explicit(word_at, &word, mine, memory_order_acq_rel,
-                                                     memory_order_relaxed)) {
-            claim->ring = NULL;
-            continue;
-        }
-        uint64_t tail = p;
-        atomic_compare_exchange_strong_explicit(&ring->head->tail, &tail, p + need, memory_order_acq_rel,
-                                                memory_order_relaxed);
-        if (!is_pad)
+        struct front front = front_of(ring);
+        struct stretch stretch = {.n_cells = n_cells};
+        int rc = look_closer(ring, &front, &stretch, err);
+        if (rc == EVBUS_OK && take(ring, &front, &stretch, claim) && !stretch.is_pad)
             return EVBUS_OK;
+        if (rc != EVBUS_OK && rc != EVBUS_EAGAIN)
+            return rc;
     }
+}
+
+int ring_claim(struct ring *ring, uint32_t n_cells, struct claim *claim, struct error *err)
+{
+    struct front front = front_of(ring);
+    return is_free(ring, &front, n_cells) && take(ring, &front, &(struct stretch){.n_cells = n_cells}, claim)
+               ? EVBUS_OK
+               : claim_on(ring, n_cells, claim, err);
 }
 
 static inline void write_frame(_Atomic uint64_t *to, const uint64_t *frame, uint32_t n_cells, uint64_t pos,
@@ -250,12 +303,8 @@ void ring_abandon(struct claim *claim)
         say_pad(claim, atomic_load_explicit(ring_word(claim->ring, claim->pos), memory_order_relaxed));
 }
 
-void ring_make_room(struct ring *ring, uint64_t pos)
+void ring_release_once(struct ring *ring, uint64_t word)
 {
-    uint64_t word = atomic_load_explicit(&ring->head->released, memory_order_relaxed);
-    uint64_t released = RELEASED_POSITION(word);
-    if (pos < released + ring->capacity - ring->capacity / 4)
-        return;
     /* The turn is named by where `released` stands, so it is free again as soon as that has moved. Whoever took it and
      * died or stopped costs nothing: a ring that is really full is released by whoever needs room, turn or not. */
     uint64_t turn = atomic_load_explicit(&ring->head->release_turn, memory_order_relaxed);

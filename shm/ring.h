@@ -62,8 +62,16 @@ int ring_commit(struct claim *claim, struct error *err);
 /* Gives up a claim whose publish will never go on: its cells become a pad. Fine when there is none. */
 void ring_abandon(struct claim *claim);
 
-/* After a commit: moves `released` on by an eighth of the ring when less than a quarter is free. One producer does it for all. */
-void ring_make_room(struct ring *ring, uint64_t pos);
+/* Moves `released`, which is as the word says, on by an eighth of the ring. One producer does it for all. */
+void ring_release_once(struct ring *ring, uint64_t word);
+
+/* After a commit: makes room when less than a quarter is free. */
+static inline void ring_make_room(struct ring *ring, uint64_t pos)
+{
+    uint64_t word = atomic_load_explicit(&ring->head->released, memory_order_relaxed);
+    if (pos >= RELEASED_POSITION(word) + ring->capacity - ring->capacity / 4)
+        ring_release_once(ring, word);
+}
 
 /* --- readers ---------------------------------------------------------------------------------------------------- */
 
