@@ -70,11 +70,6 @@ uint64_t bus_spin_ns(const struct evbus *bus)
     }
 }
 
-static bool is_alive(const struct evbus *bus)
-{
-    return *(const volatile uint8_t *)bus->alive == 1;
-}
-
 /* Whoever brings the bus back waits for our lock. */
 static int stale(struct evbus *bus, struct error *err)
 {
@@ -89,26 +84,21 @@ static __attribute__((noinline)) int refuse(struct evbus *bus, struct error *err
 {
     if (bus == NULL)
         return error_set(err, EVBUS_EINVAL, "the bus is NULL: evbus_open() makes it");
-    if (!is_alive(bus))
+    if (!bus_is_alive(bus))
         return error_set(err, EVBUS_EFORKED, "this handle was opened by the parent process: open one after fork()");
     return stale(bus, err);
 }
 
 int bus_check(struct evbus *bus, struct error *err)
 {
-    return bus != NULL && is_alive(bus) && !memory_is_retired(&bus->memory) ? EVBUS_OK : refuse(bus, err);
-}
-
-int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err)
-{
-    return retire_is_gone(&bus->memory, now_ns) ? stale(bus, err) : EVBUS_OK;
+    return bus != NULL && bus_is_alive(bus) && !memory_is_retired(&bus->memory) ? EVBUS_OK : refuse(bus, err);
 }
 
 /* --- the end of a handle ------------------------------------------------------------------------------------------ */
 
 static void free_bus(struct evbus *bus)
 {
-    bool alive = bus->alive == NULL || is_alive(bus);
+    bool alive = bus->alive == NULL || bus_is_alive(bus);
     if (bus->has_key)
         pthread_key_delete(bus->key);
     topics_close(bus->topics);
@@ -140,7 +130,7 @@ static void end_thread(void *context)
 {
     struct bus_thread *thread = context;
     struct evbus *bus = thread->bus;
-    if (is_alive(bus) && thread->claim.slot != 0) {
+    if (bus_is_alive(bus) && thread->claim.slot != 0) {
         ring_abandon(&thread->claim);
         burial_leave_slot(&bus->memory, thread->claim.slot);
     }
@@ -154,7 +144,7 @@ EVBUS_API void evbus_close(struct evbus *bus)
 {
     if (bus == NULL)
         return;
-    if (is_alive(bus))
+    if (bus_is_alive(bus))
         keeper_stop(bus->keeper);
     struct bus_thread *thread = pthread_getspecific(bus->key);
     if (thread != NULL) {
@@ -172,6 +162,8 @@ static __attribute__((noinline)) int begin_thread(struct evbus *bus, struct bus_
     if (thread == NULL)
         return error_no_memory(err, "a thread's record");
     thread->bus = bus;
+    thread->err = error_of_thread();
+    thread->wait = (struct partition_wait){.spin_ns = bus_spin_ns(bus), .has_points = true, .memory = &bus->memory};
     thread->frame = malloc((size_t)FRAME_CELLS_MAX *
                            CELL_BYTES); /* of any log, also one that is added; untouched pages cost nothing */
     int rc = EVBUS_OK;

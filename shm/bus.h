@@ -7,6 +7,8 @@
 #include "listener.h"
 #include "log.h"
 #include "memory.h"
+#include "partition.h"
+#include "retire.h"
 #include "topics.h"
 #include "uuid7.h"
 
@@ -35,8 +37,10 @@ struct evbus {
 /* What one thread has on one bus. */
 struct bus_thread {
     struct evbus *bus;
-    uint64_t number;    /* of all that this handle ever had, from 1 */
-    struct claim claim; /* .slot is ours */
+    struct error *err;          /* its message: error_of_thread(), which is slow to find */
+    uint64_t number;            /* of all that this handle ever had, from 1 */
+    struct claim claim;         /* .slot is ours */
+    struct partition_wait wait; /* how a publish waits for room; timeout_ns and fence are the call's */
     struct topics_recent recent;
     struct uuid7_state uuid;
     uint64_t *frame; /* room for the largest frame: built here, then copied into the ring */
@@ -48,13 +52,27 @@ struct bus_thread {
     struct frame_version more[FRAME_VERSIONS_MAX - 1]; /* its versions beside the first */
 };
 
+static inline bool bus_is_alive(const struct evbus *bus)
+{
+    return *(const volatile uint8_t *)bus->alive == 1;
+}
+
+/* The calling thread's record, where nothing stands against its use, as most often; NULL: bus_check() and bus_thread() tell more. */
+static inline struct bus_thread *bus_ready_thread(const struct evbus *bus)
+{
+    return bus != NULL && bus_is_alive(bus) && !memory_is_retired(&bus->memory) ? pthread_getspecific(bus->key) : NULL;
+}
+
 /* May this process use the handle, and is the bus still there? Where it is not, somebody else may bring it back from here on.
  * EVBUS_OK, EVBUS_EFORKED, EVBUS_ESTALE, EVBUS_EINVAL. */
 int bus_check(struct evbus *bus, struct error *err);
 
 /* Is it still there? Once a second its names are looked at, too: for who may wait or go on for long. now_ns: monotonic.
  * EVBUS_OK, EVBUS_ESTALE. */
-int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err);
+static inline int bus_check_names(struct evbus *bus, uint64_t now_ns, struct error *err)
+{
+    return retire_is_gone(&bus->memory, now_ns) ? bus_check(bus, err) : EVBUS_OK;
+}
 
 /* The calling thread's record, with a slot; made by its first call. */
 int bus_thread(struct evbus *bus, struct bus_thread **out_thread, struct error *err);

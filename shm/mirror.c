@@ -666,7 +666,7 @@ EVBUS_API int evbus_mirror_bring(struct evbus_mirror *mirror, const struct evbus
         for (size_t i = 0; i < mirror->n_parts && rc == EVBUS_OK; i++)
             rc = check_is_read(&mirror->parts[i], err);
         if (rc == EVBUS_OK)
-            rc = publish_brought(mirror->bus, events, n, &fence, &n_brought, err);
+            rc = publish_brought(mirror->bus, events, n, &fence, &n_brought);
     }
     if (out_brought != NULL)
         *out_brought = n_brought;

@@ -86,35 +86,24 @@ static __attribute__((noinline)) int settle(struct bus_thread *thread, uintptr_t
     return EVBUS_OK;
 }
 
-int publish_begin(struct publish *publish, struct evbus *bus, uintptr_t frame, struct error *err)
+int publish_begin_first(struct evbus *bus, uintptr_t frame, struct bus_thread **out_thread)
 {
+    struct error *err = error_of_thread();
     int rc = bus_check(bus, err);
     if (rc == EVBUS_OK)
-        rc = bus_thread(bus, &publish->thread, err);
-    if (rc == EVBUS_OK && publish->thread->inside != 0)
-        rc = settle(publish->thread, frame, err);
-    if (rc != EVBUS_OK)
-        return rc;
-    publish->thread->inside = frame;
-    atomic_signal_fence(memory_order_seq_cst);
-    publish->bus = bus;
-    publish->err = err;
-    publish->now_ns = 0;
-    publish->wait = (struct partition_wait){.spin_ns = bus_spin_ns(bus), .has_points = true, .memory = &bus->memory};
-    return EVBUS_OK;
-}
-
-void publish_end(const struct publish *publish)
-{
-    atomic_signal_fence(memory_order_seq_cst);
-    publish->thread->inside = 0;
+        rc = bus_thread(bus, out_thread, err);
+    if (rc == EVBUS_OK && (*out_thread)->inside != 0)
+        rc = settle(*out_thread, frame, err);
+    return rc;
 }
 
 /* --- check ----------------------------------------------------------------------------------------------------------- */
 
-#define NULL_PAYLOAD "event.payload is NULL; an empty payload is the JSON text null"
+#define SHORT_KEY_BYTES 16 /* a longer one is measured by strnlen() */
+#define NULL_PAYLOAD    "event.payload is NULL; an empty payload is the JSON text null"
 
-static int check_payload(const void *payload, size_t len, bool is_checked, size_t payload_max, struct error *err)
+static __attribute__((noinline)) int check_payload(const void *payload, size_t len, bool is_checked, size_t payload_max,
+                                                   struct error *err)
 {
     if (len == 0)
         return error_set(err, EVBUS_EINVAL, "event.payload is empty; it must be one JSON text");
@@ -127,14 +116,9 @@ static int check_payload(const void *payload, size_t len, bool is_checked, size_
     return EVBUS_OK;
 }
 
-static uint16_t major_of(const struct evbus_event *event)
-{
-    return event->version_major != 0 ? event->version_major : 1;
-}
-
-/* The versions beside the first. left: bytes that payloads may still have. */
+/* The versions beside the first. left: bytes that payloads may still have. *out_len: what they take in the frame. */
 static __attribute__((noinline)) int check_more(const struct evbus_event *event, struct frame_version *out, size_t left,
-                                                struct error *err)
+                                                size_t *out_len, struct error *err)
 {
     if (event->n_more_versions > FRAME_VERSIONS_MAX - 1 || event->more_versions == NULL)
         return error_set(err, EVBUS_EINVAL,
@@ -146,7 +130,7 @@ static __attribute__((noinline)) int check_more(const struct evbus_event *event,
             return error_set(err, EVBUS_EINVAL, "event.more_versions[%zu]: %s", i,
                              version->payload == NULL ? "its payload is NULL"
                                                       : "its version is not set; a major version is 1 or more");
-        bool is_twice = version->major == major_of(event) && version->minor == event->version_minor;
+        bool is_twice = version->major == publish_major(event) && version->minor == event->version_minor;
         for (size_t k = 0; k < i; k++)
             is_twice = is_twice || (version->major == out[k].major && version->minor == out[k].minor);
         if (is_twice)
@@ -158,6 +142,7 @@ static __attribute__((noinline)) int check_more(const struct evbus_event *event,
             return error_prefix(err, rc, "version %u.%u (%zu bytes are left to it by the other versions)",
                                 version->major, version->minor, left);
         left -= len;
+        *out_len += sizeof(struct representation_header) + frame_to8(len);
         out[i] = (struct frame_version){version->major, version->minor, (uint32_t)len, version->payload};
     }
     return EVBUS_OK;
@@ -177,8 +162,8 @@ static bool is_mirrored(const struct memory *memory, const struct parcel *parcel
 }
 
 /* A publish may ask for more than its log's, never for less. */
-static int check_ack(const struct evbus_event *event, const struct memory *memory, struct parcel *out,
-                     struct error *err)
+static __attribute__((noinline)) int check_ack(const struct evbus_event *event, const struct memory *memory,
+                                               struct parcel *out, struct error *err)
 {
     const struct memory_log *log = out->log;
     bool has_journal = log->rings[0].has_journal;
@@ -200,33 +185,23 @@ static int check_ack(const struct evbus_event *event, const struct memory *memor
     return EVBUS_OK;
 }
 
-/* What an event's frame says, but for what is found when it is sent: its id, its time and its key's hash. */
-static inline struct frame frame_of(const struct publish *publish, const struct evbus_event *event,
-                                    const struct parcel *parcel)
+/* Bytes of a key without a length; more than FRAME_KEY_MAX: it is too long. Most are short and of ASCII, *out_is_ascii: one walk. */
+static inline size_t measure_key(const char *key, bool *out_is_ascii)
 {
-    return (struct frame){
-        .kind = FRAME_EVENT,
-        .publisher = publish->bus->publisher,
-        .topic = parcel->topic,
-        .key = event->key,
-        .key_len = parcel->key_len,
-        .area = publish->thread->area.bytes,
-        .area_len = parcel->area_len,
-        .major = major_of(event),
-        .minor = event->version_minor,
-        .payload = event->payload,
-        .payload_len = parcel->payload_len,
-        .more = publish->thread->more,
-        .n_versions = (uint8_t)(1 + event->n_more_versions),
-    };
+    size_t len = 0;
+    while (len < SHORT_KEY_BYTES && (signed char)key[len] > 0)
+        len++;
+    *out_is_ascii = key[len] == '\0';
+    return *out_is_ascii ? len : strnlen(key, FRAME_KEY_MAX + 1);
 }
 
 static inline int check_key(const struct evbus_event *event, struct parcel *out, struct error *err)
 {
-    size_t len = event->key == NULL ? 0 : event->key_len != 0 ? event->key_len : strnlen(event->key, FRAME_KEY_MAX + 1);
+    bool is_ascii = event->key == NULL;
+    size_t len = is_ascii ? 0 : event->key_len != 0 ? event->key_len : measure_key(event->key, &is_ascii);
     if (len > FRAME_KEY_MAX)
         return error_set(err, EVBUS_EINVAL, "event.key has more than %d bytes", FRAME_KEY_MAX);
-    if (!json_is_utf8(event->key, len))
+    if (!is_ascii && !json_is_utf8(event->key, len))
         return error_set(err, EVBUS_EINVAL, "event.key is not valid UTF-8");
     out->key_len = (uint8_t)len;
     return EVBUS_OK;
@@ -235,30 +210,35 @@ static inline int check_key(const struct evbus_event *event, struct parcel *out,
 static inline int check_first_payload(const struct evbus_event *event, struct parcel *out, struct error *err)
 {
     size_t len = event->payload_len != 0 ? event->payload_len : strlen(event->payload);
-    int rc = check_payload(event->payload, len, event->payload_is_checked, out->payload_max, err);
     out->payload_len = (uint32_t)len;
-    return rc;
+    return event->payload_is_checked && len - 1 < out->payload_max
+               ? EVBUS_OK
+               : check_payload(event->payload, len, event->payload_is_checked, out->payload_max, err);
 }
 
-static inline int check_size(const struct publish *publish, const struct evbus_event *event, struct parcel *out)
+static __attribute__((noinline)) int too_large(const struct parcel *parcel, struct error *err)
 {
-    struct frame frame = frame_of(publish, event, out);
-    uint32_t most = out->log->rings[0].frame_cells_max;
-    out->n_cells = frame_cells_of(&frame);
-    if (out->n_cells == 0 || out->n_cells > most)
-        return error_set(publish->err, EVBUS_EINVAL,
-                         "event.payload has %" PRIu32 " bytes: a frame may take a quarter of its ring, %u bytes in "
-                         "log %s",
-                         out->payload_len, most * CELL_BYTES, out->log->name);
-    return EVBUS_OK;
+    return error_set(err, EVBUS_EINVAL,
+                     "event.payload has %" PRIu32 " bytes: a frame may take a quarter of its ring, %u bytes in "
+                     "log %s",
+                     parcel->payload_len, parcel->log->rings[0].frame_cells_max * CELL_BYTES, parcel->log->name);
 }
 
-int publish_check(const struct publish *publish, const struct evbus_event *event, struct parcel *out)
+/* more_len: what the versions beside the first take. */
+static inline int check_size(struct parcel *out, size_t more_len, struct error *err)
+{
+    out->n_cells = frame_cells(out->key_len, out->area_len, frame_to8(out->payload_len) + more_len);
+    return out->n_cells - 1 < out->log->rings[0].frame_cells_max ? EVBUS_OK : too_large(out, err); /* 0: of any ring */
+}
+
+static inline __attribute__((always_inline)) int check(const struct publish *publish, const struct evbus_event *event,
+                                                       struct parcel *out)
 {
     struct bus_thread *thread = publish->thread;
-    const struct partition_fence *fence = publish->wait.fence;
+    const struct partition_fence *fence = publish->wait->fence;
     struct error *err = publish->err;
     struct topics_place place;
+    size_t more_len = 0;
     if (event->topic == NULL)
         return error_set(err, EVBUS_EINVAL, "event.topic is NULL");
     if (event->payload == NULL)
@@ -276,7 +256,8 @@ int publish_check(const struct publish *publish, const struct evbus_event *event
     /* What is brought: nobody waits for it, and whoever keeps a checkpoint of it asks what is on disk. */
     out->is_disk = false;
     out->ack = EVBUS_ACK_MEMORY;
-    if (fence == NULL && (rc = check_ack(event, &publish->bus->memory, out, err)) != EVBUS_OK)
+    if (fence == NULL && (event->ack > EVBUS_ACK_MEMORY || out->log->ack != EVBUS_ACK_MEMORY) &&
+        (rc = check_ack(event, &publish->bus->memory, out, err)) != EVBUS_OK)
         return rc;
     if ((rc = check_key(event, out, err)) != EVBUS_OK)
         return rc;
@@ -286,14 +267,19 @@ int publish_check(const struct publish *publish, const struct evbus_event *event
     if ((rc = check_first_payload(event, out, err)) != EVBUS_OK)
         return rc;
     if (event->n_more_versions != 0 &&
-        (rc = check_more(event, thread->more, out->payload_max - out->payload_len, err)) != EVBUS_OK)
+        (rc = check_more(event, thread->more, out->payload_max - out->payload_len, &more_len, err)) != EVBUS_OK)
         return rc;
     if (header_is_wanted(event, thread)) {
         if ((rc = header_build(event, thread, err)) != EVBUS_OK)
             return rc;
         out->area_len = (uint16_t)thread->area.len;
     }
-    return check_size(publish, event, out);
+    return check_size(out, more_len, err);
+}
+
+int publish_check(const struct publish *publish, const struct evbus_event *event, struct parcel *out)
+{
+    return check(publish, event, out); /* for who checks many likewise; a publish of one has it inline */
 }
 
 int publish_check_like(const struct publish *publish, const struct evbus_event *event, const struct evbus_event *before,
@@ -307,15 +293,15 @@ int publish_check_like(const struct publish *publish, const struct evbus_event *
         rc = check_key(event, out, publish->err);
     if (rc == EVBUS_OK)
         rc = check_first_payload(event, out, publish->err);
-    return rc == EVBUS_OK ? check_size(publish, event, out) : rc;
+    return rc == EVBUS_OK ? check_size(out, 0, publish->err) : rc;
 }
 
 /* --- append ------------------------------------------------------------------------------------------------------------ */
 
-/* Says, before our first event in a partition, what our publisher id means: whoever reads it later reads that first. */
-static __attribute__((noinline)) int announce(const struct publish *publish, uint32_t log, struct ring *ring)
+int publish_announce(const struct publish *publish, struct memory_log *log, struct ring *ring)
 {
     struct evbus *bus = publish->bus;
+    memory_prefault(log);
     char host[65] = ""; /* Linux: at most 64 */
     gethostname(host, sizeof host - 1);
     char text[512];
@@ -335,76 +321,21 @@ static __attribute__((noinline)) int announce(const struct publish *publish, uin
         uint64_t pos;
         uint64_t cells[(sizeof text / CELL_BYTES + 2) * CELL_WORDS]; /* ours: the thread's may have a run of others */
         frame_build(&frame, cells);
-        struct partition_wait without_points = publish->wait;
+        struct partition_wait without_points = *publish->wait;
         without_points.has_points = false;
         int rc = partition_append(ring, &publish->thread->claim, cells, n_cells, &without_points, &pos, publish->err);
         if (rc != EVBUS_OK)
             return rc;
     }
-    atomic_store_explicit(&bus->announced[log][ring->partition], true, memory_order_release);
+    atomic_store_explicit(&bus->announced[log->index][ring->partition], true, memory_order_release);
     return EVBUS_OK;
 }
 
-static bool is_nil(const uint8_t id[16])
-{
-    static const uint8_t nil[16];
-    return memcmp(id, nil, sizeof nil) == 0;
-}
-
-int publish_place(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
-                  struct sent *out)
-{
-    struct bus_thread *thread = publish->thread;
-    bool is_id_given = !is_nil(event->id);
-    int rc = EVBUS_OK;
-    if (publish->now_ns == 0 && (!is_id_given || event->timestamp_ns == 0))
-        publish->now_ns = clock_wall_ns();
-    out->timestamp_ns = event->timestamp_ns != 0 ? event->timestamp_ns : publish->now_ns;
-    /* An id is of now, whatever time its event has: ids of a thread never step back. */
-    if (is_id_given)
-        memcpy(out->id, event->id, sizeof out->id);
-    else if ((rc = uuid7_make(&thread->uuid, publish->now_ns, out->id, publish->err)) != EVBUS_OK)
-        return rc;
-    uint64_t hash = topic_key_hash(event->key, parcel->key_len, out->id);
-    out->key_hash = (uint32_t)hash;
-    out->ring = &parcel->log->rings[topic_partition(hash, parcel->log->n_partitions)];
-    return EVBUS_OK;
-}
-
-int publish_build(struct publish *publish, const struct evbus_event *event, const struct parcel *parcel,
-                  const struct sent *sent, uint64_t *out_frame)
-{
-    const struct evbus *bus = publish->bus;
-    struct memory_log *log = parcel->log;
-    int rc = EVBUS_OK;
-    memory_prefault(log);
-    if (!atomic_load_explicit(&bus->announced[log->index][sent->ring->partition], memory_order_acquire) &&
-        (rc = announce(publish, log->index, sent->ring)) != EVBUS_OK)
-        return rc;
-    struct frame frame = frame_of(publish, event, parcel);
-    memcpy(frame.id, sent->id, sizeof frame.id);
-    frame.timestamp_ns = sent->timestamp_ns;
-    frame.key_hash = sent->key_hash;
-    partition_expect(log, sent->ring);
-    frame_put(&frame, parcel->n_cells, out_frame);
-    return EVBUS_OK;
-}
-
-int publish_append(struct publish *publish, struct ring *ring, const uint64_t *frames, uint32_t n_cells,
-                   uint64_t *out_pos)
-{
-    int rc = partition_append(ring, &publish->thread->claim, frames, n_cells, &publish->wait, out_pos, publish->err);
-#if !defined(__x86_64__)
-    atomic_thread_fence(memory_order_seq_cst); /* where the commit's CAS is no full fence */
-#endif
-    /* A bus is retired before another one of its name is made: what is acknowledged was committed before [R16]. */
-    return rc == EVBUS_OK ? bus_check_names(publish->bus, 0, publish->err) : rc;
-}
-
-int publish_check_receipt(const struct evbus_receipt *receipt, struct error *err)
+int publish_check_receipt(const struct evbus_receipt *receipt)
 {
     if (receipt != NULL && receipt->size > 4096)
-        return error_set(err, EVBUS_EINVAL, "receipt.size is %zu: it must be sizeof the struct, or 0", receipt->size);
+        return error_set(error_of_thread(), EVBUS_EINVAL, "receipt.size is %zu: it must be sizeof the struct, or 0",
+                         receipt->size);
     return EVBUS_OK;
 }
 
@@ -425,18 +356,17 @@ void publish_write_receipt(const struct parcel *parcel, const struct sent *sent,
 EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct evbus_event *event,
                                                struct evbus_receipt *receipt)
 {
-    struct error *err = error_of_thread();
     struct evbus_event copy;
     struct publish publish;
     if (event == NULL)
-        return error_set(err, EVBUS_EINVAL, "event is NULL");
-    int rc = publish_check_receipt(receipt, err);
+        return error_set(error_of_thread(), EVBUS_EINVAL, "event is NULL");
+    int rc = publish_check_receipt(receipt);
     if (rc == EVBUS_OK && event->size != 0 && event->size != sizeof copy) {
-        rc = bus_take_struct(&copy, sizeof copy, event, event->size, "struct evbus_event", err);
+        rc = bus_take_struct(&copy, sizeof copy, event, event->size, "struct evbus_event", error_of_thread());
         event = &copy;
     }
     if (rc == EVBUS_OK)
-        rc = publish_begin(&publish, bus, (uintptr_t)__builtin_dwarf_cfa(), err);
+        rc = publish_begin(&publish, bus, (uintptr_t)__builtin_dwarf_cfa());
     if (rc != EVBUS_OK)
         return rc;
     struct parcel parcel;
@@ -445,10 +375,10 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
     sent.ring = NULL;
     if (bus->hook != NULL)
         event = span_publish(bus, publish.thread, event, &span);
-    rc = publish_check(&publish, event, &parcel);
+    rc = check(&publish, event, &parcel);
     if (rc == EVBUS_OK)
-        rc = bus_check_names(bus, clock_coarse_ns(), err);
-    publish.wait.timeout_ns = event->timeout_ns;
+        rc = bus_check_names(bus, clock_coarse_ns(), publish.err);
+    publish.wait->timeout_ns = event->timeout_ns;
     if (rc == EVBUS_OK)
         rc = publish_place(&publish, event, &parcel, &sent);
     if (rc == EVBUS_OK)
@@ -459,9 +389,9 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish(struct evbus *bus, const struct e
         partition_wake(&bus->memory, parcel.log, sent.ring, parcel.topic, sent.pos);
         if (parcel.is_disk)
             rc = partition_await_disk(&bus->memory, sent.ring, sent.pos, sent.pos + parcel.n_cells,
-                                      sent.ring->is_visible_synced, err);
+                                      sent.ring->is_visible_synced, publish.err);
         if (rc == EVBUS_OK && parcel.ack == EVBUS_ACK_BROKER)
-            rc = partition_await_broker(&bus->memory, sent.ring, sent.pos, event->timeout_ns, err);
+            rc = partition_await_broker(&bus->memory, sent.ring, sent.pos, event->timeout_ns, publish.err);
         if (rc == EVBUS_OK && receipt != NULL)
             publish_write_receipt(&parcel, &sent, receipt->size, receipt);
     } else if (rc == EVBUS_EFULL) {

@@ -185,7 +185,7 @@ static bool may_wait(struct batch *batch, const struct evbus_event *event)
     if (event->timeout_ns == 0)
         return false;
     ring_for(publish->bus, &batch->unrung);
-    publish->wait.timeout_ns = event->timeout_ns;
+    publish->wait->timeout_ns = event->timeout_ns;
     publish->now_ns = 0; /* it will have passed since */
     return true;
 }
@@ -198,7 +198,7 @@ static int build(struct batch *batch, const struct evbus_event *event, const str
     int rc = publish_build(publish, event, parcel, sent, out_frame);
     if (rc == EVBUS_EFULL && may_wait(batch, event))
         rc = publish_build(publish, event, parcel, sent, out_frame);
-    publish->wait.timeout_ns = 0;
+    publish->wait->timeout_ns = 0;
     return rc;
 }
 
@@ -210,7 +210,7 @@ static int append_one(struct batch *batch, const struct evbus_event *event, cons
     int rc = publish_append(publish, inout_sent->ring, frame, parcel->n_cells, &inout_sent->pos);
     if (rc == EVBUS_EFULL && may_wait(batch, event))
         rc = publish_append(publish, inout_sent->ring, frame, parcel->n_cells, &inout_sent->pos);
-    publish->wait.timeout_ns = 0;
+    publish->wait->timeout_ns = 0;
     if (rc == EVBUS_OK)
         partition_make_room(&publish->bus->memory, inout_sent->ring, inout_sent->pos);
     return rc;
@@ -398,16 +398,15 @@ static int publish_all(struct publish *publish, const struct evbus_event *events
 EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const struct evbus_event *events, size_t n,
                                                      struct evbus_receipt *receipts, size_t *out_published)
 {
-    struct error *err = error_of_thread();
     struct publish publish;
     size_t n_done = 0;
     if (out_published != NULL)
         *out_published = 0;
     if (events == NULL && n > 0)
-        return error_set(err, EVBUS_EINVAL, "events is NULL");
-    int rc = publish_check_receipt(receipts, err);
+        return error_set(error_of_thread(), EVBUS_EINVAL, "events is NULL");
+    int rc = publish_check_receipt(receipts);
     if (rc == EVBUS_OK)
-        rc = publish_begin(&publish, bus, (uintptr_t)__builtin_dwarf_cfa(), err);
+        rc = publish_begin(&publish, bus, (uintptr_t)__builtin_dwarf_cfa());
     if (rc != EVBUS_OK)
         return rc;
     rc = publish_all(&publish, events, n, receipts, &n_done);
@@ -418,14 +417,14 @@ EVBUS_API IN_PUBLISH_SECTION int evbus_publish_batch(struct evbus *bus, const st
 }
 
 IN_PUBLISH_SECTION int publish_brought(struct evbus *bus, const struct evbus_event *events, size_t n,
-                                       const struct partition_fence *fence, size_t *out_brought, struct error *err)
+                                       const struct partition_fence *fence, size_t *out_brought)
 {
     struct publish publish;
     *out_brought = 0;
-    int rc = publish_begin(&publish, bus, (uintptr_t)__builtin_dwarf_cfa(), err);
+    int rc = publish_begin(&publish, bus, (uintptr_t)__builtin_dwarf_cfa());
     if (rc != EVBUS_OK)
         return rc;
-    publish.wait.fence = fence;
+    publish.wait->fence = fence;
     rc = publish_all(&publish, events, n, NULL, out_brought);
     publish_end(&publish);
     return rc;

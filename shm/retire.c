@@ -51,14 +51,11 @@ bool retire_check_names(struct memory *memory)
     return is_gone;
 }
 
-bool retire_is_gone(struct memory *memory, uint64_t now_ns)
+void retire_look_again(struct memory *memory, uint64_t looked_ns, uint64_t now_ns)
 {
-    uint64_t looked_ns = atomic_load_explicit(&memory->looked_ns, memory_order_relaxed);
-    if (now_ns > looked_ns && now_ns - looked_ns >= CLOCK_NS_PER_S &&
-        atomic_compare_exchange_strong_explicit(&memory->looked_ns, &looked_ns, now_ns, memory_order_relaxed,
+    if (atomic_compare_exchange_strong_explicit(&memory->looked_ns, &looked_ns, now_ns, memory_order_relaxed,
                                                 memory_order_relaxed)) /* one thread does */
         retire_check_names(memory);
-    return memory_is_retired(memory);
 }
 
 /* Marks whatever stands under this name as retired, if it is a control object at all. */
