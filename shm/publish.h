@@ -81,7 +81,7 @@ int publish_check_receipt(const struct evbus_receipt *receipt);
  * them: until the next check. */
 int publish_check(const struct publish *publish, const struct evbus_event *event, struct parcel *out);
 
-/* Likewise, of an event that differs from `before` in id, time, key and payload alone, after a check of that in the same call, which has
+/* Likewise, of an event that differs from `before` in id, time, key, payload and timeout alone, after a check of that in the same call, which has
  * *found neither header area nor further versions. The same pointer is the same text still. */
 int publish_check_like(const struct publish *publish, const struct evbus_event *event, const struct evbus_event *before,
                        const struct parcel *found, struct parcel *out);

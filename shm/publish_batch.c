@@ -15,10 +15,10 @@
 #include "publish_batch.h"
 
 #include "clock.h"
+#include "header.h"
 #include "publish.h"
 #include "span.h"
 
-#include <stddef.h>
 #include <string.h>
 
 #define KEPT_MAX  256
@@ -78,17 +78,12 @@ static int take(const struct batch *batch, size_t i, struct evbus_event *copy, c
     return rc;
 }
 
-/* Do they differ in id, time, key and payload alone? */
-static bool is_like(const struct evbus_event *event, const struct evbus_event *before)
+/* Of one that is keepable: does this one differ in id, time, key, payload and timeout alone? */
+static bool is_like(const struct batch *batch, const struct evbus_event *event, const struct evbus_event *before)
 {
-    enum { /* two stretches without padding */
-           VERSION = offsetof(struct evbus_event, version_major),
-           VERSION_END = offsetof(struct evbus_event, payload_is_checked) + sizeof event->payload_is_checked,
-           TIMEOUT = offsetof(struct evbus_event, timeout_ns),
-    };
-    const char *a = (const char *)event, *b = (const char *)before;
-    return event->topic == before->topic && memcmp(a + VERSION, b + VERSION, VERSION_END - VERSION) == 0 &&
-           memcmp(a + TIMEOUT, b + TIMEOUT, sizeof *event - TIMEOUT) == 0;
+    return event->topic == before->topic && event->version_major == before->version_major &&
+           event->version_minor == before->version_minor && event->ack == before->ack && event->n_more_versions == 0 &&
+           !header_is_wanted(event, batch->publish->thread);
 }
 
 /* Its place. Those of a run stand side by side. */
@@ -116,11 +111,10 @@ static int check_all(struct batch *batch, size_t *out_at)
         *out_at = i;
         if ((rc = take(batch, i, &copy, &event)) != EVBUS_OK)
             break;
-        if (before != NULL && is_like(event, before))
-            rc = publish_check_like(batch->publish, event, before, found, parcel);
-        else
-            rc = publish_check(batch->publish, event, parcel);
-        before = rc == EVBUS_OK && is_keepable(batch, event, parcel) ? event : NULL;
+        bool is_alike = before != NULL && is_like(batch, event, before);
+        rc = is_alike ? publish_check_like(batch->publish, event, before, found, parcel)
+                      : publish_check(batch->publish, event, parcel);
+        before = rc == EVBUS_OK && (is_alike || is_keepable(batch, event, parcel)) ? event : NULL;
         found = parcel;
         if (before == NULL)
             parcel->log = NULL;
