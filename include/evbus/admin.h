@@ -172,9 +172,10 @@ struct evbus_group_stat {
     uint32_t n_running; /**< of those: in a handler */
     uint32_t n_waiting; /**< of those: to be tried again */
     uint32_t n_dead; /**< of those: spent, their dead letters still to be published (the log of dead letters is full) */
-    uint32_t attempts_max;     /**< of those: the most attempts that one has had */
-    uint64_t oldest_ns;        /**< age of the oldest event that is not done, by its timestamp; 0: there is none */
-    uint64_t done;             /**< events acknowledged */
+    uint32_t attempts_max; /**< of those: the most attempts that one has had */
+    uint64_t oldest_ns;    /**< age of the oldest event that is not done, by its timestamp; 0: there is none */
+    uint64_t
+        done; /**< events acknowledged; a member that is killed in evbus_run() may leave up to 15 of the last uncounted */
     uint64_t redelivered;      /**< attempts beyond the first */
     uint64_t dead_letters;     /**< published */
     const char *const *topics; /**< that it receives */
