@@ -91,7 +91,7 @@ int member_show(struct evbus_subscription *sub, struct hand *hand)
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */
 
 /* The k-th share was asked for an event. */
-static void note_step(struct evbus_subscription *sub, size_t k, enum share_step step, bool idle)
+static void note_step(struct evbus_subscription *sub, size_t k, enum share_step step, uint64_t now_ns, bool idle)
 {
     struct share *share = sub->shares[k];
     if (step == SHARE_LOST) {
@@ -99,7 +99,7 @@ static void note_step(struct evbus_subscription *sub, size_t k, enum share_step 
         sub->is_settled = false;
     }
     share->n_since_low += step == SHARE_EVENT;
-    if (step != SHARE_LOST && share_has_news(share, idle))
+    if (step != SHARE_LOST && share_has_news(share, now_ns, idle))
         share_tell_low(share, true);
 }
 
@@ -129,7 +129,7 @@ static int poll_shares(struct evbus_subscription *sub, bool look, uint64_t now_n
         if (!share->held || (!look && share_is_quiet(share)))
             continue;
         enum share_step step = share_next(share, &hand->item, look, now_ns, out_due_ns, err);
-        note_step(sub, k, step, look && step == SHARE_NOTHING);
+        note_step(sub, k, step, now_ns, look && step == SHARE_NOTHING);
         if (step != SHARE_EVENT)
             continue;
         note_event(sub, k, hand);
@@ -307,8 +307,9 @@ int member_finish_and_receive(struct evbus_subscription *sub, struct hand *hand,
         return member_finish(sub, hand, EVBUS_DONE, hand->error, &sub->thread->claim, err);
     int rc;
     size_t k = sub->turn;
-    enum share_step step = share_finish_and_next(&hand->item, &next->item, begin_look(sub), &rc, err);
-    note_step(sub, k, step, false);
+    uint64_t now_ns = begin_look(sub);
+    enum share_step step = share_finish_and_next(&hand->item, &next->item, now_ns, &rc, err);
+    note_step(sub, k, step, now_ns, false);
     if (step == SHARE_EVENT) {
         note_event(sub, k, next);
         *out = next;

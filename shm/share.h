@@ -60,6 +60,7 @@ struct share {
     uint64_t told;          /* how far we had read when we told our low last */
     uint64_t low;           /* as we told it last */
     unsigned n_since_low;   /* events since the low was told */
+    uint64_t low_after_ns;  /* by then it is told of fewer events: a producer may wait for room behind slow handlers */
     unsigned n_chained;     /* done, and not counted yet */
     uint64_t chained_ns;    /* when the last of them was */
     uint64_t dead_after_ns; /* a full log of dead letters, or files that cannot be read: not before */
@@ -136,8 +137,8 @@ void share_watch(struct share *share, uint64_t now_ns);
 /* Publishes the dead letters that are due. buffer: room for the largest frame. */
 void share_bury_dead(struct share *share, uint64_t *buffer, uint64_t now_ns);
 
-/* Is there something to tell the ring? */
-bool share_has_news(const struct share *share, bool idle);
+/* Is there something to tell the ring? Asked for each event. */
+bool share_has_news(const struct share *share, uint64_t now_ns, bool idle);
 
 /* Tells the ring what the group still needs. */
 void share_tell_low(struct share *share, bool idle);

@@ -27,8 +27,9 @@
 
 #include <string.h>
 
-#define LOW_EVERY 64                    /* events */
-#define PROBE_NS  (60 * CLOCK_NS_PER_S) /* at least so long a paused group's one event may be in a handler */
+#define LOW_EVERY 64                     /* events */
+#define LOW_NS    (10 * CLOCK_NS_PER_MS) /* as long as a producer's round of waiting for room */
+#define PROBE_NS  (60 * CLOCK_NS_PER_S)  /* at least so long a paused group's one event may be in a handler */
 
 /* Everything before pos is taken, skipped or not ours. false: we are fenced. */
 static inline bool move_cursor(struct share *share, uint64_t pos)
@@ -53,11 +54,11 @@ static uint64_t low_of(const struct share *share)
     return low;
 }
 
-bool share_has_news(const struct share *share, bool idle)
+bool share_has_news(const struct share *share, uint64_t now_ns, bool idle)
 {
     uint64_t pos = cursor_pos(&share->cursor);
-    return share->n_since_low >= LOW_EVERY || pos - share->told >= share->ring->capacity / 8 ||
-           (idle && low_of(share) != share->low);
+    return share->n_since_low >= LOW_EVERY || (share->n_since_low != 0 && now_ns >= share->low_after_ns) ||
+           pos - share->told >= share->ring->capacity / 8 || (idle && low_of(share) != share->low);
 }
 
 void share_tell_low(struct share *share, bool idle)
@@ -69,6 +70,7 @@ void share_tell_low(struct share *share, bool idle)
     if (!lease_is_held(share->part, share->epoch, share->of->slot))
         return; /* behind the stamp: else it is another's that we move, whom a seek may have sent back [P12] */
     share->n_since_low = 0;
+    share->low_after_ns = clock_coarse_ns() + LOW_NS;
     share->told = share->moved_to;
     share->low = low_of(share);
     ring_move_low(share->ring, low, share->epoch, share->low, idle);
@@ -534,6 +536,8 @@ enum share_step share_finish_and_next(const struct item *done, struct item *next
     *out_rc = EVBUS_OK;
     if (read == SHARE_EVENT && share_unfit(share, next, why, sizeof why) == CAUSE_NONE) {
         enum share_step step = chain(share, done, next, now_ns);
+        if (step == SHARE_LOST) /* nobody comes here again */
+            share_tell_chained(share);
         if (step != SHARE_NOTHING)
             return step;
     }

@@ -122,6 +122,8 @@ Test(cursor, of_a_log_that_shows_what_is_on_disk_sees_nothing_before)
     archive_look(writer);
     for (unsigned i = 0; i < 3; i++)
         expect(reader, i);
+    publish(&archive, NULL, 3, 1); /* nothing stands before this one: it would be found by the short way */
+    cr_expect_eq(next_now(reader), EVBUS_ETIMEOUT, "it is in memory alone, too");
     evbus_reader_close(reader);
     end(&archive, writer);
 }

@@ -1828,3 +1828,19 @@ Test(subscribe, nothing_is_allocated_after_a_members_first_events)
     evbus_unsubscribe(sub);
     fixture_end(&f);
 }
+
+Test(subscribe, shows_each_event_with_its_own_topic)
+{
+    struct fixture f = one_partition();
+    struct evbus_subscription *sub = join(f.bus, "mailer");
+    static const char *const topics[] = {"test.a.one", "test.a.one", "test.a.two", "test.a.one",
+                                         "test.b.one", "test.a.one", "test.b.one"};
+    for (size_t i = 0; i < N(topics); i++) { /* by one hand: test.b.one has the id of test.a.one, in another log */
+        publish_on(f.bus, topics[i], "k", "\"x\"");
+        struct evbus_delivery event = receive(sub);
+        cr_expect_str_eq(event.topic, topics[i], "%zu: %s", i, event.topic);
+        done(sub, &event);
+    }
+    evbus_unsubscribe(sub);
+    fixture_end(&f);
+}
