@@ -490,7 +490,7 @@ static inline struct pending first_run(const struct share *share, uint64_t pos)
     return (struct pending){.pos = pos, .epoch = share->epoch, .state = PENDING_RUN, .attempts = 1};
 }
 
-/* Is nothing else of the partition to be seen to? Only we set a followers bit, or end our own run: what is
+/* Is there something to chain, and nothing else of the partition to be seen to? Only we set a followers bit, or end our own run: what is
  * seen here is so until the chain's CAS, unless we are fenced. */
 static inline bool may_chain(const struct share *share, const struct item *done)
 {
@@ -500,7 +500,7 @@ static inline bool may_chain(const struct share *share, const struct item *done)
     return share->busy == UINT64_C(1) << done->index && share->held && !share->leaving && done->probe == 0 &&
            word == pending_pack(&first) && atomic_load_explicit(&own->run, memory_order_relaxed) == done->run &&
            atomic_load_explicit(&own->note, memory_order_relaxed) == 0 && /* it is overwritten before the word */
-           !share_is_paused(share);
+           !share_is_paused(share) && ring_is_stamped(share->ring, cursor_pos(&share->cursor));
 }
 
 /* `done` is finished and `next`, which was read, taken, both by one CAS of the word. SHARE_NOTHING: we are fenced, and it is not; what we
@@ -519,7 +519,7 @@ static inline enum share_step chain(struct share *share, const struct item *done
         return SHARE_NOTHING;
     point_pass(POINT_GROUP_FINISHED, NULL);
     share->n_chained++;
-    if (now_ns != share->chained_ns) /* of a slow handler at once */
+    if (now_ns != share->chained_ns) /* of slow handlers each */
         share_tell_chained(share);
     share->chained_ns = now_ns;
     share_tell_success(share);

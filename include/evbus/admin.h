@@ -174,8 +174,8 @@ struct evbus_group_stat {
     uint32_t n_dead; /**< of those: spent, their dead letters still to be published (the log of dead letters is full) */
     uint32_t attempts_max; /**< of those: the most attempts that one has had */
     uint64_t oldest_ns;    /**< age of the oldest event that is not done, by its timestamp; 0: there is none */
-    uint64_t
-        done; /**< events acknowledged; a member that is killed in evbus_run() may leave up to 15 of the last uncounted */
+    /** Events acknowledged. Of evbus_run() up to 15 are counted a handler later; a member that is killed leaves them out */
+    uint64_t done;
     uint64_t redelivered;      /**< attempts beyond the first */
     uint64_t dead_letters;     /**< published */
     const char *const *topics; /**< that it receives */

@@ -716,6 +716,38 @@ Test(share, a_finish_takes_the_next_event_along_in_the_same_entry)
     bed_end(&bed);
 }
 
+Test(share, a_chain_that_is_fenced_between_word_and_cursor_has_counted_all_that_is_done)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    publish_all(&bed, "a1 b1 c1 d1");
+    gets(&bed, a, 0, "a1", 1);
+    cr_assert_eq(chain(&bed, a, 0), SHARE_EVENT);
+    cr_assert_eq(chain(&bed, a, 1), SHARE_EVENT);
+    uint64_t cursor = atomic_load(&a->share.part->cursor);
+    atomic_store(&a->share.part->cursor, CURSOR_WORD(CURSOR_POSITION(cursor), CURSOR_EPOCH(cursor) + 1));
+    cr_expect_eq(chain(&bed, a, 2), SHARE_LOST);
+    cr_expect_eq(atomic_load(&a->share.part->n_done), 3u);
+    member_end(a);
+    bed_end(&bed);
+}
+
+Test(share, what_a_chain_has_done_ends_a_streak_of_failures)
+{
+    struct bed bed = bed_make(NULL);
+    struct desk *a = member_with_lease(&bed, "a");
+    struct outage *outage = &bed.memory->control->groups[bed.group].outage;
+    publish_all(&bed, "a1 b1");
+    gets(&bed, a, 0, "a1", 1);
+    a->of.outage = outage;
+    a->retry.outage_events = 5;
+    atomic_store(&outage->streak, UINT64_C(1) << 32 | UINT64_C(1));
+    cr_assert_eq(chain(&bed, a, 0), SHARE_EVENT);
+    cr_expect_eq(OUTAGE_WAY(outage_streak(outage)), 0u);
+    member_end(a);
+    bed_end(&bed);
+}
+
 Test(share, what_was_chained_has_all_outcomes_and_holds_its_key)
 {
     static const struct {

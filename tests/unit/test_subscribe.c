@@ -1844,3 +1844,43 @@ Test(subscribe, shows_each_event_with_its_own_topic)
     evbus_unsubscribe(sub);
     fixture_end(&f);
 }
+
+struct slow {
+    struct fixture *f;
+    struct evbus_subscription *sub;
+    uint64_t lows[4]; /* as each handler finds it */
+    unsigned n;
+};
+
+static enum evbus_outcome handle_slowly(void *context, const struct evbus_delivery *event, char *error)
+{
+    struct slow *slow = context;
+    (void)error;
+    const struct memory *memory = &slow->f->bus->memory;
+    uint32_t log, id, low = group_low_index(group_find(memory, "mailer"));
+    cr_assert(memory_find_topic(memory, event->topic, &log, &id));
+    const struct ring *ring = &memory->logs[log].rings[event->partition];
+    slow->lows[slow->n++] = LOW_BEHIND(atomic_load(&ring->head->lows[low])) - 1;
+    evbus_test_clock_advance(slow->f->bus, 6 * MS);
+    if (slow->n == N(slow->lows))
+        evbus_stop(slow->sub);
+    return EVBUS_DONE;
+}
+
+Test(subscribe, a_producer_hears_within_ten_milliseconds_what_slow_handlers_have_done)
+{
+    struct fixture f = one_partition();
+    struct slow slow = {.f = &f};
+    slow.sub = join_with(
+        f.bus, (struct evbus_subscribe_options){.group = "mailer", .handler = handle_slowly, .context = &slow});
+    evbus_test_clock_freeze();
+    for (size_t i = 0; i < N(slow.lows); i++)
+        publish(f.bus, NULL, "1");
+    cr_expect_eq(evbus_run(slow.sub, NULL), EVBUS_OK);
+    evbus_test_clock_release();
+    cr_expect_eq(slow.lows[1], slow.lows[0], "6 ms behind the first");
+    cr_expect_gt(slow.lows[2], slow.lows[1], "12 ms");
+    cr_expect_eq(slow.lows[3], slow.lows[2], "6 ms more");
+    evbus_unsubscribe(slow.sub);
+    fixture_end(&f);
+}
