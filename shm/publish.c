@@ -256,7 +256,7 @@ static inline __attribute__((always_inline)) int check(const struct publish *pub
     /* What is brought: nobody waits for it, and whoever keeps a checkpoint of it asks what is on disk. */
     out->is_disk = false;
     out->ack = EVBUS_ACK_MEMORY;
-    if (fence == NULL && (event->ack > EVBUS_ACK_MEMORY || out->log->ack != EVBUS_ACK_MEMORY) &&
+    if (fence == NULL && ((unsigned)event->ack > EVBUS_ACK_MEMORY || out->log->ack != EVBUS_ACK_MEMORY) &&
         (rc = check_ack(event, &publish->bus->memory, out, err)) != EVBUS_OK)
         return rc;
     if ((rc = check_key(event, out, err)) != EVBUS_OK)

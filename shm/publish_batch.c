@@ -420,6 +420,7 @@ IN_PUBLISH_SECTION int publish_brought(struct evbus *bus, const struct evbus_eve
         return rc;
     publish.wait->fence = fence;
     rc = publish_all(&publish, events, n, NULL, out_brought);
+    publish.wait->fence = NULL; /* the caller's */
     publish_end(&publish);
     return rc;
 }

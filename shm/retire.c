@@ -7,7 +7,7 @@
  *
  * Why that is enough. Nobody can open a bus whose name is gone, and somebody may make another of that name: two rings that both
  * sides take for one. `retired` is set before the new one can be made, and a publish looks at it once more after its commit
- * (publish.c): what is acknowledged was there before [R16].
+ * (publish.h): what is acknowledged was there before [R16].
  * Rule R16. Checked by tests/unit/test_memory.c and tests/crash/test_names.c. */
 #include "retire.h"
 

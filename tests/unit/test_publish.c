@@ -162,6 +162,10 @@ Test(publish, strings_may_be_given_by_length_or_by_their_nul)
         {"no key", 0, 0, "4", NULL, "4", ""},
         {"no key, whatever its length says", 0, 7, "5", NULL, "5", ""},
         {"an empty key is no key", 0, 0, "6", "", "6", ""},
+        {"a key of 15 bytes by NUL", 0, 0, "7", "0123456789abcde", "7", "0123456789abcde"},
+        {"of 16", 0, 0, "8", "0123456789abcdef", "8", "0123456789abcdef"},
+        {"of 17", 0, 0, "9", "0123456789abcdefg", "9", "0123456789abcdefg"},
+        {"of two bytes a letter", 0, 0, "10", "gr\u00fc\u00df", "10", "gr\u00fc\u00df"},
     };
     for (size_t i = 0; i < N(rows); i++) {
         struct evbus_event one = event("test.a.one", rows[i].key, rows[i].payload);
@@ -421,6 +425,10 @@ static const struct refusal {
      {"event.key", "255"}},
     {"bad UTF-8 in the key",
      {.topic = "test.a.one", .payload = "1", .key = "a\xff"},
+     EVBUS_EINVAL,
+     {"event.key", "UTF-8"}},
+    {"bad UTF-8 at the end of a long key",
+     {.topic = "test.a.one", .payload = "1", .key = "0123456789abcdefg\xff"},
      EVBUS_EINVAL,
      {"event.key", "UTF-8"}},
     {"half a letter in the key",
