@@ -101,11 +101,12 @@ bool share_is_paused(const struct share *share);
 /* An attempt has failed. true: that is charged. */
 bool share_is_own_fault(const struct share *share, const struct retry *retry, uint64_t pos, enum pending_cause cause,
                         const char *error);
-void share_end_outage(const struct share *share);
+/* An event is done. That may end a pause: then all are told. */
+void share_tell_resumed(const struct share *share);
 static inline void share_tell_success(const struct share *share)
 {
-    if (share->of->outage != NULL && OUTAGE_WAY(outage_streak(share->of->outage)) != 0)
-        share_end_outage(share);
+    if (share->of->outage != NULL && outage_succeeded(share->of->outage))
+        share_tell_resumed(share);
 }
 
 /* What the lease thread's chain has done since it told so last: one counting for many, which whoever is killed may owe. */

@@ -45,10 +45,8 @@ bool share_is_own_fault(const struct share *share, const struct retry *retry, ui
     return verdict == OUTAGE_CHARGE;
 }
 
-void share_end_outage(const struct share *share)
+void share_tell_resumed(const struct share *share)
 {
-    if (!outage_succeeded(share->of->outage))
-        return;
     group_ring_members(share->of->memory, share->of->group); /* all of it is due again */
     if (share->of->log != NULL)
         log_line(share->of->log, LOG_GROUP, EVBUS_LOG_WARNING, "state=resumed group=%s", share->of->name);
