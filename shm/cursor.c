@@ -1,5 +1,7 @@
 /* cursor.c: read on in one partition.
  *
+ *     stamped at pos, wanted, in the ring  -> cursor_next_stamped(): copy all of it, then one check of both copies, parse. Where anything
+ *                                             is otherwise, as if it had not been looked at:
  *     stamped at pos?  -> copy the header, check; unwanted: step over it; wanted: copy the rest, check, parse
  *     else, now and then, before sleeping, and near the ring's end, where a pad may be: the word
  *         COMMITTED (its writer died before the stamp)   as stamped

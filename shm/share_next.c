@@ -6,7 +6,8 @@
  *            word RUN with attempt 1, then the cursor: nobody has begun it where the cursor has not moved, and a takeover drops it.
  *            Where no handler may get it: word TAKEN, cursor, word DEAD, and no attempt is begun
  *     chain  what the lease thread has handled itself, and is done, alone in flight and at its first attempt, is finished by the CAS that
- *            takes the next event: the same word goes from one to the other, then the cursor. Else finish, and next
+ *            takes the next event: the same word goes from one to the other, then the cursor. Counted as done later, with
+ *            others, at the next tick or the chain's end: whoever is killed may owe up to 15. Else finish, and next
  *     finish one CAS of the entry's word, by whoever handled it: EMPTY or SCAN; WAIT; DEAD. RELEASE and DEFER take the attempt back
  *            (share_finish.c); then the dead (share_dead.c)
  *
